@@ -1,0 +1,250 @@
+"""Records: the shape of every file, how it is read and written, and every error the kit raises.
+
+The field names are those of the released files (yizhongw/self-instruct), so files of the original load here and ours load there.
+
+The error tree; a caller that only wants to report catches the root:
+
+    SelfInstructError            something a person can put right; the text says what, where and what to do
+    ├── InputError               a file: missing, malformed, empty, or without a field it must have (file:line)
+    ├── ParameterError           a parameter: unknown, of the wrong type, or at odds with the run folder
+    ├── EndpointError            a model that cannot be used: server down, wrong key, no such model, garbage for an answer
+    └── StoppedEarly             a limit or Ctrl-C ended a run in good order; the same command continues it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class SelfInstructError(Exception):
+    """Anything a person can put right; the message says what, where and what to do."""
+
+
+class InputError(SelfInstructError):
+    """A file is missing, malformed, empty, or lacks a field."""
+
+
+class ParameterError(SelfInstructError):
+    """A parameter is unknown, has the wrong type, or contradicts the run folder."""
+
+
+class EndpointError(SelfInstructError):
+    """The model cannot be used: no server, wrong key, no such model, or unusable answers."""
+
+
+class StoppedEarly(SelfInstructError):
+    """A limit or Ctrl-C ended the run in good order; running the same command again continues it."""
+
+
+class Record(BaseModel):
+    """A line of a released file. Unknown fields are kept: files of others carry more than we read."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Instance(Record):
+    """One (input, output) pair of a task; `input` is empty where the instruction needs none."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    input: str
+    output: str
+
+
+class SeedTask(Record):
+    """A human-written task of `seed_tasks.jsonl` (paper section 3.1)."""
+
+    id: str
+    name: str
+    instruction: str = Field(min_length=1)
+    instances: list[Instance] = Field(min_length=1)
+    is_classification: bool
+
+
+class MachineInstruction(Record):
+    """A line of `machine_generated_instructions.jsonl`: an admitted instruction and how near it is to the pool."""
+
+    instruction: str
+    most_similar: dict[str, float] = {}
+    avg_similarity_score: float = 0.0
+    metadata: dict[str, Any] = {}
+    request_idx: int = 0
+
+
+class ClassificationAnswer(Record):
+    """A line of `is_clf_or_not_*.jsonl`; `is_classification` is the raw completion, such as " Yes"."""
+
+    instruction: str
+    is_classification: str
+
+
+class MachineInstances(Record):
+    """A line of `machine_generated_instances.jsonl`: the raw completion of step 3, not yet parsed."""
+
+    instruction: str
+    raw_instances: str
+    instance_metadata: dict[str, Any] = {}
+    instruction_metadata: dict[str, Any] = {}
+    most_similar: dict[str, float] = {}
+    avg_similarity_score: float = 0.0
+
+
+class InstanceRow(Record):
+    """A line of `all_generated_instances.jsonl`."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+class FinetuningRow(Record):
+    """A line of `gpt3_finetuning_data_*.jsonl`."""
+
+    prompt: str
+    completion: str
+
+
+class Rejection(Record):
+    """A line of `rejections.jsonl`: one dropped candidate, the rule that dropped it and what it resembled."""
+
+    step: str
+    reason: str
+    candidate: str
+    instruction: str = ""
+    request_idx: int | None = None
+    nearest: str | None = None
+    score: float | None = None
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def project_path(path: str | Path) -> Path:
+    """`path` as it is when absolute, else below the project's root: JupyterLab and papermill start in different folders."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def shown_path(path: str | Path) -> str:
+    """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
+    path = Path(path)
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSONL file; raises InputError at the first line that is not a JSON object."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{shown_path(path)}: no such file")
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parse_object(line, f"{shown_path(path)}:{number}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: cannot be read ({error.strerror})") from error
+
+
+def _parse_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON object") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
+    return value
+
+
+def load_records(path: str | Path, record: type[R]) -> list[R]:
+    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
+    return [_validated(record, value, f"{shown_path(path)}:{number}") for number, value in iter_lines(path)]
+
+
+def _validated(record: type[R], value: dict[str, Any], where: str) -> R:
+    try:
+        return record.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        what = f'missing "{field}"' if first["type"] == "missing" else f'"{field}": {first["msg"]}'
+        needs = ", ".join(name for name, info in record.model_fields.items() if info.is_required())
+        raise InputError(f"{where}: {what}; a {record.__name__} needs {needs}") from error
+
+
+def load_seed_tasks(path: str | Path = "seeds/seed_tasks.jsonl") -> list[SeedTask]:
+    """The seed tasks of `path` (relative to the project's root), validated.
+
+    Raises InputError for a malformed line, a missing field, an empty file, or an id or instruction that stands twice.
+    """
+    path = project_path(path)
+    tasks = load_records(path, SeedTask)
+    if not tasks:
+        raise InputError(f"{shown_path(path)}: no seed tasks in it; step 1 needs at least one")
+    for field in ("id", "instruction"):
+        _check_unique(path, tasks, field)
+    return tasks
+
+
+def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
+    seen: dict[str, int] = {}
+    for (number, _), task in zip(iter_lines(path), tasks, strict=True):
+        value = getattr(task, field)
+        if value in seen:
+            raise InputError(f'{shown_path(path)}:{number}: the {field} "{value[:60]}" stands on line {seen[value]} already; each needs its own')
+        seen[value] = number
+
+
+def dump_line(record: BaseModel | dict[str, Any]) -> str:
+    """One JSON line, newline included; key order is field order, so equal records give equal bytes."""
+    value = record.model_dump() if isinstance(record, BaseModel) else record
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` whole or not at all: to a neighbour first, then renamed over `path`."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
+            out.write(text)
+        os.chmod(out.name, 0o644)
+        os.replace(out.name, path)
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: cannot be written ({error.strerror}); choose a folder you may write to") from error
+    return path
+
+
+def write_records(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> Path:
+    """Write `records` as JSONL, whole or not at all."""
+    return write_text(path, "".join(dump_line(record) for record in records))
+
+
+def append_record(path: str | Path, record: BaseModel | dict[str, Any]) -> None:
+    """Add one JSON line to `path`, flushed before returning."""
+    with Path(path).open("a", encoding="utf-8") as out:
+        out.write(dump_line(record))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON, whole or not at all."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON of `path`; raises InputError where it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{shown_path(path)}: no such file") from error
+    except ValueError as error:
+        raise InputError(f"{shown_path(path)}: not JSON ({error})") from error
