@@ -150,7 +150,9 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     yield number, _parse_object(line, f"{shown_path(path)}:{number}")
     except UnicodeDecodeError as error:
-        raise InputError(f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        raise InputError(
+            f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise InputError(f"{shown_path(path)}: cannot be read ({error.strerror})") from error
 
@@ -159,7 +161,9 @@ def _parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON object") from error
+        raise InputError(
+            f"{where}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON object"
+        ) from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
     return value
@@ -200,7 +204,9 @@ def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
     for (number, _), task in zip(iter_lines(path), tasks, strict=True):
         value = getattr(task, field)
         if value in seen:
-            raise InputError(f'{shown_path(path)}:{number}: the {field} "{value[:60]}" stands on line {seen[value]} already; each needs its own')
+            raise InputError(
+                f'{shown_path(path)}:{number}: the {field} "{value[:60]}" stands on line {seen[value]} already; each needs its own'
+            )
         seen[value] = number
 
 
@@ -215,12 +221,16 @@ def write_text(path: str | Path, text: str) -> Path:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as out:
             out.write(text)
         os.chmod(out.name, 0o644)
         os.replace(out.name, path)
     except OSError as error:
-        raise InputError(f"{shown_path(path)}: cannot be written ({error.strerror}); choose a folder you may write to") from error
+        raise InputError(
+            f"{shown_path(path)}: cannot be written ({error.strerror}); choose a folder you may write to"
+        ) from error
     return path
 
 

@@ -1,8 +1,8 @@
 """The run folder: where each notebook's files are, who writes what, and the numbers every notebook records.
 
-    run = open_run("outputs/mine", "02_generate_instructions", random_seed=42, ...)
-    run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
-    run.record({"accepted": 64})                             # results/02_generate_instructions.json
+run = open_run("outputs/mine", "02_generate_instructions", random_seed=42, ...)
+run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
+run.record({"accepted": 64})                             # results/02_generate_instructions.json
 """
 
 from __future__ import annotations
@@ -58,8 +58,19 @@ NOTEBOOKS: dict[str, Notebook] = {
 
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
 FREE_PARAMETERS = {
-    "run_dir", "store", "concurrency", "num_instructions", "max_rounds", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "max_failures", "prices", "price_table", "show",
+    "run_dir",
+    "store",
+    "concurrency",
+    "num_instructions",
+    "max_rounds",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_cost_usd",
+    "max_tokens_total",
+    "max_failures",
+    "prices",
+    "price_table",
+    "show",
 }
 
 
@@ -126,7 +137,9 @@ def _check_same(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> Non
     differ = [name for name in sorted(set(earlier) | set(now)) if earlier.get(name) != now.get(name)]
     if differ:
         said = "; ".join(f"{name} was {earlier.get(name)!r}, now {now.get(name)!r}" for name in differ)
-        raise ParameterError(f"{shown_path(path)} was made with other parameters ({said}); choose another run_dir, or delete that folder")
+        raise ParameterError(
+            f"{shown_path(path)} was made with other parameters ({said}); choose another run_dir, or delete that folder"
+        )
 
 
 def find_files(path: Path, pattern: str) -> list[Path]:
@@ -136,8 +149,14 @@ def find_files(path: Path, pattern: str) -> list[Path]:
 
 def missing_file(path: Path, pattern: str) -> str:
     """The message for a file that is not there: what, where, and which notebook writes it."""
-    writers = [name for name, entry in NOTEBOOKS.items() if any(fnmatch.fnmatch(pattern, written) for written in entry.writes)]
-    advice = f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})" if writers else "no notebook of the kit writes it"
+    writers = [
+        name for name, entry in NOTEBOOKS.items() if any(fnmatch.fnmatch(pattern, written) for written in entry.writes)
+    ]
+    advice = (
+        f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
+        if writers
+        else "no notebook of the kit writes it"
+    )
     return f"{shown_path(path)}/{pattern}: no such file; {advice}"
 
 

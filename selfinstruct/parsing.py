@@ -1,0 +1,106 @@
+"""From completion text back to data: instructions, a label, instances (the inverse of `prompts`).
+
+Everything here is as released unless `quirks="fixed"` says otherwise; the numbers Q1, Q3, ... name the quirks that
+`22_meet_the_quirks` shows on real text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .records import Instance, ParameterError
+
+QUIRKS = ("published", "fixed")
+
+_ITEM = re.compile(r"\n\d+\s?\. ")
+_EXAMPLE = re.compile(r"Example\s?\d*\.?")
+_OUTPUT = re.compile(r"Output\s*\d*\s*:")
+_INPUT = re.compile(r"Input\s*\d*\s*:")
+# Q17: a marker is a marker only at the start of a line
+_EXAMPLE_LINE = re.compile(r"^[ \t]*Example\s?\d*[.:]?[ \t]*$", re.MULTILINE)
+_OUTPUT_LINE = re.compile(r"^[ \t]*Output\s*\d*\s*:", re.MULTILINE)
+_INPUT_LINE = re.compile(r"^[ \t]*Input\s*\d*\s*:", re.MULTILINE)
+_LABEL = "Class label:"
+
+
+def check_quirks(quirks: str) -> bool:
+    """True for "fixed", False for "published"; raises ParameterError for anything else."""
+    if quirks not in QUIRKS:
+        raise ParameterError(f"quirks={quirks!r}: choose one of {', '.join(QUIRKS)}")
+    return quirks == "fixed"
+
+
+def split_instructions(text: str, quirks: str = "published") -> list[str]:
+    """Every item of a step-1 completion, cut off or not: white space collapsed, capitalised, empty ones dropped.
+
+    Q1: the released `str.capitalize` lower-cases all but the first letter ("Python" becomes "python"); fixed keeps it.
+    """
+    fixed = check_quirks(quirks)
+    items = (re.sub(r"\s+", " ", item).strip() for item in _ITEM.split(text or ""))
+    return [item[:1].upper() + item[1:] if fixed else item.capitalize() for item in items if item]
+
+
+def parse_instructions(text: str, finish_reason: str | None, quirks: str = "published") -> list[str]:
+    """Instructions of a step-1 completion, before any filter (released `post_process_gpt3_response`).
+
+    Q3: a completion that ran out of tokens (`finish_reason` "length") is discarded whole; fixed drops its last item only.
+
+    >>> parse_instructions(" Name a colour.\\n10. List three NASA missions.", "stop")
+    ['Name a colour.', 'List three nasa missions.']
+    """
+    items = split_instructions(text, quirks)
+    if finish_reason != "length":
+        return items
+    return items[:-1] if quirks == "fixed" else []
+
+
+def parse_is_classification(text: str, quirks: str = "published") -> bool:
+    """The step-2 label. Released: exactly Yes, yes or YES once stripped, all else is no; fixed also takes "yes." and the like."""
+    if check_quirks(quirks):
+        return re.match(r"\W*yes\b", text or "", re.IGNORECASE) is not None
+    return (text or "").strip() in ("Yes", "yes", "YES")
+
+
+def parse_instances(
+    text: str, instruction: str, is_classification: bool, finish_reason: str | None, quirks: str = "published"
+) -> list[Instance]:
+    """Instances of a step-3 completion, before any filter; without the last where `finish_reason` is "length".
+
+    `instruction` is not needed to parse; it stands here as it does in the released signature. Released functions:
+    `parse_instances_for_classification_task` and `parse_instances_for_generation_task`.
+    """
+    check_quirks(quirks)
+    parse = _parse_classification if is_classification else _parse_generation
+    instances = parse((text or "").strip(), quirks)
+    return instances[:-1] if finish_reason == "length" else instances
+
+
+def _parse_generation(text: str, quirks: str) -> list[Instance]:
+    fixed = quirks == "fixed"
+    example, output = (_EXAMPLE_LINE, _OUTPUT_LINE) if fixed else (_EXAMPLE, _OUTPUT)
+    if example.search(text):
+        chunks = [chunk.strip() for chunk in example.split(text)]
+        return [_parse_input_output(chunk, fixed) for chunk in chunks if chunk]
+    return [_parse_input_output(text, fixed)] if output.search(text) else []
+
+
+def _parse_input_output(text: str, fixed: bool) -> Instance:
+    """Input before the first "Output:", output after it. Q17: released, all after a second "Output:" is lost; fixed keeps it."""
+    output_marker, input_marker = (_OUTPUT_LINE, _INPUT_LINE) if fixed else (_OUTPUT, _INPUT)
+    parts = output_marker.split(text, maxsplit=1 if fixed else 0)
+    before, after = (parts[0], parts[1]) if len(parts) > 1 else ("", text)
+    output = input_marker.split(after)[0].strip()
+    return Instance(input=re.sub(r"^Input\s*\d*\s*:", "", before.strip()).strip(), output=output)
+
+
+def _parse_classification(text: str, quirks: str) -> list[Instance]:
+    """First line of a chunk is the label (the OUTPUT), the rest the input. Q14: fixed spells a label as it was first spelled."""
+    spelled: dict[str, str] = {}
+    instances = []
+    for chunk in text.split(_LABEL)[1:]:
+        label, _, rest = chunk.strip().partition("\n")
+        label = label.strip()
+        if quirks == "fixed":
+            label = spelled.setdefault(label.casefold(), label)
+        instances.append(Instance(input=rest.strip(), output=label))
+    return instances

@@ -1,0 +1,173 @@
+"""The three prompts as data and small builders (paper section 3.2 and Tables 5-8; layout of the released code).
+
+`parsing` is the inverse of this module. Our own demonstrations are in `seeds/*_demonstrations.jsonl`; the published
+few-shot texts take their place with `prompt_source="published"`, once they have been fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .records import InputError, ParameterError, iter_lines, project_path, shown_path
+
+PROMPT_SOURCES = ("ours", "published")
+
+INSTRUCTION_HEADER = "Come up with a series of tasks:\n"
+CLASSIFICATION_INSTRUCTION_HEADER = (
+    "Come up with a series of classification tasks. Try to specify the possible output labels when possible.\n"
+)
+CLASSIFICATION_HEADER = "Can the following task be regarded as a classification task with finite output labels?\n\n"
+OUTPUT_FIRST_HEADER = (
+    "Each task below is a classification task. For every class label that the task allows, write the label and then one "
+    "input that this label is right for. Where the task needs no input, write the class labels alone.\n\n"
+)
+INPUT_FIRST_HEADER = (
+    "Come up with examples for the following tasks. Try to generate multiple examples when possible. "
+    "If the task doesn't require additional input, you can generate the output directly.\n\n"
+)
+
+# Released request parameters (Table 4 where the code agrees with it; the code where it does not).
+PAPER_REQUESTS: dict[str, dict[str, Any]] = {
+    "instructions": {
+        "max_tokens": 1024, "temperature": 0.7, "top_p": 0.5, "frequency_penalty": 0.0, "presence_penalty": 2.0,
+        "stop": ("\n\n", "\n16", "16.", "16 ."), "logprobs": 1,
+    },
+    "classification": {
+        "max_tokens": 3, "temperature": 0.0, "top_p": 0.0, "frequency_penalty": 0.0, "presence_penalty": 0.0,
+        "stop": ("\n", "Task"), "logprobs": 1,
+    },
+    "instances": {
+        "max_tokens": 350, "temperature": 0.0, "top_p": 0.0, "frequency_penalty": 0.0, "presence_penalty": 1.5,
+        "stop": ("Example 6", "Task:"), "logprobs": 1,
+    },
+}  # fmt: skip
+CLASSIFICATION_INSTANCE_MAX_TOKENS = 300
+
+# What a 135M model on two cores needs to stay useful: it rambles, so its answers are cut shorter; log-probabilities are
+# stored by the released code and never read, so it is not asked for them.
+EMBEDDED_REQUESTS: dict[str, dict[str, Any]] = {
+    "instructions": {"max_tokens": 300, "logprobs": None},
+    "classification": {"logprobs": None},
+    "instances": {"max_tokens": 120, "logprobs": None},
+}
+
+
+def request_settings(step: str, embedded: bool, quirks: str = "published", **chosen: Any) -> dict[str, Any]:
+    """Sampling parameters of one step: the paper's, what the embedded model changes, then what the caller chose.
+
+    A chosen value of None (or 0 for max_tokens) means "as the default". Raises ParameterError for an unknown name.
+    """
+    settings = {**PAPER_REQUESTS[step], **(EMBEDDED_REQUESTS[step] if embedded else {})}
+    if step == "instructions" and quirks == "fixed":
+        settings["stop"] = ("\n\n", "\n16.", "\n16 .")  # Q2: "16." must not cut "in 2016." short
+    for name, value in chosen.items():
+        if name not in settings:
+            raise ParameterError(f"{name}: not a sampling parameter of step {step!r}; it takes {', '.join(settings)}")
+        if value is not None and not (name == "max_tokens" and value == 0):
+            settings[name] = value
+    return settings
+
+
+def build_instruction_prompt(instructions: Iterable[str], classification_only: bool = False) -> str:
+    """The step-1 prompt: a header, the numbered in-context instructions, and the next number for the model to go on from.
+
+    >>> build_instruction_prompt(["Name a  colour:"])
+    'Come up with a series of tasks:\\n1. Name a colour\\n2.'
+    """
+    lines = [CLASSIFICATION_INSTRUCTION_HEADER if classification_only else INSTRUCTION_HEADER]
+    number = 0
+    for number, instruction in enumerate(instructions, 1):
+        lines.append(f"{number}. {_one_line(instruction).rstrip(':')}\n")
+    return "".join(lines) + f"{number + 1}."
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The few-shot prefixes of steps 2 and 3; each ends in "Task:", where the queried instruction follows."""
+
+    classification: str
+    output_first: str
+    input_first: str
+    source: str
+
+    def classification_prompt(self, instruction: str) -> str:
+        """The step-2 query: the demonstrations, then `instruction` and the open question."""
+        return f"{self.classification} {instruction.strip()}\nIs it classification?"
+
+    def instance_prompt(self, instruction: str, is_classification: bool) -> str:
+        """The step-3 query: output-first for a classification task, input-first for any other."""
+        prefix = self.output_first if is_classification else self.input_first
+        return f"{prefix} {instruction.strip()}\n"
+
+
+def load_templates(prompt_source: str = "ours", folder: str | Path = "seeds") -> Templates:
+    """The few-shot prefixes: "ours" rendered from `folder`, or "published" as fetched by `selfinstruct fetch`.
+
+    Raises ParameterError for another source, InputError where a file is missing or malformed.
+    """
+    if prompt_source not in PROMPT_SOURCES:
+        raise ParameterError(f"prompt_source={prompt_source!r}: choose one of {', '.join(PROMPT_SOURCES)}")
+    if prompt_source == "published":
+        from .paper import published_templates
+
+        return Templates(**published_templates(), source="published")
+    folder = project_path(folder)
+    return Templates(
+        classification=render_classification(_demonstrations(folder / "classification_demonstrations.jsonl")),
+        output_first=render_output_first(_demonstrations(folder / "output_first_demonstrations.jsonl")),
+        input_first=render_input_first(_demonstrations(folder / "input_first_demonstrations.jsonl")),
+        source="ours",
+    )
+
+
+def _demonstrations(path: Path) -> list[dict[str, Any]]:
+    demonstrations = [value for _, value in iter_lines(path)]
+    if not demonstrations:
+        raise InputError(f"{shown_path(path)}: no demonstrations in it")
+    for number, value in enumerate(demonstrations, 1):
+        if not isinstance(value.get("instruction"), str):
+            raise InputError(f'{shown_path(path)}:{number}: missing "instruction"; every demonstration needs one')
+    return demonstrations
+
+
+def render_classification(demonstrations: Sequence[dict[str, Any]]) -> str:
+    """The step-2 prefix from {instruction, is_classification} demonstrations."""
+    blocks = [
+        f"Task: {demo['instruction']}\nIs it classification? {'Yes' if demo['is_classification'] else 'No'}\n\n"
+        for demo in demonstrations
+    ]
+    return CLASSIFICATION_HEADER + "".join(blocks) + "Task:"
+
+
+def render_output_first(demonstrations: Sequence[dict[str, Any]]) -> str:
+    """The step-3 prefix for classification tasks: each class label, then an input it is right for."""
+    blocks = []
+    for demo in demonstrations:
+        pairs = [_join("Class label: " + pair["class_label"], pair["input"]) for pair in demo["instances"]]
+        blocks.append("\n".join([f"Task: {demo['instruction']}", *pairs]) + "\n\n")
+    return OUTPUT_FIRST_HEADER + "".join(blocks) + "Task:"
+
+
+def render_input_first(demonstrations: Sequence[dict[str, Any]]) -> str:
+    """The step-3 prefix for generation tasks: numbered examples, or the output directly where no input is needed."""
+    blocks = []
+    for demo in demonstrations:
+        direct = demo.get("direct", False)
+        examples = [
+            _join("" if direct else f"Example {number}", pair["input"], f"Output: {pair['output']}")
+            for number, pair in enumerate(demo["instances"], 1)
+        ]
+        blocks.append("\n".join([f"Task: {demo['instruction']}", *examples]) + "\n\n")
+    return INPUT_FIRST_HEADER + "".join(blocks) + "Task:"
+
+
+def _join(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,86 @@
+"""The prompts, to the letter of the released layout."""
+
+import pytest
+
+from selfinstruct.prompts import (
+    PAPER_REQUESTS,
+    build_instruction_prompt,
+    load_templates,
+    render_classification,
+    render_input_first,
+    render_output_first,
+    request_settings,
+)
+from selfinstruct.records import InputError, ParameterError
+
+
+def test_instruction_prompt_layout():
+    prompt = build_instruction_prompt(["Name  a\ncolour:", "Sort these."])
+    assert prompt == "Come up with a series of tasks:\n1. Name a colour\n2. Sort these.\n3."
+
+
+def test_classification_only_header():
+    prompt = build_instruction_prompt(["Is it?"], classification_only=True)
+    assert prompt.startswith("Come up with a series of classification tasks. Try to specify the possible output labels")
+    assert prompt.endswith("\n1. Is it?\n2.")
+
+
+def test_classification_layout():
+    demos = [
+        {"instruction": "Is it spam?", "is_classification": True},
+        {"instruction": "Sing.", "is_classification": False},
+    ]
+    prefix = render_classification(demos)
+    assert prefix.endswith(
+        "Task: Is it spam?\nIs it classification? Yes\n\nTask: Sing.\nIs it classification? No\n\nTask:"
+    )
+
+
+def test_output_first_layout():
+    pairs = [{"class_label": "Spam", "input": "Email: win"}, {"class_label": "Ham", "input": ""}]
+    prefix = render_output_first([{"instruction": "Is it spam?", "instances": pairs}])
+    assert prefix.endswith("\n\nTask: Is it spam?\nClass label: Spam\nEmail: win\nClass label: Ham\n\nTask:")
+
+
+def test_input_first_layout():
+    pairs = [{"input": "List: 2 1", "output": "1 2"}, {"input": "List: 1", "output": "1"}]
+    direct = {"instruction": "Sing.", "instances": [{"input": "", "output": "La"}], "direct": True}
+    prefix = render_input_first([{"instruction": "Sort.", "instances": pairs}, direct])
+    assert prefix.endswith(
+        "Task: Sort.\nExample 1\nList: 2 1\nOutput: 1 2\nExample 2\nList: 1\nOutput: 1\n\nTask: Sing.\nOutput: La\n\nTask:"
+    )
+
+
+def test_queries():
+    templates = load_templates()
+    assert templates.classification_prompt(" Do it. ").endswith("\n\nTask: Do it.\nIs it classification?")
+    assert templates.instance_prompt("Do it.", False).endswith("\n\nTask: Do it.\n")
+    assert templates.instance_prompt("Do it.", True).startswith(templates.output_first)
+
+
+def test_request_settings_are_the_papers():
+    settings = request_settings("instructions", embedded=False)
+    assert settings == PAPER_REQUESTS["instructions"]
+    assert settings["stop"] == ("\n\n", "\n16", "16.", "16 .")
+    assert (settings["max_tokens"], settings["presence_penalty"]) == (1024, 2)
+    assert request_settings("classification", False)["max_tokens"] == 3
+    assert request_settings("instances", False)["presence_penalty"] == 1.5
+
+
+def test_settings_the_embedded_model_and_the_caller_change():
+    assert request_settings("instructions", True)["max_tokens"] == 300
+    chosen = request_settings("instructions", True, max_tokens=50, temperature=0.0, top_p=None)
+    assert (chosen["max_tokens"], chosen["temperature"], chosen["top_p"]) == (50, 0.0, 0.5)
+    assert "16." not in request_settings("instructions", False, "fixed")["stop"]
+    with pytest.raises(ParameterError, match="best_off"):
+        request_settings("instructions", False, best_off=2)
+
+
+def test_bad_sources(tmp_path):
+    with pytest.raises(ParameterError, match="ours, published"):
+        load_templates("theirs")
+    with pytest.raises(InputError, match="no such file"):
+        load_templates(folder=tmp_path)
+    (tmp_path / "classification_demonstrations.jsonl").write_text('{"task": 1}\n')
+    with pytest.raises(InputError, match=r"demonstrations.jsonl:1.*instruction"):
+        load_templates(folder=tmp_path)
