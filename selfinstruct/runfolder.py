@@ -8,7 +8,8 @@ run.record({"accepted": 64})                             # results/02_generate_i
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from .records import (
     InputError,
     ParameterError,
     Rejection,
+    append_record,
     load_records,
     project_path,
     read_json,
     shown_path,
     write_json,
     write_records,
+    write_text,
 )
 
 INSTRUCTIONS = "machine_generated_instructions.jsonl"
@@ -106,6 +109,22 @@ class RunFolder:
         kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
         return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Callable[[Iterable[Any]], None]]:
+        """Stream records into `name`: line by line to `name.partial`, renamed at the end, so that a finished file is whole.
+
+        What was there before stays until then; after a stop the partial file shows how far the run came.
+        """
+        partial = self.path / f"{name}.partial"
+        write_text(partial, "")
+
+        def write(records: Iterable[Any]) -> None:
+            for record in records:
+                append_record(partial, record)
+
+        yield write
+        partial.replace(self.path / name)
+
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a matplotlib figure as `figures/<name>.png` and `.svg`; returns the PNG's path."""
         folder = self.path / "figures"
@@ -124,13 +143,30 @@ def open_run(run_dir: str | Path, notebook: str, **parameters: Any) -> RunFolder
     folder cannot be written.
     """
     path = project_path(run_dir)
-    entry = NOTEBOOKS.get(notebook, Notebook(main=False))
-    earlier = _run_json(path).get("parameters", {}).get(notebook)
     identity = {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
-    if earlier is not None and any(find_files(path, pattern) for pattern in entry.writes):
+    earlier = _parameters_of(path, notebook)
+    if earlier is not None:
         _check_same(path, earlier, identity)
     note_run(path, kit_version=__version__, parameters={notebook: identity})
     return RunFolder(path, notebook)
+
+
+def check_parameters(run_dir: str | Path, notebook: str, parameters: Mapping[str, Any]) -> None:
+    """Raise ParameterError where `notebook`'s files in the folder were made with other values of `parameters`.
+
+    The check of `open_run`, for the runner to make before a kernel starts.
+    """
+    path = project_path(run_dir)
+    earlier = _parameters_of(path, notebook) or {}
+    both = earlier.keys() & parameters.keys()
+    _check_same(path, {name: earlier[name] for name in both}, {name: parameters[name] for name in both})
+
+
+def _parameters_of(path: Path, notebook: str) -> dict[str, Any] | None:
+    """The parameters the notebook's files in the folder were made with; None where there are no such files."""
+    entry = NOTEBOOKS.get(notebook, Notebook(main=False))
+    written = any(find_files(path, pattern) for pattern in entry.writes)
+    return _run_json(path).get("parameters", {}).get(notebook) if written else None
 
 
 def _check_same(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
