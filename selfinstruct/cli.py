@@ -1,0 +1,123 @@
+"""The command line: `selfinstruct run`, `report`, `doctor`, `store`. Everything heavy is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import __version__
+from .records import SelfInstructError, StoppedEarly
+
+DEFAULT_RUN_DIR = "outputs/run"
+STOPPED_EARLY = 3
+
+
+class PlainErrors(click.Group):
+    """A group whose commands end in one clear line, not a traceback, for everything that a person can put right."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StoppedEarly as error:
+            click.echo(f"Stopped: {error}", err=True)
+            ctx.exit(STOPPED_EARLY)
+        except SelfInstructError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """SELF-INSTRUCT (Wang et al. 2022), step by step, as notebooks.
+
+    \b
+    First:   selfinstruct run              the whole method on a small model; no key, no GPU, no network
+    Then:    open outputs/run/report.html
+    Help:    selfinstruct doctor           what is missing on this machine, and what to do about it
+    """
+
+
+_run_dir = click.option(
+    "--run-dir",
+    default=DEFAULT_RUN_DIR,
+    show_default=True,
+    help="Folder for everything the run writes, relative to the project's root.",
+)
+
+
+@main.command()
+@_run_dir
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
+@click.option("-f", "file", type=click.Path(exists=True, dir_okay=False), help="YAML file of parameters; -p wins.")
+@click.option("--only", default="", metavar="02,13", help="Run these notebooks only.")
+@click.option("--from", "start", default="", metavar="04", help="Run from this notebook on.")
+@click.option("--parameters", "listing", is_flag=True, help="Only show the parameters and their defaults.")
+def run(
+    run_dir: str, pairs: tuple[tuple[str, str], ...], file: str | None, only: str, start: str, listing: bool
+) -> None:
+    """Run the notebooks in order into one folder; what did not change is skipped.
+
+    \b
+    selfinstruct run                                              the main job, on the embedded model
+    selfinstruct run -p random_seed 7 --run-dir outputs/seed7     another draw
+    selfinstruct run --only 02,13                                 two notebooks
+    OPENAI_API_KEY=... selfinstruct run -p model NAME -p base_url URL --run-dir outputs/paid
+
+    Exit codes: 0 done, 1 a failure, 2 a wrong option, 3 stopped early by a limit or Ctrl-C.
+    """
+    from . import runner
+
+    chosen = [name.strip() for name in only.split(",") if name.strip()]
+    if listing:
+        return _list_parameters(chosen, start)
+    given = {**(_from_file(file) if file else {}), **dict(pairs)}
+    runner.run_notebooks(run_dir, given, chosen, start, out=click.echo)
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    from pathlib import Path
+
+    from .parameters import load_parameters
+
+    return load_parameters(Path(path))
+
+
+def _list_parameters(only: list[str], start: str) -> None:
+    from .parameters import notebook_parameters
+    from .runner import NOTEBOOKS_DIR, choose_notebooks
+
+    for path in choose_notebooks(NOTEBOOKS_DIR, only, start):
+        click.echo(path.stem)
+        for one in notebook_parameters(path).values():
+            click.echo(f"  {one.name}: {one.annotation} = {one.default!r:<24}  {one.help}")
+
+
+@main.command()
+@_run_dir
+def report(run_dir: str) -> None:
+    """Write report.html of a run folder again."""
+    from .records import InputError, project_path, shown_path
+    from .report import write_report
+
+    if not project_path(run_dir).is_dir():
+        raise InputError(f"{run_dir}: no such run folder; `selfinstruct run --run-dir {run_dir}` makes it")
+    click.echo(f"Wrote {shown_path(write_report(run_dir))}")
+
+
+@main.command()
+def doctor() -> None:
+    """Check that this machine can run the notebooks, and say what to do where it cannot."""
+    from .doctor import examine
+
+    well = True
+    for check in examine():
+        click.echo(check.line())
+        well = well and (check.ok or not check.essential)
+    if not well:
+        raise click.ClickException("something essential is missing; the arrows above say what to do")
+    click.echo("\nReady: selfinstruct run")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Run notebooks headless, in order, into one run folder: papermill with everything checked first.
+
+    run_notebooks("outputs/mine", {"random_seed": "7"}, only=["02", "13"])
+
+Before anything runs: unknown parameters, wrong types, input files that nobody will have written, and a run folder made
+with other parameters are refused. A notebook whose source, parameters, inputs, outputs and kit code are those of its last
+run is skipped. Executed copies lie in `notebooks/` of the run folder, free of dates and machine names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from . import manifest, records
+from .embedded import OWNER_VARIABLE
+from .parameters import Parameter, check_names, notebook_parameters
+from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
+from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
+
+NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
+_OURS = {
+    name: kind
+    for name, kind in vars(records).items()
+    if isinstance(kind, type) and issubclass(kind, SelfInstructError)
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a run with the parameters it gets, all of them, checked."""
+
+    path: Path
+    parameters: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def entry(self) -> Notebook:
+        return NOTEBOOKS.get(self.name, Notebook(main=False))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook."""
+
+    name: str
+    seconds: float
+    skipped: bool
+    headline: str
+
+
+def run_notebooks(
+    run_dir: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    start: str = "",
+    notebooks_dir: str | Path = NOTEBOOKS_DIR,
+    out: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Run the main notebooks (or `only` some, or those from `start` on) and write report.html; returns what became of each.
+
+    Raises ParameterError or InputError before anything runs, and the notebook's own error, in one line, where one fails.
+    """
+    folder = project_path(run_dir)
+    steps = plan_steps(folder, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+    note_run(folder)  # an unwritable folder is refused here, not minutes later
+    (folder / "notebooks").mkdir(exist_ok=True)
+    outcomes = []
+    with _kernel_environment():
+        try:
+            for step in steps:
+                outcomes.append(run_step(folder, step))
+                out(_line(outcomes[-1]))
+        finally:
+            closing = _close(folder)
+    for line in closing:
+        out(line)
+    return outcomes
+
+
+def _line(outcome: Outcome) -> str:
+    spent = "unchanged" if outcome.skipped else f"{outcome.seconds:.1f} s"
+    return f"{outcome.name:28} {spent:>9}   {outcome.headline}".rstrip()
+
+
+def _close(folder: Path) -> list[str]:
+    from .report import funnel_lines, write_report
+
+    page = write_report(folder)
+    return ["", *funnel_lines(folder), "", f"Next: open {shown_path(page)}"]
+
+
+def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str = "") -> list[Path]:
+    """The notebooks to run in reading order: the main ones, or all that begin with one of `only`, from `start` on.
+
+    Raises ParameterError where a number or name fits no notebook.
+    """
+    found = sorted(notebooks_dir.glob("[0-9]*.ipynb"))
+    for wanted in [*only, *([start] if start else [])]:
+        if not any(_fits(path, wanted) for path in found):
+            names = ", ".join(path.stem for path in found) or "none"
+            raise ParameterError(f'no notebook "{wanted}" in {shown_path(notebooks_dir)}; there are: {names}')
+    if only:
+        return [path for path in found if any(_fits(path, wanted) for wanted in only)]
+    return [path for path in found if path.stem >= start and NOTEBOOKS.get(path.stem, Notebook(main=False)).main]
+
+
+def _fits(path: Path, wanted: str) -> bool:
+    return path.stem == wanted.removesuffix(".ipynb") or path.stem.split("_")[0] == wanted
+
+
+def plan_steps(folder: Path, given: Mapping[str, Any], paths: Sequence[Path]) -> list[Step]:
+    """Every notebook with its full parameters; raises ParameterError or InputError for whatever could not work."""
+    declared = {path: notebook_parameters(path) for path in paths}
+    check_names(given, (name for one in declared.values() for name in one), f"{len(paths)} notebook(s)")
+    if "run_dir" in given:
+        raise ParameterError("run_dir is not given with -p; use --run-dir, it holds for all notebooks")
+    steps = [Step(path, _full_parameters(folder, given, declared[path])) for path in paths]
+    for number, step in enumerate(steps):
+        check_parameters(folder, step.name, step.parameters)
+        _check_inputs(folder, step, steps[:number])
+    return steps
+
+
+def _full_parameters(folder: Path, given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> dict[str, Any]:
+    chosen = {
+        name: parameter.checked(given[name]) if name in given else parameter.default
+        for name, parameter in declared.items()
+    }
+    # relative below the project: executed copies then carry no path of this machine
+    return {**chosen, "run_dir": shown_path(folder)} if "run_dir" in declared else chosen
+
+
+def _check_inputs(folder: Path, step: Step, before: Sequence[Step]) -> None:
+    coming = [pattern for earlier in before for pattern in earlier.entry.writes]
+    for pattern in step.entry.reads:
+        if not find_files(folder, pattern) and not any(fnmatch(pattern, written) for written in coming):
+            raise InputError(missing_file(folder, pattern))
+
+
+def run_step(folder: Path, step: Step) -> Outcome:
+    """Run one notebook into the run folder, or skip it where nothing changed since its last run."""
+    fingerprint = manifest.fingerprint(folder, step.path, step.parameters, step.entry.reads)
+    if manifest.is_unchanged(folder, step.name, fingerprint):
+        return Outcome(step.name, 0.0, True, manifest.headline(folder, step.name))
+    before, began = manifest.snapshot(folder), time.monotonic()
+    manifest.forget(folder, step.name)
+    execute(step, folder / "notebooks" / step.path.name)
+    seconds = round(time.monotonic() - began, 1)
+    manifest.remember(folder, step.name, fingerprint, before, step.entry.writes, seconds)
+    return Outcome(step.name, seconds, False, manifest.headline(folder, step.name))
+
+
+def execute(step: Step, copy: Path) -> None:
+    """Execute a notebook with papermill into `copy`; raises the error of a failing cell as one clear message."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
+    try:
+        papermill.execute_notebook(
+            step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent
+        )
+    except papermill.PapermillExecutionError as error:
+        raise _cell_error(step, copy, error) from None
+    except KeyboardInterrupt:
+        raise StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers") from None
+    except DeadKernelError:
+        raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
+    finally:
+        if copy.is_file():
+            _normalise(copy)
+
+
+def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
+    """The kit's own errors keep their kind and words; any other names the notebook, the cell and the executed copy."""
+    if error.ename in _OURS:
+        return _OURS[error.ename](f"{step.name}: {error.evalue}")
+    if error.ename == "KeyboardInterrupt":
+        return StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers")
+    where = f"{step.name}, cell [{error.exec_count}]"
+    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
+
+
+def _normalise(copy: Path) -> None:
+    """Take times, machine details and random ids out of an executed copy, so that equal runs give equal files."""
+    import nbformat
+
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+    records.write_text(copy, nbformat.writes(notebook) + "\n")
+
+
+@contextlib.contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
+    with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
+        ours = {
+            OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
+            "IPYTHONDIR": own,
+            "JUPYTER_RUNTIME_DIR": own,
+            "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not one of the same name in the home folder
+            "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        before = dict(os.environ)
+        os.environ.update(ours)
+        os.environ.pop("MPLBACKEND", None)  # inline, or figures would not show in the executed copies
+        try:
+            yield
+        finally:
+            for name in [*ours, "MPLBACKEND"]:
+                os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
