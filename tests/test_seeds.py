@@ -1,0 +1,100 @@
+"""The seed tasks and demonstrations this kit ships are what the method needs, and ours."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from selfinstruct.filters import filter_instances, instruction_rejection
+from selfinstruct.prompts import load_templates
+from selfinstruct.records import PROJECT_ROOT, Instance, iter_lines, load_seed_tasks
+from selfinstruct.similarity import InstructionPool
+
+SEEDS = PROJECT_ROOT / "seeds"
+PUBLISHED = Path(PROJECT_ROOT).parent / "shared/paper/data/seed_tasks.jsonl"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return load_seed_tasks()
+
+
+def demonstrations(name):
+    return [value for _, value in iter_lines(SEEDS / f"{name}_demonstrations.jsonl")]
+
+
+def test_150_generation_and_25_classification_tasks(tasks):
+    assert Counter(task.is_classification for task in tasks) == {False: 150, True: 25}
+    assert [task.id for task in tasks] == [f"seed_task_{number}" for number in range(175)]
+    assert len({task.name for task in tasks}) == 175
+    assert all(len(task.instances) == 1 for task in tasks)
+
+
+def test_about_a_third_without_input(tasks):
+    without = [task for task in tasks if not task.instances[0].input]
+    assert 50 <= len(without) <= 65
+    assert not any(task.is_classification for task in without)
+
+
+def test_all_pass_the_kits_own_filters(tasks):
+    assert {
+        task.id: instruction_rejection(task.instruction) for task in tasks if instruction_rejection(task.instruction)
+    } == {}
+    assert [task.id for task in tasks if filter_instances(task.instances) != task.instances] == []
+
+
+def test_no_two_instructions_are_alike(tasks):
+    pool = InstructionPool([task.instruction for task in tasks])
+    for index, task in enumerate(tasks):
+        scores = pool.scores(task.instruction)
+        scores[index] = 0
+        assert scores.max() <= 0.6, (task.instruction, pool.texts[int(scores.argmax())])
+
+
+def test_varied_in_first_word_and_length(tasks):
+    first = Counter(task.instruction.split()[0].lower() for task in tasks)
+    assert len(first) >= 70 and max(first.values()) <= 12
+    lengths = [len(task.instruction.split()) for task in tasks]
+    assert min(lengths) <= 6 and max(lengths) >= 40
+    assert sum(len(task.instances[0].input.split()) >= 100 for task in tasks) >= 8
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published seed tasks are not on this disk")
+def test_they_are_not_the_published_ones(tasks):
+    pool = InstructionPool([task.instruction for task in load_seed_tasks(PUBLISHED)])
+    assert max(pool.max_score(task.instruction) for task in tasks) < 0.7
+
+
+def test_classification_demonstrations(tasks):
+    demos = demonstrations("classification")
+    pattern = "".join("Y" if demo["is_classification"] else "N" for demo in demos)
+    assert pattern == "YNNYNYNYNNYNYNYNNNNYYNNYNNYNYNN"
+    labels = {task.instruction: task.is_classification for task in tasks}
+    from_seed_tasks = [demo for demo in demos if demo["instruction"] in labels]
+    assert len(from_seed_tasks) == 30
+    assert all(labels[demo["instruction"]] == demo["is_classification"] for demo in from_seed_tasks)
+
+
+def test_output_first_demonstrations():
+    demos = demonstrations("output_first")
+    assert [len(demo["instances"]) for demo in demos] == [3, 2, 2, 2, 2, 2, 4, 2, 3, 2, 2, 2, 1, 2, 2, 1]
+    assert sum(all(not pair["input"] for pair in demo["instances"]) for demo in demos) == 2
+    assert all(instruction_rejection(demo["instruction"]) is None for demo in demos)
+    for demo in demos:
+        instances = [Instance(input=pair["input"], output=pair["class_label"]) for pair in demo["instances"]]
+        assert filter_instances(instances) == instances
+
+
+def test_input_first_demonstrations():
+    demos = demonstrations("input_first")
+    counts = [0 if demo.get("direct") else len(demo["instances"]) for demo in demos]
+    assert counts == [0, 1, 0, 2, 2, 1, 1, 2, 0, 2, 0]
+    for demo in demos:
+        instances = [Instance(**pair) for pair in demo["instances"]]
+        assert filter_instances(instances) == instances
+
+
+def test_the_templates_fit_a_small_models_context():
+    templates = load_templates()
+    sizes = [len(templates.classification), len(templates.output_first), len(templates.input_first)]
+    assert all(3000 < size < 8500 for size in sizes), sizes
