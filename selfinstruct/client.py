@@ -1,0 +1,289 @@
+"""The client: requests in, completions out, in request order, through the `openai` library, and never the same one twice.
+
+    with connect("gpt-4o-mini", "openai", api="chat", concurrency=16, max_cost_usd=2.0) as client:
+        completions = client.complete([Request(prompt="1.", max_tokens=50, temperature=0.7, top_p=0.5)])
+        client.usage, client.describe()         # what it came to; what answered
+
+What the store knows is not asked again. A request that fails for good is one Completion with an error, and the run goes
+on; EndpointError means that no request could succeed, StoppedEarly that a limit or Ctrl-C ended the run in good order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .completion import (
+    APIS,
+    Completion,
+    Request,
+    Usage,
+    approximate_tokens,
+    canonical_request,
+    failed_completion,
+    read_completion,
+    read_usage,
+    request_body,
+    sends_chat,
+)
+from .endpoint import Endpoint, RequestFailed, find_endpoint
+from .limits import Budget, Pace
+from .prices import load_price
+from .records import EndpointError, ParameterError, SelfInstructError, StoppedEarly, shown_path
+from .store import ResponseStore, StoredResponse, request_key
+
+__all__ = ["Completion", "ModelClient", "Request", "Usage", "connect"]
+
+
+class Job(NamedTuple):
+    """A request on its way: its key in the store, its body, and the canonical form that the key is made of."""
+
+    key: str
+    request: Request
+    body: dict[str, Any]
+    canonical: dict[str, Any]
+
+
+def connect(
+    model: str = "embedded",
+    base_url: str = "",
+    api: str = "completions",
+    store: str | Path = "outputs/responses.sqlite",
+    concurrency: int = 4,
+    requests_per_minute: float = 0,
+    tokens_per_minute: float = 0,
+    max_cost_usd: float = 0.0,
+    max_tokens_total: int = 0,
+    max_failures: int = 5,
+    deterministic: bool = False,
+    price_table: str | Path = "",
+    step: str = "",
+    timeout_s: float = 600.0,
+) -> ModelClient:
+    """A client for `model`: "embedded", a GGUF file, or what the server at `base_url` (or a preset's name) calls it.
+
+    Nothing is contacted before the first request that the store cannot answer. 0 means "no limit"; `step` labels the
+    responses in the store. Raises ParameterError for a wrong parameter, EndpointError where the embedded weights are missing.
+    """
+    if api not in APIS:
+        raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
+    if concurrency < 1:
+        raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
+    slots = {"slots": min(concurrency, 4), "deterministic": deterministic, "timeout_s": timeout_s, "connections": max(concurrency, 8)}
+    endpoint = find_endpoint(model, base_url, api, **slots)
+    price = load_price("embedded" if endpoint.embedded else model, price_table)
+    if max_cost_usd and price is None:
+        raise ParameterError(f"max_cost_usd needs the price of {model!r}, which the table does not have; give price_table=FILE")
+    budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
+    pace = Pace(requests_per_minute, tokens_per_minute)
+    kind = ModelClient
+    if api.startswith("batch"):
+        from .batch import BatchClient as kind
+    return kind(endpoint, ResponseStore(store), budget, pace, concurrency, step)
+
+
+class ModelClient:
+    """See the module. Made by `connect`; use it from one thread, it uses `concurrency` of its own."""
+
+    transport = "live"
+
+    def __init__(self, endpoint: Endpoint, store: ResponseStore, budget: Budget, pace: Pace, concurrency: int, step: str):
+        self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
+        self.concurrency, self.step = concurrency, step
+        self._session = session_name()
+        for model, transport, prompt_tokens, completion_tokens in store.spent(self._session):
+            if model == endpoint.model:
+                budget.add(prompt_tokens, completion_tokens, transport)
+        priced = None if budget.price is None else 0.0
+        self.usage = Usage(cost_usd=priced, spent_usd=priced)
+        self._stopped = threading.Event()
+        self._halting: SelfInstructError | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._failures: dict[str, str] = {}
+
+    def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
+        """The completions of `requests`, in their order at any concurrency; from the store where it has them.
+
+        `desc` shows progress under that name in a terminal or notebook. Raises EndpointError and StoppedEarly as the
+        module says; what has arrived by then is in the store.
+        """
+        jobs = [self._job(request) for request in requests]
+        answers = self.store.get_many(job.key for job in jobs)
+        missing = {job.key: job for job in jobs if job.key not in answers}
+        cached = set(answers)
+        self._failures = {}
+        if missing:
+            answers |= self._fetch(list(missing.values()), desc, len(cached))
+            self._check_all_failed(len(missing), len(cached))
+        completions = [self._completion(job, answers.get(job.key), job.key in cached) for job in jobs]
+        self._count(jobs, answers, cached)
+        return completions
+
+    def _job(self, request: Request) -> Job:
+        if self.endpoint.deterministic and request.seed is None:
+            request = request.model_copy(update={"seed": request.sample_index})
+        body = request_body(request, self.endpoint.model, self.endpoint.api)
+        canonical = canonical_request(body, self.endpoint.api, self.endpoint.identity, request.sample_index)
+        return Job(request_key(canonical), request, body, canonical)
+
+    def _completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
+        if stored is None:
+            return failed_completion(self._failures.get(job.key, "not asked"), utc_now())
+        return read_completion(stored, job.request, cached)
+
+    def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
+        """The answers to `jobs` that could be had, each written to the store the moment it came."""
+        from .progress import Progress
+
+        self._stopped.clear()
+        self._halting = None
+        self._pool = self._pool or ThreadPoolExecutor(self.concurrency, thread_name_prefix="model")
+        with Progress(desc, len(jobs), cached, self.budget) as progress:
+            futures = [self._pool.submit(self._answer, job) for job in jobs]
+            try:
+                for _ in as_completed(futures):
+                    progress.advance()
+            except KeyboardInterrupt:
+                self._halt(StoppedEarly("stopped by Ctrl-C"))
+                wait(futures)  # what is in flight is paid for: keep it; a second Ctrl-C leaves it
+        return self._collected(futures)
+
+    def _collected(self, futures: list[Future[StoredResponse | None]]) -> dict[str, StoredResponse]:
+        answers = {stored.key: stored for future in futures if (stored := future.result()) is not None}
+        if self._halting is not None:
+            self._add_usage(answers.values(), paid=True)
+            done = f"{len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}"
+            advice = "run the same command again to continue"
+            raise type(self._halting)(f"{self._halting}; {done}; {advice}") from None
+        return answers
+
+    def _answer(self, job: Job) -> StoredResponse | None:
+        """One request from start to end, in a thread; None where it failed or was not sent."""
+        expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
+        if not self._stopped.is_set():
+            self.pace.wait(expected, self._stopped)
+        if not self._stopped.is_set() and (reason := self.budget.reason()):
+            self._halt(StoppedEarly(reason))
+        if self._stopped.is_set():
+            return None
+        try:
+            stored = self._asked(job)
+        except RequestFailed as error:
+            self._failed(job, str(error))
+            return None
+        except SelfInstructError as error:
+            self._halt(error)
+            return None
+        self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
+        return stored
+
+    def _asked(self, job: Job) -> StoredResponse:
+        started = time.perf_counter()
+        answer = self.endpoint.ask(job.body, self._stopped)
+        stored = self._stored(job, answer, time.perf_counter() - started)
+        self.store.put(stored)
+        self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
+        self.budget.success()
+        return stored
+
+    def _stored(self, job: Job, answer: dict[str, Any], latency_s: float) -> StoredResponse:
+        prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
+        return StoredResponse(
+            key=job.key, model=self.endpoint.model, api="chat" if sends_chat(self.endpoint.api) else "completions",
+            endpoint=self.endpoint.identity, step=self.step, request=job.canonical, response={"choices": answer["choices"]},
+            finish_reason=str(answer["choices"][0].get("finish_reason") or "stop"), prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens, created_at=time_of(answer), latency_s=round(latency_s, 4),
+            transport=self.transport, session=self._session,
+        )  # fmt: skip
+
+    def _failed(self, job: Job, error: str) -> None:
+        self._failures[job.key] = error
+        self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now())
+        if self.budget.failure():
+            self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
+
+    def _halt(self, reason: SelfInstructError) -> None:
+        """Nothing more is sent; the first reason is the one that is told."""
+        if self._halting is None:
+            self._halting = reason
+        self._stopped.set()
+
+    def _check_all_failed(self, asked: int, cached: int) -> None:
+        if len(self._failures) == asked and not cached and not self.budget.succeeded:
+            raise EndpointError(f"every request failed ({asked} of {asked}); the last: {list(self._failures.values())[-1]}")
+
+    def _count(self, jobs: list[Job], answers: dict[str, StoredResponse], cached: set[str]) -> None:
+        """Add to `usage`; an answer that two requests of a call share counts as cached for the second."""
+        fresh = {key: stored for key, stored in answers.items() if key not in cached}
+        self.usage.requests += len(jobs)
+        self.usage.failed += sum(job.key not in answers for job in jobs)
+        self.usage.cached += sum(job.key in answers for job in jobs) - len(fresh)
+        self._add_usage(fresh.values(), paid=True)
+        self._add_usage((answers[key] for key in cached), paid=False)
+
+    def _add_usage(self, responses: Any, paid: bool) -> None:
+        usage, price = self.usage, self.budget.price
+        for stored in responses:
+            usage.prompt_tokens += stored.prompt_tokens
+            usage.completion_tokens += stored.completion_tokens
+            if price is not None:
+                cost = price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
+                usage.cost_usd += cost
+                usage.spent_usd += cost if paid else 0.0
+
+    @property
+    def replayed(self) -> bool:
+        """Whether every answer so far came from the store: no model was called."""
+        return self.usage.requests > 0 and self.usage.cached == self.usage.requests
+
+    def describe(self) -> dict[str, Any]:
+        """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted, and whether it was a replay."""
+        endpoint, price = self.endpoint, self.budget.price
+        return {
+            "model": endpoint.model, "api": endpoint.api, "endpoint": endpoint.identity,
+            "weights_sha256": endpoint.weights_sha256, "slots": endpoint.slots if endpoint.embedded else None,
+            "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
+            "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """End the threads and connections; says so where every answer was a replay."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        elif self.replayed:
+            print(f"replayed: all {self.usage.requests} answers came from {shown_path(self.store.path)}; no model was called")
+        self.endpoint.close()
+        self.store.close()
+
+    def __enter__(self) -> ModelClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def utc_now() -> str:
+    """The time as the store writes it."""
+    return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
+
+
+def time_of(answer: dict[str, Any]) -> str:
+    """When the server says that it answered, else now; the server's word keeps equal answers equal bytes."""
+    created = answer.get("created")
+    if isinstance(created, int | float) and 0 < created < 1e11:
+        return str(datetime.fromtimestamp(int(created), UTC).replace(tzinfo=None))
+    return utc_now()
+
+
+def session_name() -> str:
+    """The command this process works for, which is what limits count: the owner's pid and start time, or our own."""
+    from .embedded import _owner
+
+    pid, started = _owner()
+    return f"{pid}:{started:.2f}"

@@ -1,0 +1,175 @@
+"""A request and its completion: what is asked, how it is sent to each kind of API, and what is read from the answer.
+
+The same request can go to a completions endpoint, which continues its prompt, or to a chat endpoint, which is told to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from .store import StoredResponse
+
+APIS = ("completions", "chat", "batch", "batch-completions")
+
+# Chat models answer rather than continue; this makes them do what the prompts of the paper expect of a completion model.
+CONTINUE_TEXT = (
+    "You are a text completion engine. The user's message is the beginning of a document. Reply with the text that follows "
+    "directly after its last character, in the same layout and numbering, and with nothing else: no greeting, no remark, no "
+    "Markdown, no repetition of the beginning. Where the document is a numbered list, go on with items for as long as it "
+    "makes sense, each on a line of its own and with no blank lines between them."
+)
+
+
+class Request(BaseModel):
+    """One completion asked for; equal requests of a run differ in `sample_index`.
+
+    Token counts are the model's; `logprobs` is the number of alternatives per token, None for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: str
+    max_tokens: int
+    temperature: float
+    top_p: float
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    seed: int | None = None
+    sample_index: int = 0
+
+
+class Completion(BaseModel):
+    """What came back: the text up to the first stop, or the error of a request that failed for good."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    created_at: str
+    latency_s: float
+    cached: bool
+    error: str | None = None
+    response: dict[str, Any] | None = None  # {"choices": [...]}, None when the request failed
+
+    def metadata(self, prompt: str) -> dict[str, Any]:
+        """The released record of a call: {"prompt", "response", "created_at"}; the same bytes at every replay."""
+        return {"prompt": prompt, "response": self.response, "created_at": self.created_at}
+
+
+class Usage(BaseModel):
+    """What the requests of a client came to. Tokens and `cost_usd` count cached answers too: what the data cost, whenever
+    it was paid; `spent_usd` is what this client paid itself. None = the price of the model is not known."""
+
+    requests: int = 0
+    cached: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    spent_usd: float | None = None
+
+
+def sends_chat(api: str) -> bool:
+    """Whether requests of this api go to a chat endpoint; `batch` does, since that is what providers still offer."""
+    return api in ("chat", "batch")
+
+
+def request_body(request: Request, model: str, api: str) -> dict[str, Any]:
+    """The JSON body that asks for `request`. What is neutral (no penalty, no stop, no seed) is left out."""
+    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens, "temperature": request.temperature}
+    body["top_p"] = request.top_p
+    for name in ("frequency_penalty", "presence_penalty"):
+        if value := getattr(request, name):
+            body[name] = value
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if not sends_chat(api):
+        return {**body, "prompt": request.prompt, **({} if request.logprobs is None else {"logprobs": request.logprobs})}
+    if request.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.logprobs}
+    messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
+    return {**body, "messages": messages}
+
+
+def canonical_request(body: dict[str, Any], api: str, endpoint: str, sample_index: int) -> dict[str, Any]:
+    """What the store's key is made of: all that can change the answer, and which of several equal samples it is.
+
+    A batch job and a live call ask for the same answer, so that one can continue the other.
+    """
+    return {**body, "api": "chat" if sends_chat(api) else "completions", "endpoint": endpoint, "sample_index": sample_index}
+
+
+def fault_in(response: Any) -> str | None:
+    """Why a decoded response body is not an answer, or None."""
+    if not isinstance(response, dict):
+        return f"the answer is a {type(response).__name__}, not an object"
+    choices = response.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return "the answer has no choices"
+    choice = choices[0]
+    if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
+        return "the answer's choice has no text"
+    return None
+
+
+def read_usage(response: dict[str, Any], prompt: str) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) as the server counts them; about 4 characters a token where it does not say."""
+    usage = response.get("usage") if isinstance(response.get("usage"), dict) else {}
+    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not isinstance(prompt_tokens, int):
+        prompt_tokens = approximate_tokens(prompt)
+    if not isinstance(completion_tokens, int):
+        completion_tokens = approximate_tokens(_raw_text(response["choices"][0]))
+    return prompt_tokens, completion_tokens
+
+
+def approximate_tokens(text: str) -> int:
+    """Tokens of an English text, roughly: one for every four characters."""
+    return -(-len(text) // 4)
+
+
+def _raw_text(choice: dict[str, Any]) -> str:
+    text = choice["text"] if isinstance(choice.get("text"), str) else (choice.get("message") or {}).get("content")
+    return text if isinstance(text, str) else ""
+
+
+def read_completion(stored: StoredResponse, request: Request, cached: bool) -> Completion:
+    """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
+    choice = stored.response["choices"][0]
+    text, finish_reason = _raw_text(choice), choice.get("finish_reason") or "stop"
+    if "text" not in choice:
+        text = _without_echo(text, request.prompt)
+    cut = _first_stop(text, request.stop)
+    if cut is not None:
+        text, finish_reason = text[:cut], "stop"
+    choice = {**choice, "text": text, "finish_reason": finish_reason}
+    choice.pop("message", None)
+    return Completion(
+        text=text, finish_reason=finish_reason, cached=cached, response={"choices": [choice]},
+        **{name: getattr(stored, name) for name in ("prompt_tokens", "completion_tokens", "created_at", "latency_s")},
+    )  # fmt: skip
+
+
+def _without_echo(text: str, prompt: str) -> str:
+    """A chat answer without the prompt's last line, which some models repeat: "9. Name a colour" after a prompt ending "9."."""
+    last_line = prompt.rstrip().rsplit("\n", 1)[-1]
+    start = text.lstrip()
+    return start[len(last_line) :] if last_line and start.startswith(last_line) else text
+
+
+def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
+    found = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return min(found, default=None)
+
+
+def failed_completion(error: str, at: str) -> Completion:
+    """The completion of a request that failed for good."""
+    return Completion(
+        text="", finish_reason="error", prompt_tokens=0, completion_tokens=0, created_at=at, latency_s=0, cached=False,
+        error=error,
+    )  # fmt: skip
