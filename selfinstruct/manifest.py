@@ -24,8 +24,9 @@ _NOT_METHOD = {"cli.py", "doctor.py", "report.py", "runner.py", "manifest.py", "
 def fingerprint(folder: Path, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:
     """The sha256 over everything that a notebook's outputs can depend on, the model's answers excepted."""
     inputs = [path for pattern in reads for path in find_files(folder, pattern)]
-    inputs += [path for value in parameters.values() if isinstance(value, str) for path in _named_files(value)]
     own = {name: value for name, value in parameters.items() if name != "run_dir"}
+    named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
+    inputs += [path for value in named for path in _named_files(value)]
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for path in [notebook, *_method_files(), *inputs]:
         digest.update(f"{path.name} {_sha256(path)}".encode())
@@ -71,17 +72,19 @@ def _mark(folder: Path, path: str) -> str:
 def remember(
     folder: Path, name: str, made_of: str, before: Mapping[str, Any], writes: Iterable[str], seconds: float
 ) -> None:
-    """Write down a finished notebook: what it was made of and the sha256 of what it wrote."""
+    """Add to the notebook's entry, now that it has finished, what it was made of and the sha256 of what it wrote."""
     after = snapshot(folder)
     written = {path for path, state in after.items() if before.get(path) != state} - {"run.json", "report.html"}
     written |= {path.relative_to(folder).as_posix() for pattern in writes for path in find_files(folder, pattern)}
     outputs = {path: _mark(folder, path) for path in sorted(written)}
-    note_run(folder, notebooks={name: {"fingerprint": made_of, "seconds": seconds, "outputs": outputs}})
+    entry = {**_entries(folder)[name], "fingerprint": made_of, "seconds": seconds, "outputs": outputs}
+    note_run(folder, notebooks={name: entry})
 
 
-def forget(folder: Path, name: str) -> None:
-    """Mark a notebook as not finished, so that a run which breaks off in it is not taken for done."""
-    note_run(folder, notebooks={name: {"fingerprint": "", "outputs": {}}})
+def begin(folder: Path, name: str, parameters: Mapping[str, Any]) -> None:
+    """Write down that the notebook starts with these parameters; it counts as done only after `remember`."""
+    given = {key: value for key, value in parameters.items() if key != "run_dir"}
+    note_run(folder, notebooks={name: {"parameters": given, "fingerprint": "", "outputs": {}}})
 
 
 def _entries(folder: Path) -> dict[str, Any]:

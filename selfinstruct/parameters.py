@@ -56,7 +56,8 @@ class Parameter:
 
     def _wrong(self, value: Any) -> ParameterError:
         example = json.dumps(self.default, ensure_ascii=False)
-        return ParameterError(f"{self.name} takes a {self.annotation}, such as {example}; got {value!r}")
+        article = "an" if self.annotation[0] in "aeio" else "a"
+        return ParameterError(f"{self.name} takes {article} {self.annotation}, such as {example}; got {value!r}")
 
 
 def _parsed(text: str) -> Any:

@@ -143,7 +143,7 @@ def open_run(run_dir: str | Path, notebook: str, **parameters: Any) -> RunFolder
     folder cannot be written.
     """
     path = project_path(run_dir)
-    identity = {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
+    identity = _identity(parameters)
     earlier = _parameters_of(path, notebook)
     if earlier is not None:
         _check_same(path, earlier, identity)
@@ -151,15 +151,19 @@ def open_run(run_dir: str | Path, notebook: str, **parameters: Any) -> RunFolder
     return RunFolder(path, notebook)
 
 
-def check_parameters(run_dir: str | Path, notebook: str, parameters: Mapping[str, Any]) -> None:
-    """Raise ParameterError where `notebook`'s files in the folder were made with other values of `parameters`.
+def check_parameters(run_dir: str | Path, notebook: str, now: Mapping[str, Any]) -> None:
+    """Raise ParameterError where the runner made `notebook`'s files in this folder with other parameters.
 
-    The check of `open_run`, for the runner to make before a kernel starts.
+    The check of `open_run`, before a kernel starts, on the parameters as they were given: a notebook may derive more.
     """
     path = project_path(run_dir)
-    earlier = _parameters_of(path, notebook) or {}
-    both = earlier.keys() & parameters.keys()
-    _check_same(path, {name: earlier[name] for name in both}, {name: parameters[name] for name in both})
+    earlier = _run_json(path).get("notebooks", {}).get(notebook, {}).get("parameters")
+    if earlier is not None and _parameters_of(path, notebook) is not None:
+        _check_same(path, _identity(earlier), _identity(now))
+
+
+def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
 
 
 def _parameters_of(path: Path, notebook: str) -> dict[str, Any] | None:

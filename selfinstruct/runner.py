@@ -155,7 +155,7 @@ def run_step(folder: Path, step: Step) -> Outcome:
     if manifest.is_unchanged(folder, step.name, fingerprint):
         return Outcome(step.name, 0.0, True, manifest.headline(folder, step.name))
     before, began = manifest.snapshot(folder), time.monotonic()
-    manifest.forget(folder, step.name)
+    manifest.begin(folder, step.name, step.parameters)
     execute(step, folder / "notebooks" / step.path.name)
     seconds = round(time.monotonic() - began, 1)
     manifest.remember(folder, step.name, fingerprint, before, step.entry.writes, seconds)
@@ -212,6 +212,10 @@ def _normalise(copy: Path) -> None:
 def _kernel_environment() -> Iterator[None]:
     """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
     with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
+        profile = Path(own) / "profile_default"
+        profile.mkdir()
+        # errors only: each kernel would warn that its loopback connection is not encrypted
+        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
         ours = {
             OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
             "IPYTHONDIR": own,
