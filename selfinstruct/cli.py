@@ -10,6 +10,7 @@ from . import __version__
 from .records import SelfInstructError, StoppedEarly
 
 DEFAULT_RUN_DIR = "outputs/run"
+DEFAULT_STORE = "outputs/responses.sqlite"
 STOPPED_EARLY = 3
 
 
@@ -90,7 +91,7 @@ def _list_parameters(only: list[str], start: str) -> None:
     for path in choose_notebooks(NOTEBOOKS_DIR, only, start):
         click.echo(path.stem)
         for one in notebook_parameters(path).values():
-            click.echo(f"  {one.name}: {one.annotation} = {one.default!r:<24}  {one.help}")
+            click.echo(f"  {f'{one.name}: {one.annotation} = {one.default!r}':54}  {one.help}")
 
 
 @main.command()
@@ -117,6 +118,65 @@ def doctor() -> None:
     if not well:
         raise click.ClickException("something essential is missing; the arrows above say what to do")
     click.echo("\nReady: selfinstruct run")
+
+
+@main.group()
+def store() -> None:
+    """Every response of a model, once: list them, publish them, replay those of others."""
+
+
+_store = click.option("--store", "path", default=DEFAULT_STORE, show_default=True, help="The SQLite file.")
+
+
+@store.command("list")
+@_store
+def store_list(path: str) -> None:
+    """Show what is in the store: a row for each model and step."""
+    from .store import list_responses
+
+    for row in list_responses(path):
+        click.echo(
+            f"{row['model']}  step {row['step'] or '-'}  {row['api']} at {row['endpoint'][:60]}: "
+            f"{row['responses']:,} responses, {row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens, "
+            f"{row['failed']:,} failed, {row['first']} to {row['last']}"
+        )
+
+
+@store.command("export")
+@_store
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--model", default="", help="Only this model's.")
+@click.option("--step", default="", help="Only this step's, such as 02.")
+def store_export(path: str, out: str, model: str, step: str) -> None:
+    """Write the responses as JSONL to OUT, for others to import and replay."""
+    from .store import export_responses
+
+    click.echo(f"{export_responses(path, out, model, step):,} responses written to {out}")
+
+
+@store.command("import")
+@_store
+@click.argument("source", type=click.Path(dir_okay=False))
+def store_import(path: str, source: str) -> None:
+    """Add the responses of an exported file; a run then replays them without calling a model."""
+    from .store import import_responses
+
+    added, known = import_responses(path, source)
+    click.echo(f"{added:,} responses added, {known:,} were there already")
+
+
+@store.command("verify")
+@_store
+def store_verify(path: str) -> None:
+    """Check the file, and every response against the request it answers."""
+    from .store import verify_store
+
+    count, faults = verify_store(path)
+    for fault in faults:
+        click.echo(fault, err=True)
+    if faults:
+        raise SelfInstructError(f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again")
+    click.echo(f"{count:,} responses, all sound")
 
 
 if __name__ == "__main__":

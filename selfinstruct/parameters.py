@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -73,26 +73,34 @@ def _parsed(text: str) -> Any:
 def notebook_parameters(path: Path) -> dict[str, Parameter]:
     """The parameters that a notebook's cell tagged `parameters` declares, in its order.
 
-    Raises InputError where the file is no notebook.
+    Read with Python's own parser: papermill's inspection loses every line whose comment holds a `=`. Raises InputError
+    where the file is no notebook.
     """
-    import papermill
+    import nbformat
 
     try:
-        found = papermill.inspect_notebook(path)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{shown_path(path)}: not a notebook ({str(error)[:80]}); restore it from the repository") from error
-    return {name: _declared(entry) for name, entry in found.items()}
+        cells = nbformat.read(path, as_version=4).cells
+        source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
+        lines, nodes = source.splitlines(), ast.parse(source).body
+    except (OSError, ValueError, AttributeError, SyntaxError, nbformat.ValidationError) as error:
+        raise InputError(f"{shown_path(path)}: not a notebook ({_first_line(error)}); restore it from the repository") from error
+    declared = (_declared(node, lines) for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign))
+    return {parameter.name: parameter for parameter in declared}
 
 
-def _declared(entry: Mapping[str, str]) -> Parameter:
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:80]
+
+
+def _declared(node: ast.Assign | ast.AnnAssign, lines: list[str]) -> Parameter:
     try:
-        default = ast.literal_eval(entry["default"])
-    except (ValueError, SyntaxError):
+        default = ast.literal_eval(node.value)
+    except (ValueError, TypeError):  # not a literal: the notebook alone knows its value
         default = None
-    annotation = entry["inferred_type_name"].strip()
-    if annotation == "None":  # papermill's word for "not annotated"
-        annotation = type(default).__name__
-    return Parameter(entry["name"], annotation, default, entry["help"].strip())
+    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+    annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else type(default).__name__
+    comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()  # the parser counts bytes
+    return Parameter(ast.unparse(target), annotation, default, comment.lstrip(" #"))
 
 
 def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:

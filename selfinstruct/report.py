@@ -70,7 +70,7 @@ def build_funnels(folder: Path) -> list[Funnel]:
     }
     funnels = []
     if (folder / INSTRUCTIONS).is_file():
-        asked = f"{_requests(folder)} requests, " if _requests(folder) else ""
+        asked = f"{_requests(folder):,} requests, " if _requests(folder) else ""
         accepted = len(load_records(folder / INSTRUCTIONS, MachineInstruction))
         funnels.append(Funnel("Step 1", asked, accepted, "instructions", dropped["1"]))
     if (folder / ALL_INSTANCES).is_file():
@@ -83,7 +83,7 @@ def build_funnels(folder: Path) -> list[Funnel]:
 def _requests(folder: Path) -> int:
     name = "02_generate_instructions"
     usage = load_run(folder).get("usage", {}).get(name, {})
-    return load_results(folder, name).get("requests") or usage.get("requests", 0)
+    return load_results(folder, name).get("requested") or usage.get("requests", 0)
 
 
 def funnel_lines(run_dir: str | Path) -> list[str]:

