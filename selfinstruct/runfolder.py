@@ -8,6 +8,7 @@ run.record({"accepted": 64})                             # results/02_generate_i
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ def check_parameters(run_dir: str | Path, notebook: str, now: Mapping[str, Any])
 
 
 def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
+    """What decides the bytes of a step, as run.json holds it (JSON has no tuples)."""
+    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))
 
 
 def _parameters_of(path: Path, notebook: str) -> dict[str, Any] | None:
