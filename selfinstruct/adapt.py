@@ -25,8 +25,8 @@ TOO_LONG = re.compile(r"context[_ ](?:length|window|size)|reduce (?:your prompt|
 class Adaptation:
     """What one model has been found to refuse. For any number of threads."""
 
-    def __init__(self) -> None:
-        self._changes: dict[str, str] = {}  # refused name -> the name to send instead, "" to leave it out
+    def __init__(self, changes: dict[str, str] | None = None) -> None:
+        self._changes = dict(changes or {})  # refused name -> the name to send instead, "" to leave it out
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 

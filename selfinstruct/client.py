@@ -14,39 +14,29 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .completion import (
     APIS,
     Completion,
+    Job,
     Request,
     Usage,
     approximate_tokens,
-    canonical_request,
     failed_completion,
+    make_job,
     read_completion,
-    read_usage,
-    request_body,
-    sends_chat,
+    stored_response,
+    utc_now,
 )
 from .endpoint import Endpoint, RequestFailed, find_endpoint
 from .limits import Budget, Pace
 from .prices import load_price
 from .records import EndpointError, ParameterError, SelfInstructError, StoppedEarly, shown_path
-from .store import ResponseStore, StoredResponse, request_key
+from .store import ResponseStore, StoredResponse
 
 __all__ = ["Completion", "ModelClient", "Request", "Usage", "connect"]
-
-
-class Job(NamedTuple):
-    """A request on its way: its key in the store, its body, and the canonical form that the key is made of."""
-
-    key: str
-    request: Request
-    body: dict[str, Any]
-    canonical: dict[str, Any]
 
 
 def connect(
@@ -64,11 +54,13 @@ def connect(
     price_table: str | Path = "",
     step: str = "",
     timeout_s: float = 600.0,
+    batch_wait_s: float = 0.0,
 ) -> ModelClient:
     """A client for `model`: "embedded", a GGUF file, or what the server at `base_url` (or a preset's name) calls it.
 
     Nothing is contacted before the first request that the store cannot answer. 0 means "no limit"; `step` labels the
-    responses in the store. Raises ParameterError for a wrong parameter, EndpointError where the embedded weights are missing.
+    responses in the store; with api="batch", `batch_wait_s` is how long to wait for a job before leaving it to a later run.
+    Raises ParameterError for a wrong parameter, EndpointError where the embedded weights are missing.
     """
     if api not in APIS:
         raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
@@ -81,10 +73,11 @@ def connect(
         raise ParameterError(f"max_cost_usd needs the price of {model!r}, which the table does not have; give price_table=FILE")
     budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
     pace = Pace(requests_per_minute, tokens_per_minute)
-    kind = ModelClient
-    if api.startswith("batch"):
-        from .batch import BatchClient as kind
-    return kind(endpoint, ResponseStore(store), budget, pace, concurrency, step)
+    if not api.startswith("batch"):
+        return ModelClient(endpoint, ResponseStore(store), budget, pace, concurrency, step)
+    from .batch import BatchClient
+
+    return BatchClient(endpoint, ResponseStore(store), budget, pace, concurrency, step, wait_s=batch_wait_s)
 
 
 class ModelClient:
@@ -127,9 +120,7 @@ class ModelClient:
     def _job(self, request: Request) -> Job:
         if self.endpoint.deterministic and request.seed is None:
             request = request.model_copy(update={"seed": request.sample_index})
-        body = request_body(request, self.endpoint.model, self.endpoint.api)
-        canonical = canonical_request(body, self.endpoint.api, self.endpoint.identity, request.sample_index)
-        return Job(request_key(canonical), request, body, canonical)
+        return make_job(request, self.endpoint.model, self.endpoint.api, self.endpoint.identity)
 
     def _completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
         if stored is None:
@@ -156,7 +147,7 @@ class ModelClient:
     def _collected(self, futures: list[Future[StoredResponse | None]]) -> dict[str, StoredResponse]:
         answers = {stored.key: stored for future in futures if (stored := future.result()) is not None}
         if self._halting is not None:
-            self._add_usage(answers.values(), paid=True)
+            self.usage.add(answers.values(), self.budget.price, paid=True)
             done = f"{len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}"
             advice = "run the same command again to continue"
             raise type(self._halting)(f"{self._halting}; {done}; {advice}") from None
@@ -185,21 +176,14 @@ class ModelClient:
     def _asked(self, job: Job) -> StoredResponse:
         started = time.perf_counter()
         answer = self.endpoint.ask(job.body, self._stopped)
-        stored = self._stored(job, answer, time.perf_counter() - started)
+        stored = stored_response(
+            job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=time.perf_counter() - started,
+            transport=self.transport, session=self._session,
+        )  # fmt: skip
         self.store.put(stored)
         self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
         self.budget.success()
         return stored
-
-    def _stored(self, job: Job, answer: dict[str, Any], latency_s: float) -> StoredResponse:
-        prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
-        return StoredResponse(
-            key=job.key, model=self.endpoint.model, api="chat" if sends_chat(self.endpoint.api) else "completions",
-            endpoint=self.endpoint.identity, step=self.step, request=job.canonical, response={"choices": answer["choices"]},
-            finish_reason=str(answer["choices"][0].get("finish_reason") or "stop"), prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens, created_at=time_of(answer), latency_s=round(latency_s, 4),
-            transport=self.transport, session=self._session,
-        )  # fmt: skip
 
     def _failed(self, job: Job, error: str) -> None:
         self._failures[job.key] = error
@@ -223,18 +207,8 @@ class ModelClient:
         self.usage.requests += len(jobs)
         self.usage.failed += sum(job.key not in answers for job in jobs)
         self.usage.cached += sum(job.key in answers for job in jobs) - len(fresh)
-        self._add_usage(fresh.values(), paid=True)
-        self._add_usage((answers[key] for key in cached), paid=False)
-
-    def _add_usage(self, responses: Any, paid: bool) -> None:
-        usage, price = self.usage, self.budget.price
-        for stored in responses:
-            usage.prompt_tokens += stored.prompt_tokens
-            usage.completion_tokens += stored.completion_tokens
-            if price is not None:
-                cost = price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
-                usage.cost_usd += cost
-                usage.spent_usd += cost if paid else 0.0
+        self.usage.add(fresh.values(), self.budget.price, paid=True)
+        self.usage.add((answers[key] for key in cached), self.budget.price, paid=False)
 
     @property
     def replayed(self) -> bool:
@@ -266,19 +240,6 @@ class ModelClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def utc_now() -> str:
-    """The time as the store writes it."""
-    return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
-
-
-def time_of(answer: dict[str, Any]) -> str:
-    """When the server says that it answered, else now; the server's word keeps equal answers equal bytes."""
-    created = answer.get("created")
-    if isinstance(created, int | float) and 0 < created < 1e11:
-        return str(datetime.fromtimestamp(int(created), UTC).replace(tzinfo=None))
-    return utc_now()
 
 
 def session_name() -> str:

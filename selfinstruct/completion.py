@@ -5,11 +5,14 @@ The same request can go to a completions endpoint, which continues its prompt, o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from .store import StoredResponse
+from .prices import Price
+from .stored import StoredResponse, request_key
 
 APIS = ("completions", "chat", "batch", "batch-completions")
 
@@ -71,6 +74,16 @@ class Usage(BaseModel):
     cost_usd: float | None = None
     spent_usd: float | None = None
 
+    def add(self, responses: Iterable[StoredResponse], price: Price | None, paid: bool) -> None:
+        """Count the tokens and dollars of `responses`; `paid` = by this client, rather than earlier."""
+        for stored in responses:
+            self.prompt_tokens += stored.prompt_tokens
+            self.completion_tokens += stored.completion_tokens
+            if price is not None:
+                cost = price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
+                self.cost_usd = (self.cost_usd or 0.0) + cost
+                self.spent_usd = (self.spent_usd or 0.0) + (cost if paid else 0.0)
+
 
 def sends_chat(api: str) -> bool:
     """Whether requests of this api go to a chat endpoint; `batch` does, since that is what providers still offer."""
@@ -102,6 +115,46 @@ def canonical_request(body: dict[str, Any], api: str, endpoint: str, sample_inde
     A batch job and a live call ask for the same answer, so that one can continue the other.
     """
     return {**body, "api": "chat" if sends_chat(api) else "completions", "endpoint": endpoint, "sample_index": sample_index}
+
+
+class Job(NamedTuple):
+    """A request on its way: its key in the store, its body, and the canonical form that the key is made of."""
+
+    key: str
+    request: Request
+    body: dict[str, Any]
+    canonical: dict[str, Any]
+
+
+def make_job(request: Request, model: str, api: str, endpoint: str) -> Job:
+    """`request` ready to be looked up and sent."""
+    body = request_body(request, model, api)
+    canonical = canonical_request(body, api, endpoint, request.sample_index)
+    return Job(request_key(canonical), request, body, canonical)
+
+
+def stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:
+    """The row of the store for `answer`; `facts` are endpoint, step, latency_s, transport and session."""
+    prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
+    choice = answer["choices"][0]
+    return StoredResponse(
+        key=job.key, model=job.body["model"], api=job.canonical["api"], request=job.canonical,
+        response={"choices": answer["choices"]}, finish_reason=str(choice.get("finish_reason") or "stop"),
+        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, created_at=time_of(answer), **facts,
+    )  # fmt: skip
+
+
+def utc_now() -> str:
+    """The time as the store writes it."""
+    return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
+
+
+def time_of(answer: dict[str, Any]) -> str:
+    """When the server says that it answered, else now; the server's word keeps equal answers equal bytes."""
+    created = answer.get("created")
+    if isinstance(created, int | float) and 0 < created < 1e11:
+        return str(datetime.fromtimestamp(int(created), UTC).replace(tzinfo=None))
+    return utc_now()
 
 
 def fault_in(response: Any) -> str | None:
@@ -159,7 +212,8 @@ def _without_echo(text: str, prompt: str) -> str:
     """A chat answer without the prompt's last line, which some models repeat: "9. Name a colour" after a prompt ending "9."."""
     last_line = prompt.rstrip().rsplit("\n", 1)[-1]
     start = text.lstrip()
-    return start[len(last_line) :] if last_line and start.startswith(last_line) else text
+    told_apart = len(last_line) >= 20 or not last_line[-1:].isalnum()  # a short word may well begin the answer
+    return start[len(last_line) :] if told_apart and start.startswith(last_line) else text
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:

@@ -149,7 +149,7 @@ class Endpoint:
                 break
             text = self.scrubbed(self._sent(body))
             try:
-                answer = json.loads(text)
+                answer = decoded(text)
                 fault = fault_in(answer)
             except ValueError:
                 fault = f"the answer is not JSON: {text[:80]!r}"
@@ -170,19 +170,19 @@ class Endpoint:
                 if self.adaptation.too_long(error, sent) and shortened < 3:
                     body, shortened = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortened + 1
                 elif not self.adaptation.learn(error, sent, body):
-                    raise self._judged(error) from None
+                    raise self.judged(error) from None
             except openai.UnprocessableEntityError as error:
                 if not self.adaptation.learn(error, sent, body):
-                    raise self._judged(error) from None
+                    raise self.judged(error) from None
             except openai.OpenAIError as error:
                 # from None: the library's own message may quote what the server said, key included
-                raise self._judged(error) from None
+                raise self.judged(error) from None
 
     def _create(self, body: dict[str, Any]) -> str:
         resource = self.client.chat.completions if sends_chat(self.api) else self.client.completions
         return resource.with_raw_response.create(**body).text
 
-    def _judged(self, error: Exception) -> Exception:
+    def judged(self, error: Exception) -> Exception:
         """RequestFailed or EndpointError for an error of the library."""
         import openai
 
@@ -212,6 +212,15 @@ class Endpoint:
         if isinstance(cause, httpx2.ConnectError):
             return EndpointError(f"{url}: no server answers there ({why}); start it, or check base_url")
         return RequestFailed(f"the connection broke: {type(cause).__name__}: {why}")
+
+
+def decoded(text: str) -> Any:
+    """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it."""
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return json.loads(whole)
+    return value
 
 
 def server_message(error: Exception) -> str:

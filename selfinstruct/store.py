@@ -11,7 +11,6 @@ threads may write at a time. Only the loss of power can take the last moments ba
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import threading
@@ -20,9 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from .records import InputError, iter_lines, project_path, shown_path
+from .records import InputError, iter_lines, project_path, shown_path, write_records
+from .stored import StoredResponse, canonical, request_key, row_fault
+
+__all__ = [
+    "ResponseStore", "StoredResponse", "canonical", "export_responses", "import_responses", "list_responses", "request_key",
+    "verify_store",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
@@ -38,48 +43,15 @@ CREATE TABLE IF NOT EXISTS failures (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, step TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
     failed_at TEXT NOT NULL, attempts INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
-    tag TEXT PRIMARY KEY, batch_id TEXT NOT NULL, endpoint TEXT NOT NULL, keys TEXT NOT NULL, status TEXT NOT NULL,
-    submitted_at TEXT NOT NULL);
+    tag TEXT PRIMARY KEY, batch_id TEXT NOT NULL, endpoint TEXT NOT NULL, status TEXT NOT NULL, submitted_at TEXT NOT NULL,
+    keys TEXT NOT NULL, changes TEXT NOT NULL);
 """
 
 
-class StoredResponse(BaseModel):
-    """A row of the store: the canonical request and what the model answered to it, raw."""
-
-    model_config = ConfigDict(frozen=True)
-    key: str
-    model: str
-    api: str
-    endpoint: str  # base_url, or embedded:<sha256 of the weights>
-    step: str = ""
-    request: dict[str, Any]
-    response: dict[str, Any]  # {"choices": [...]} as the server sent them
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    created_at: str  # the server's time where it gives one, else the time of arrival
-    latency_s: float
-    transport: str = "live"  # or "batch", which providers bill at another price
-    session: str = ""  # which command fetched it: limits count the spending of one command
-
-
 _COLUMNS = tuple(StoredResponse.model_fields)
+_BATCH_COLUMNS = ("tag", "batch_id", "endpoint", "status", "submitted_at", "keys", "changes")
 _JSON_COLUMNS = ("request", "response")
 _INSERT = f"INSERT OR IGNORE INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-
-
-def canonical(request: dict[str, Any]) -> str:
-    """The one text of a request: keys sorted, no spaces, so that equal requests are equal texts."""
-    return json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def request_key(request: dict[str, Any]) -> str:
-    """sha256 of the canonical request.
-
-    >>> request_key({"b": 1, "a": "x"}) == request_key({"a": "x", "b": 1})
-    True
-    """
-    return hashlib.sha256(canonical(request).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class ResponseStore:
@@ -163,15 +135,17 @@ class ResponseStore:
             (session,),
         )
 
-    def put_batch(self, tag: str, batch_id: str, endpoint: str, keys: Sequence[str], status: str, at: str) -> None:
-        """Record a batch job; `tag` is ours and known before the provider gives its id."""
-        self._run("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?)", (tag, batch_id, endpoint, json.dumps(list(keys)), status, at))
+    def put_batch(self, row: dict[str, Any]) -> None:
+        """Record a batch job: `tag` (ours, known before the provider gives its `batch_id`), endpoint, status, submitted_at,
+        `keys` of its requests, and `changes`, the parameters adapted in them."""
+        values = [json.dumps(row[name]) if name in ("keys", "changes") else row[name] for name in _BATCH_COLUMNS]
+        self._run(f"INSERT OR REPLACE INTO batches ({', '.join(_BATCH_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def batches(self, endpoint: str) -> list[dict[str, Any]]:
-        """Batch jobs of `endpoint`, oldest first, `keys` as a list."""
-        names = ("tag", "batch_id", "endpoint", "keys", "status", "submitted_at")
-        rows = self._run("SELECT * FROM batches WHERE endpoint = ? ORDER BY rowid", (endpoint,))
-        return [{**(row := dict(zip(names, values, strict=True))), "keys": json.loads(row["keys"])} for values in rows]
+        """Batch jobs of `endpoint`, oldest first, as they were put."""
+        sql = f"SELECT {', '.join(_BATCH_COLUMNS)} FROM batches WHERE endpoint = ? ORDER BY submitted_at, rowid"
+        found = [dict(zip(_BATCH_COLUMNS, values, strict=True)) for values in self._run(sql, (endpoint,))]
+        return [{**row, "keys": json.loads(row["keys"]), "changes": json.loads(row["changes"])} for row in found]
 
     def rows(self, model: str = "", step: str = "") -> Iterator[StoredResponse]:
         """Every response in the order of arrival, read page by page; of one model or step only if named."""
@@ -227,8 +201,6 @@ def export_responses(path: str | Path, out: str | Path, model: str = "", step: s
 
     `session` is left out: it says nothing to anybody else.
     """
-    from .records import write_records
-
     with ResponseStore(existing(path)) as store:
         lines = [row.model_dump(exclude={"session"}) for row in store.rows(model, step)]
     write_records(out, lines)
@@ -256,15 +228,6 @@ def _checked_line(value: dict[str, Any], where: str) -> StoredResponse:
     if fault := row_fault(row):
         raise InputError(f"{where}: {fault}; the file was changed after its export")
     return row
-
-
-def row_fault(row: StoredResponse) -> str | None:
-    """What is wrong with a stored response, or None: its key must be its request's, and it must hold an answer."""
-    if row.key != request_key(row.request):
-        return f"key {row.key[:12]} is not the hash of its request"
-    if not isinstance(row.response.get("choices"), list) or not row.response["choices"]:
-        return f"response {row.key[:12]} holds no choices"
-    return None
 
 
 def verify_store(path: str | Path = "outputs/responses.sqlite") -> tuple[int, list[str]]:

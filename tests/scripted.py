@@ -58,11 +58,17 @@ def prompt_of(body: dict[str, Any]) -> str:
     return body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
 
 
-class ScriptedServer:
-    """See the module. `latency_s` delays every answer; `bodies`, `paths` and `headers` hold what arrived."""
+Route = Callable[[str, str, bytes], "Reply | None"]
 
-    def __init__(self, respond: Callable[[dict[str, Any]], Any], latency_s: float = 0.0, port: int = 0):
-        self.respond, self.latency_s = respond, latency_s
+
+class ScriptedServer:
+    """See the module. `latency_s` delays every answer; `bodies`, `paths` and `headers` hold what arrived.
+
+    `route(method, path, raw body)` may answer other paths than completions, such as those of batch jobs.
+    """
+
+    def __init__(self, respond: Callable[[dict[str, Any]], Any], latency_s: float = 0.0, port: int = 0, route: Route | None = None):
+        self.respond, self.latency_s, self.route = respond, latency_s, route
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -102,8 +108,18 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def do_GET(self) -> None:
+            found = server.route("GET", self.path, b"") if server.route else None
+            self._send(found or Reply(404, {"error": {"message": "nothing here"}}))
+
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            if server.route and (found := server.route("POST", self.path, raw)):
+                self._send(found)
+            else:
+                self._complete(json.loads(raw))
+
+        def _complete(self, body: dict[str, Any]) -> None:
             with server.lock:
                 server.bodies.append(body)
                 server.paths.append(self.path)
