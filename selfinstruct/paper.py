@@ -94,7 +94,7 @@ def fetch_published(
     if paths:
         _write_sources(folder)
     if faults:
-        raise InputError(_faults_text(faults, len(paths), source))
+        raise InputError(_faults_text(faults, len(paths), len(choose_files(names)), source))
     return paths
 
 
@@ -112,12 +112,12 @@ def _bring(file: PublishedFile, source: str, target: Path, client: object, pause
     return "copied, verified"
 
 
-def _faults_text(faults: list[str], had: int, source: str) -> str:
+def _faults_text(faults: list[str], had: int, wanted: int, source: str) -> str:
     lines = "\n  ".join(faults)
     advice = (
         "" if source else "\nNo way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
     )
-    return f"{had} files are there, {len(faults)} could not be had:\n  {lines}{advice}"
+    return f"{had} of {wanted} files are there; {len(faults)} could not be had:\n  {lines}{advice}"
 
 
 def _write_sources(folder: Path) -> None:

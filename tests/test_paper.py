@@ -80,7 +80,7 @@ def test_an_altered_file_is_refused_and_named_and_the_others_come(fetch, httpser
 
 def test_a_missing_file_is_named_and_the_others_come(fetch, httpserver, tmp_path):
     httpserver.expect_request("/data/big.bin").respond_with_data("no", status=404)
-    with pytest.raises(InputError, match=r"1 files are there, 1 could not(.|\n)*data/big\.bin: the server answers 404"):
+    with pytest.raises(InputError, match=r"1 of 2 files are there; 1 could not(.|\n)*data/big\.bin: the server answers 404"):
         fetch()
     assert (tmp_path / "published/data/small.txt").exists()
 
@@ -159,7 +159,7 @@ def test_an_altered_file_on_disk_is_fetched_again(fetch, httpserver, tmp_path):
 
 
 def test_no_connection_stops_at_the_first_file(fetch):
-    with pytest.raises(InputError, match=r"0 files are there, 1 could not(.|\n)*no connection"):
+    with pytest.raises(InputError, match=r"0 of 2 files are there; 1 could not(.|\n)*no connection"):
         fetch(source="http://127.0.0.1:9")  # the discard port: nobody listens
 
 
