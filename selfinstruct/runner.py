@@ -23,6 +23,7 @@ from typing import Any
 
 from . import manifest, records
 from .embedded import OWNER_VARIABLE
+from .executed import normalise_notebook
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
@@ -77,6 +78,7 @@ def run_notebooks(
     steps = plan_steps(folder, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
     note_run(folder)  # an unwritable folder is refused here, not minutes later
     (folder / "notebooks").mkdir(exist_ok=True)
+    out(f"{len(steps)} notebooks into {shown_path(folder)}/")
     outcomes = []
     with _kernel_environment():
         try:
@@ -182,7 +184,7 @@ def execute(step: Step, copy: Path) -> None:
         raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
     finally:
         if copy.is_file():
-            _normalise(copy)
+            normalise_notebook(copy)
 
 
 def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
@@ -193,21 +195,6 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
         return StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers")
     where = f"{step.name}, cell [{error.exec_count}]"
     return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
-
-
-def _normalise(copy: Path) -> None:
-    """Take times, machine details and random ids out of an executed copy, so that equal runs give equal files."""
-    import nbformat
-
-    notebook = nbformat.read(copy, as_version=4)
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    for cell in notebook.cells:
-        for name in ("papermill", "execution"):
-            cell.metadata.pop(name, None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"
-    records.write_text(copy, nbformat.writes(notebook) + "\n")
 
 
 @contextlib.contextmanager

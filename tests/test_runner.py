@@ -17,6 +17,7 @@ import pytest
 from nbformat import v4
 
 from selfinstruct import manifest
+from selfinstruct.executed import WIDGET_STATE, WIDGET_VIEW, drop_progress_bars
 from selfinstruct.parameters import load_parameters, notebook_parameters
 from selfinstruct.records import InputError, ParameterError, SelfInstructError
 from selfinstruct.runner import choose_notebooks, run_notebooks
@@ -34,11 +35,14 @@ model: str = "embedded"  # who answers
 """
 FIRST_CODE = """\
 import os
+from tqdm.auto import tqdm
 from selfinstruct.runfolder import open_run
 from selfinstruct.records import write_records
 run = open_run(run_dir, "02_generate_instructions", random_seed=random_seed)
 write_records(run / "machine_generated_instructions.jsonl", [{"instruction": f"Say {random_seed}."}])
 print(os.environ["SELFINSTRUCT_OWNER_PID"], temperature, quick, sizes, extra, model)
+for _ in tqdm(range(3)):
+    pass
 """
 SECOND_CODE = """\
 from selfinstruct.runfolder import open_run
@@ -113,7 +117,8 @@ def test_a_run_leaves_files_executed_copies_and_a_report(finished):
     assert printed == f"{os.getpid()} 0.001 False [1, 2] {{}} embedded\n"
     assert (run / "report.html").is_file()
     assert json.loads((run / "results" / f"{FIRST}.json").read_text()) == {"rows": 1}
-    assert lines[0].startswith(FIRST) and lines[0].endswith("rows 1")
+    assert lines[0] == f"2 notebooks into {run}/"
+    assert lines[1].startswith(FIRST) and lines[1].endswith("rows 1")
     assert "1 candidates = 1 instructions" in "\n".join(lines)
     assert lines[-1] == f"Next: open {run}/report.html"
 
@@ -121,10 +126,25 @@ def test_a_run_leaves_files_executed_copies_and_a_report(finished):
 def test_executed_copies_carry_no_times_or_versions(finished):
     text = (finished[1] / "notebooks" / f"{FIRST}.ipynb").read_text()
     notebook = json.loads(text)
-    assert "papermill" not in notebook["metadata"]
+    assert not {"papermill", "widgets"} & notebook["metadata"].keys()
     assert "version" not in notebook["metadata"]["language_info"]
     assert not any({"papermill", "execution"} & cell["metadata"].keys() for cell in notebook["cells"])
     assert [cell["id"] for cell in notebook["cells"]] == ["cell-0", "injected-parameters", "cell-1", "cell-2"]
+
+
+def test_widgets_other_than_progress_bars_stay():
+    from ipywidgets import HTML, FloatProgress, HBox, IntSlider, Widget
+
+    bar, slider = HBox([HTML("3/3"), FloatProgress(3)]), HBox([IntSlider(4)])
+    outputs = [
+        v4.new_output("display_data", {WIDGET_VIEW: {"model_id": one.model_id}, "text/plain": "box"}) for one in (bar, slider)
+    ]
+    widgets = {WIDGET_STATE: Widget.get_manager_state()}
+    notebook = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=outputs)], metadata={"widgets": widgets})
+    drop_progress_bars(notebook)
+    (left,) = notebook.cells[0].outputs
+    assert left.data[WIDGET_VIEW]["model_id"] == slider.model_id
+    assert "widgets" in notebook.metadata
 
 
 def test_unchanged_notebooks_are_skipped_and_say_so(run_copy):
@@ -132,7 +152,7 @@ def test_unchanged_notebooks_are_skipped_and_say_so(run_copy):
     lines: list[str] = []
     outcomes = run_notebooks(run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lines.append)
     assert [outcome.skipped for outcome in outcomes] == [True, True]
-    assert "unchanged" in lines[0] and "rows 1" in lines[0]
+    assert "unchanged" in lines[1] and "rows 1" in lines[1]
 
 
 def spoil_output(notebooks: Path, run: Path) -> None:
