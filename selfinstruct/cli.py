@@ -120,6 +120,24 @@ def doctor() -> None:
     click.echo("\nReady: selfinstruct run")
 
 
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--from", "source", default="", metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub.")
+@click.option("--list", "listing", is_flag=True, help="Only show the published files and which of them are here.")
+def fetch(names: tuple[str, ...], source: str, listing: bool) -> None:
+    """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some.
+
+    They are needed only for `prompt_source published` and for comparisons with the paper's own data.
+    """
+    from .paper import fetch_published, fetched_state
+
+    if not listing:
+        fetch_published(names, source, out=click.echo)
+        return
+    for file, state in fetched_state():
+        click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
+
+
 @main.group()
 def store() -> None:
     """Every response of a model, once: list them, publish them, replay those of others."""

@@ -152,3 +152,12 @@ def test_no_store_is_made_by_looking_into_it(tmp_path):
     assert done.exit_code == 1
     assert "no such store" in done.output
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_fetch_passes_names_and_source_on_and_lists_what_there_is(monkeypatch):
+    seen = []
+    monkeypatch.setattr("selfinstruct.paper.fetch_published", lambda *args, **_: seen.append(args))
+    assert invoke("fetch", "seed_tasks", "--from", "../mirror").exit_code == 0
+    assert seen == [(("seed_tasks",), "../mirror")]
+    assert "data/seed_tasks.jsonl" in invoke("fetch", "--list").output
+    assert len(seen) == 1
