@@ -15,62 +15,21 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from .adapt import Adaptation
 from .completion import fault_in, sends_chat
+from .providers import CONNECT_SECONDS, NO_SERVER, Provider, check_listening, is_embedded, provider_for, public_url
 from .records import EndpointError, ParameterError
 
 LIBRARY_RETRIES = 4  # 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections: the openai library's rules
 BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
-CONNECT_SECONDS = 10.0
 
 
 class RequestFailed(Exception):
     """One request that failed for good; the run goes on."""
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A server known by name: its address, and the environment variable that holds its key."""
-
-    base_url: str
-    key_variable: str
-    needs_key: bool = False
-
-
-PROVIDERS = {
-    "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY", needs_key=True),
-    "vllm": Provider("http://127.0.0.1:8000/v1", "VLLM_API_KEY"),
-    "llama.cpp": Provider("http://127.0.0.1:8080/v1", "LLAMA_API_KEY"),
-    "ollama": Provider("http://127.0.0.1:11434/v1", "OLLAMA_API_KEY"),
-}
-
-
-def provider_for(base_url: str) -> Provider:
-    """The preset of that name, or any other address; "" is OPENAI_BASE_URL, else openai.
-
-    Raises ParameterError for what is neither a name nor an address.
-    """
-    base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "") or "openai").strip()
-    if base_url in PROVIDERS:
-        return PROVIDERS[base_url]
-    if not base_url.startswith(("http://", "https://")):
-        raise ParameterError(f"base_url={base_url!r}: give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}")
-    return Provider(base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=".openai.com" in (urlsplit(base_url).hostname or ""))
-
-
-def public_url(base_url: str) -> str:
-    """`base_url` without user, password and query: these may be secret, and this is what is stored and shown."""
-    parts = urlsplit(base_url)
-    host = parts.netloc.rsplit("@", 1)[-1]
-    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-
-
-def is_embedded(model: str) -> bool:
-    """Whether `model` names the embedded model or a GGUF file, rather than a model of some server."""
-    return model == "embedded" or model.startswith("embedded:") or model.endswith(".gguf")
 
 
 @dataclass
@@ -120,6 +79,8 @@ class Endpoint:
         elif self.provider.needs_key and not key:
             raise EndpointError(f"{public_url(base_url)}: no key; put it into the environment: export {self.provider.key_variable}=...")
         on_loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
+        if on_loopback or not getproxies():
+            check_listening(base_url)
         http = DefaultHttpxClient(
             limits=httpx2.Limits(max_connections=self.connections, max_keepalive_connections=self.connections),
             timeout=httpx2.Timeout(self.timeout_s, connect=min(CONNECT_SECONDS, self.timeout_s)),
@@ -210,7 +171,9 @@ class Endpoint:
         cause = error.__cause__
         why = self.scrubbed(str(cause or error))
         if isinstance(cause, httpx2.ConnectError):
-            return EndpointError(f"{url}: no server answers there ({why}); start it, or check base_url")
+            if self.embedded:
+                return EndpointError(f"the embedded model has stopped ({why}); the same command starts it again and goes on")
+            return EndpointError(NO_SERVER.format(url=url, why=why))
         return RequestFailed(f"the connection broke: {type(cause).__name__}: {why}")
 
 
