@@ -1,0 +1,61 @@
+"""How sure a share is, and how far two raters agree: intervals and Cohen's kappa.
+
+share_interval(108, 200)                                # (0.471, 0.608)
+cohen_kappa(["y", "y", "n"], ["y", "n", "n"])           # 0.4
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
+
+
+def share_interval(yes: int, count: int) -> tuple[float, float] | None:
+    """The 95 % Wilson score interval of yes / count, both ends in 0..1; None where nothing was counted."""
+    if not count:
+        return None
+    share, spread = yes / count, Z95**2 / count
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
+    """Cohen's kappa of two raters who judged the same things in the same order: agreement beyond chance, at most 1.
+
+    None where it is not defined: nothing rated, or both raters said one and the same thing throughout.
+    """
+    count = len(first)
+    if not count:
+        return None
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / count
+    theirs = Counter(second)
+    chance = sum(times * theirs[label] for label, times in Counter(first).items()) / count**2
+    return None if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def kappa_interval(
+    first: Sequence[Hashable], second: Sequence[Hashable], draws: int = 2000, random_seed: int = 42
+) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of Cohen's kappa, resampling the things rated; None where it is undefined.
+
+    Resamples in which kappa is undefined are left out.
+    """
+    import numpy as np
+
+    if cohen_kappa(first, second) is None:
+        return None
+    labels = sorted(set(first) | set(second), key=str)
+    pairs = Counter(zip(first, second, strict=True))
+    table = np.array([[pairs[a, b] for b in labels] for a in labels], dtype=float) / len(first)
+    drawn = np.random.default_rng(random_seed).multinomial(len(first), table.ravel(), size=draws) / len(first)
+    drawn = drawn.reshape(draws, len(labels), len(labels))
+    observed = np.trace(drawn, axis1=1, axis2=2)
+    chance = (drawn.sum(axis=2) * drawn.sum(axis=1)).sum(axis=1)
+    defined = chance < 1
+    kappas = (observed[defined] - chance[defined]) / (1 - chance[defined])
+    low, high = np.quantile(kappas, [0.025, 0.975])
+    return float(low), float(high)

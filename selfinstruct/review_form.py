@@ -1,0 +1,136 @@
+"""The quality review as a form in the notebook, for the keyboard as much as for the mouse.
+
+    ReviewForm(review)              # the last value of a cell
+
+Type three letters and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back. Or press
+the buttons. Every answer is on disk at once, and the form opens at the first item with a question open.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from typing import Any
+
+import ipywidgets as widgets
+
+from .embedded import OWNER_VARIABLE
+from .records import ParameterError
+from .review import QUESTIONS, Review
+
+_LETTERS = {"y": True, "n": False}
+_TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
+_FIELD = (
+    '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
+    '<div style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:14em;overflow:auto;'
+    'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
+)
+
+
+def wants_form(show_form: str) -> bool:
+    """Whether to show a form: "yes", "no", or "auto", which is no where `selfinstruct run` runs the notebook."""
+    if show_form not in ("auto", "yes", "no"):
+        raise ParameterError(f'show_form={show_form!r}: choose "auto", "yes" or "no"')
+    return show_form == "yes" or (show_form == "auto" and OWNER_VARIABLE not in os.environ)
+
+
+class ReviewForm(widgets.VBox):
+    """One item at a time: its texts, three questions, notes, back and next."""
+
+    def __init__(self, review: Review) -> None:
+        self.review, self.position, self._filling = review, review.first_open(), False
+        self._build()
+        super().__init__(self._layout())
+        self.show(self.position)
+
+    def _build(self) -> None:
+        self.head, self.texts = widgets.HTML(), widgets.HTML(layout={"max_width": "52em"})
+        self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
+        self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
+        self.notes = widgets.Text(placeholder="a note, if you like", continuous_update=False, layout={"width": "32em"})
+        self.typed = widgets.Text(
+            placeholder="yyn and Enter; b: back", continuous_update=False, layout={"width": "16em"}
+        )
+        self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
+        self.message = widgets.HTML()
+        self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
+        self.typed.observe(lambda change: self._take(change["new"]), "value")
+        self.back.on_click(lambda _: self.show(self.position - 1))
+        self.next.on_click(lambda _: self.show(self.position + 1))
+
+    def _yes_no(self, question: str) -> widgets.ToggleButtons:
+        buttons = widgets.ToggleButtons(
+            options=[("Yes", True), ("No", False)], value=None, style={"button_width": "4.5em"}
+        )
+        buttons.observe(lambda change: self._save(**{question: change["new"]}), "value")
+        return buttons
+
+    def _layout(self) -> list[Any]:
+        questions = [
+            widgets.HBox([self.buttons[name], widgets.HTML(f"&nbsp;{number}. {html.escape(text)}")])
+            for number, (name, text) in enumerate(QUESTIONS.items(), 1)
+        ]
+        quick = widgets.HBox([widgets.HTML("All three at once:&nbsp;"), self.typed, self.back, self.next])
+        return [widgets.HBox([self.bar, self.head]), self.texts, *questions, self.notes, quick, self.message]
+
+    def show(self, position: int) -> None:
+        """Turn to the item at `position`; past either end it stays where it is, and says so."""
+        last = len(self.review.items) - 1
+        self.position = min(max(position, 0), last)
+        self._fill()
+        if position > last:
+            left = len(self.review.items) - self.review.complete
+            self._say("All are answered. Thank you!" if not left else f"That was the last; {left} are still open.")
+
+    def _fill(self) -> None:
+        """Put the item and the answers so far into the widgets, without taking that for an answer."""
+        item = self.review.items[self.position]
+        answer = self.review.of(item.id)
+        self._filling = True
+        try:
+            for name, buttons in self.buttons.items():
+                buttons.value = getattr(answer, name)
+            self.notes.value, self.typed.value = answer.notes, ""
+        finally:
+            self._filling = False
+        fields = {"Instruction": item.instruction, "Input": item.input or "(none)", "Output": item.output}
+        self.texts.value = "".join(_FIELD.format(name=name, text=html.escape(text)) for name, text in fields.items())
+        self.back.disabled = self.position == 0
+        self._say("")
+        self._count()
+
+    def _count(self) -> None:
+        done, count = self.review.complete, len(self.review.items)
+        self.bar.value = done
+        self.head.value = f"&nbsp;<b>{self.position + 1}</b> of {count}, {done} answered"
+
+    def _save(self, **given: Any) -> bool:
+        if self._filling:
+            return False
+        try:
+            self.review.answer(self.review.items[self.position].id, **given)
+        except OSError as error:
+            self._say(f"NOT saved: {html.escape(str(error))}")
+            return False
+        self._count()
+        self._say("saved")
+        return True
+
+    def _take(self, text: str) -> None:
+        """What was typed: three letters with or without a note, or b."""
+        if self._filling or not text.strip():
+            return
+        found = _TYPED.fullmatch(text)
+        if found:
+            given: dict[str, Any] = {name: _LETTERS[found[k].lower()] for k, name in enumerate(QUESTIONS, 1)}
+            if self._save(**given, **({"notes": found[4]} if found[4] else {})):
+                self.show(self.position + 1)
+        elif text.strip().lower() == "b":
+            self.show(self.position - 1)
+        else:
+            self._say("Three letters, please, each y or n; a note may follow after a space. b goes back.")
+        self.typed.focus()
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<span role="status">{text}</span>'

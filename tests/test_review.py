@@ -1,0 +1,306 @@
+"""The quality review: the sample, answers on disk, the sheet, the form, agreement, a model as rater."""
+
+import contextlib
+import csv
+import json
+
+import pytest
+from scripted import ScriptedServer, prompt_of
+
+from selfinstruct.agreement import cohen_kappa, kappa_interval, share_interval
+from selfinstruct.client import connect
+from selfinstruct.datasets import load_dataset
+from selfinstruct.records import InputError, ParameterError
+from selfinstruct.review import (
+    Review,
+    all_valid,
+    answers_path,
+    draw_sample,
+    keep_sample,
+    load_answers,
+    measure_agreement,
+    summarise_review,
+)
+from selfinstruct.review_form import ReviewForm, wants_form
+from selfinstruct.review_model import calibrate, rate_with_model, rating_requests
+from selfinstruct.review_sheet import export_sheet, import_sheet
+
+YES = {"valid_task": True, "input_appropriate": True, "output_correct": True}
+
+
+def dataset(count=40, labels=True):
+    rows = [
+        {"instruction": f"Name {k // 2} rivers.", "input": "", "output": f"River {k}", "is_classification": k % 8 < 2}
+        for k in range(count * 2)
+    ]
+    return load_dataset(rows if labels else [{**row, "is_classification": None} for row in rows])
+
+
+@pytest.fixture
+def review(tmp_path):
+    return Review(draw_sample(dataset(), 6), answers_path(tmp_path, "ann"), "ann")
+
+
+def test_a_sample_has_one_instance_of_each_instruction_and_is_seeded():
+    items = draw_sample(dataset(), 20, random_seed=7)
+    assert len({item.instruction for item in items}) == len({item.id for item in items}) == 20
+    assert items == draw_sample(dataset(), 20, random_seed=7)
+    assert items != draw_sample(dataset(), 20, random_seed=8)
+    assert {int(item.output.split()[1]) % 2 for item in items} == {0, 1}  # first and second instances both come
+
+
+def test_a_small_data_set_is_reviewed_whole():
+    assert len(draw_sample(dataset(5), 200)) == 5
+
+
+def test_a_stratified_sample_keeps_the_share_of_classification_tasks():
+    items = draw_sample(dataset(40), 20, stratified=True)
+    assert sum(item.is_classification for item in items) == 5  # a quarter, as in the data
+    with pytest.raises(InputError, match="no classification labels"):
+        draw_sample(dataset(labels=False), 20, stratified=True)
+
+
+def test_instructions_alone_cannot_be_reviewed():
+    with pytest.raises(InputError, match="no outputs in it"):
+        draw_sample(load_dataset([{"instruction": "Name a river."}]), 5)
+
+
+def test_the_sample_of_an_earlier_call_is_kept(tmp_path):
+    path = tmp_path / "review/sample.jsonl"
+    first = keep_sample(path, draw_sample(dataset(), 6, random_seed=1))
+    assert keep_sample(path, draw_sample(dataset(), 6, random_seed=2)) == first
+
+
+def test_every_answer_is_on_disk_at_once_and_taken_up_again(review):
+    first, second = review.items[:2]
+    review.answer(first.id, **YES)
+    review.answer(second.id, valid_task=True, notes="hm")
+    review.answer(second.id, valid_task=False)
+    again = Review(review.items, review.path, "ann")
+    assert again.of(first.id).is_complete and again.complete == 1
+    assert (again.of(second.id).valid_task, again.of(second.id).notes) == (False, "hm")
+    assert again.first_open() == 1
+
+
+def test_a_line_cut_by_a_crash_costs_only_that_line(review):
+    review.answer(review.items[0].id, **YES)
+    with review.path.open("a") as file:
+        file.write('{"id": "half a li')
+    assert list(load_answers(review.path)) == [review.items[0].id]
+    Review(review.items, review.path, "ann").answer(review.items[1].id, **YES)
+    assert len(load_answers(review.path)) == 2
+
+
+@pytest.mark.parametrize("rater", ["", "../ann", "a/b", "x" * 99])
+def test_a_raters_name_is_a_file_name(tmp_path, rater):
+    with pytest.raises(ParameterError, match="rater="):
+        answers_path(tmp_path, rater)
+
+
+def test_the_summary_counts_what_is_known(review):
+    ids = [item.id for item in review.items]
+    for key in ids[:3]:
+        review.answer(key, **YES)
+    review.answer(ids[3], valid_task=False)  # open questions cannot make it all valid any more
+    review.answer(ids[4], valid_task=True)  # these could
+    summary = summarise_review(review.answers)
+    assert (summary["valid_task"]["yes"], summary["valid_task"]["answered"]) == (4, 5)
+    assert (summary["all_fields_valid"]["yes"], summary["all_fields_valid"]["answered"]) == (3, 4)
+    assert summary["output_correct"]["share"] == 1.0
+    assert all_valid(review.of(ids[5])) is None
+
+
+def test_an_empty_review_has_no_shares():
+    assert summarise_review({})["valid_task"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
+
+
+def test_wilson_interval_against_published_values():
+    low, high = share_interval(81, 263)  # Newcombe 1998, table I, method 3: 0.2553 to 0.3662
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert share_interval(0, 10)[0] == 0.0 and share_interval(10, 10)[1] == pytest.approx(1.0)
+    assert share_interval(0, 0) is None
+
+
+def test_cohens_kappa_against_a_worked_example():
+    first = ["y"] * 25 + ["n"] * 25  # the textbook table 20, 5, 10, 15: kappa 0.4
+    second = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+    low, high = kappa_interval(first, second)
+    assert 0.1 < low < 0.4 < high < 0.7
+    assert kappa_interval(first, second) == (low, high)
+    # the large-sample standard error of Fleiss, Cohen and Everitt is 0.127 here
+    assert (high - low) / (2 * 1.96) == pytest.approx(0.127, abs=0.01)
+
+
+def test_cohens_kappa_at_its_limits():
+    assert cohen_kappa("abc", "abc") == 1.0
+    assert cohen_kappa("aab", "bba") < 0
+    assert cohen_kappa("aaa", "aaa") is None and cohen_kappa("", "") is None and kappa_interval("aa", "aa") is None
+
+
+def test_agreement_of_two_raters_counts_what_both_answered(review, tmp_path):
+    other = Review(review.items, answers_path(tmp_path, "bob"), "bob")
+    for number, item in enumerate(review.items):
+        review.answer(item.id, **YES, notes="")
+        if number < 4:
+            other.answer(item.id, **{**YES, "output_correct": number % 2 == 0})
+    agreement = measure_agreement(review.answers, other.answers)
+    assert agreement["output_correct"]["both"] == 4 and agreement["output_correct"]["equal"] == 0.5
+    assert agreement["valid_task"]["kappa"] is None  # both said yes throughout
+
+
+# the sheet
+
+
+def fill(path, out, fields, delimiter=","):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update(fields)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0])[::-1], delimiter=delimiter)  # columns moved
+        writer.writeheader()
+        writer.writerows(rows[::-1])  # rows sorted another way
+    return out
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_sheet_goes_out_and_comes_back(review, tmp_path, delimiter):
+    review.answer(review.items[0].id, valid_task=False)
+    sheet = export_sheet(review.items, review.answers, tmp_path / "review.csv")
+    assert import_sheet(sheet, review) == 0  # unchanged
+    words = {"valid_task": "Yes", "input_appropriate": "n", "output_correct": "", "notes": " =good; really "}
+    filled = fill(sheet, tmp_path / "filled.csv", words, delimiter)
+    assert import_sheet(filled, review) == 6
+    answer = Review(review.items, review.path, "ann").of(review.items[0].id)
+    assert answer.given == [True, False, None] and answer.notes == "=good; really"
+
+
+def test_a_sheet_computes_nothing(tmp_path):
+    rows = [{"instruction": "=HYPERLINK(1)", "input": "-1\n+2", "output": "@x"}]
+    items = draw_sample(load_dataset(rows), 1)
+    review = Review(items, answers_path(tmp_path, "ann"), "ann")
+    review.answer(items[0].id, notes="'tis fine")
+    sheet = export_sheet(items, review.answers, tmp_path / "review.csv")
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["instruction"], row["input"], row["output"]) == ("'=HYPERLINK(1)", "'-1\n+2", "'@x")
+    assert import_sheet(sheet, review) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv:1: no column valid_task"),
+        (
+            lambda text: text.replace(",,,,\n", ",maybe,,,\n", 1),
+            r'bad\.csv:2: .* "maybe"; write yes',
+        ),
+        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8: id "abc" is not in the sample'),
+        (lambda text: text + text.splitlines()[1] + "\n", r"bad\.csv:8: id .* stands on line 2 already"),
+    ],
+)
+def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, message):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    bad = tmp_path / "bad.csv"
+    bad.write_text(change(sheet.read_text(encoding="utf-8-sig")))
+    with pytest.raises(InputError, match=message):
+        import_sheet(bad, review)
+    assert review.answers == {}
+
+
+def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
+    (tmp_path / "latin.csv").write_bytes("id;caf\xe9".encode("latin-1"))
+    with pytest.raises(InputError, match="save it as CSV UTF-8"):
+        import_sheet(tmp_path / "latin.csv", review)
+    with pytest.raises(InputError, match="no such file"):
+        import_sheet(tmp_path / "none.csv", review)
+
+
+# the form
+
+
+def test_three_letters_answer_and_turn_the_page(review):
+    form = ReviewForm(review)
+    form.typed.value = "yYn too short"
+    assert review.of(review.items[0].id).given == [True, True, False]
+    assert review.of(review.items[0].id).notes == "too short"
+    assert (form.position, form.typed.value, form.notes.value) == (1, "", "")
+    form.typed.value = "b"
+    assert form.position == 0 and form.buttons["output_correct"].value is False and form.notes.value == "too short"
+
+
+def test_what_cannot_be_read_changes_nothing(review):
+    form = ReviewForm(review)
+    form.typed.value = "yes"
+    assert review.answers == {} and "Three letters" in form.message.value and form.typed.value == "yes"
+
+
+def test_buttons_and_notes_save_at_once_and_turning_the_page_saves_nothing(review):
+    form = ReviewForm(review)
+    form.buttons["valid_task"].value = True
+    form.notes.value = "a note"
+    assert len(review.path.read_text().splitlines()) == 2
+    form.next.click()
+    form.back.click()
+    assert len(review.path.read_text().splitlines()) == 2
+    assert form.buttons["valid_task"].value is True and form.buttons["output_correct"].value is None
+
+
+def test_the_form_opens_where_it_was_left_and_says_when_all_is_done(review):
+    ReviewForm(review).typed.value = "yyy"
+    form = ReviewForm(Review(review.items, review.path, "ann"))
+    assert form.position == 1
+    for _ in range(5):
+        form.typed.value = "nnn"
+    assert form.position == 5 and "All are answered" in form.message.value and form.bar.value == 6
+
+
+def test_texts_of_a_model_are_escaped(tmp_path):
+    items = draw_sample(load_dataset([{"instruction": "<script>x</script>", "input": "", "output": "<b>"}]), 1)
+    form = ReviewForm(Review(items, answers_path(tmp_path, "ann"), "ann"))
+    assert "<script>" not in form.texts.value and "&lt;script&gt;" in form.texts.value and "(none)" in form.texts.value
+
+
+def test_a_headless_run_skips_the_form(monkeypatch):
+    monkeypatch.setenv("SELFINSTRUCT_OWNER_PID", "1")
+    assert not wants_form("auto") and wants_form("yes")
+    monkeypatch.delenv("SELFINSTRUCT_OWNER_PID")
+    assert wants_form("auto") and not wants_form("no")
+    with pytest.raises(ParameterError, match="show_form="):
+        wants_form("maybe")
+
+
+# a model as rater
+
+
+@pytest.fixture
+def rater(tmp_path):
+    """rater(judge) -> a client whose model says what `judge` does of each prompt."""
+    with contextlib.ExitStack() as stack:
+
+        def make(judge):
+            server = stack.enter_context(ScriptedServer(lambda body: judge(prompt_of(body))))
+            return stack.enter_context(connect("scripted", server.url, store=tmp_path / "store.sqlite"))
+
+        yield make
+
+
+def test_a_model_rates_every_question_of_every_item(review, rater):
+    assert len(rating_requests(review.items)) == 18
+    said = rate_with_model(rater(lambda prompt: " Yes." if "could be done" in prompt else " perhaps"), review.items)
+    assert said[review.items[0].id].given == [True, None, None]
+    assert said[review.items[0].id].rater == "model: scripted"
+
+
+def test_a_model_is_corrected_by_what_the_person_says(review, rater):
+    items = review.items
+    for number, item in enumerate(items[:4]):  # the person: half of them good
+        review.answer(item.id, **{**YES, "output_correct": number < 2})
+    said = rate_with_model(rater(lambda prompt: "No" if items[3].output in prompt else "Yes"), items)
+    row = calibrate(review.answers, said)["output_correct"]
+    assert (row["both"], row["equal"], row["yes_when_yes"], row["yes_when_no"]) == (4, 0.75, 1.0, 0.5)
+    assert row["model_share"] == pytest.approx(5 / 6)
+    assert row["corrected_share"] == pytest.approx((5 / 6 - 0.5) / 0.5)
+    assert calibrate(review.answers, said)["valid_task"]["corrected_share"] is None  # the person never said no
+    json.dumps(row)
