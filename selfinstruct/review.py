@@ -114,11 +114,18 @@ def _item(row: Row) -> ReviewItem:
 
 
 def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewItem]:
-    """The sample of an earlier call, or `drawn` written to `path`: two raters judge the same items in the same order."""
+    """`drawn`, written to `path` at the first call: every rater judges the same items in the same order.
+
+    Raises ParameterError where an earlier call drew others, since the answers to those would be lost from sight.
+    """
     path = Path(path)
-    if path.is_file():
-        return load_records(path, ReviewItem)
-    write_records(path, drawn)
+    if not path.is_file():
+        write_records(path, drawn)
+    elif [item.id for item in load_records(path, ReviewItem)] != [item.id for item in drawn]:
+        raise ParameterError(
+            f"{shown_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
+            "to draw anew (answers to items that are drawn again are kept)"
+        )
     return list(drawn)
 
 

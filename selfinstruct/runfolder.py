@@ -43,6 +43,7 @@ class Notebook:
     """What a notebook reads from and writes to the run folder (glob patterns), and whether it is part of the main job."""
 
     reads: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()  # read where they are there, missed where they are not
     writes: tuple[str, ...] = ()
     main: bool = True
 
@@ -58,6 +59,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "11_parse_verb_nouns": Notebook(reads=(INSTRUCTIONS,)),
     "12_measure_lengths": Notebook(reads=(ALL_INSTANCES,)),
     "13_measure_rouge_overlap": Notebook(reads=(INSTRUCTIONS,)),
+    "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
+    "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
+    "22_meet_the_quirks": Notebook(uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False),
 }
 
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.

@@ -154,7 +154,8 @@ def _check_inputs(folder: Path, step: Step, before: Sequence[Step]) -> None:
 
 def run_step(folder: Path, step: Step) -> Outcome:
     """Run one notebook into the run folder, or skip it where nothing changed since its last run."""
-    fingerprint = manifest.fingerprint(folder, step.path, step.parameters, step.entry.reads)
+    inputs = (*step.entry.reads, *step.entry.uses)
+    fingerprint = manifest.fingerprint(folder, step.path, step.parameters, inputs)
     if manifest.is_unchanged(folder, step.name, fingerprint):
         return Outcome(step.name, 0.0, True, manifest.headline(folder, step.name))
     before, began = manifest.snapshot(folder), time.monotonic()

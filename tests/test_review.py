@@ -65,10 +65,12 @@ def test_instructions_alone_cannot_be_reviewed():
         draw_sample(load_dataset([{"instruction": "Name a river."}]), 5)
 
 
-def test_the_sample_of_an_earlier_call_is_kept(tmp_path):
+def test_another_sample_does_not_take_the_place_of_the_first(tmp_path):
     path = tmp_path / "review/sample.jsonl"
     first = keep_sample(path, draw_sample(dataset(), 6, random_seed=1))
-    assert keep_sample(path, draw_sample(dataset(), 6, random_seed=2)) == first
+    assert keep_sample(path, draw_sample(dataset(), 6, random_seed=1)) == first
+    with pytest.raises(ParameterError, match="delete that file to draw anew"):
+        keep_sample(path, draw_sample(dataset(), 6, random_seed=2))
 
 
 def test_every_answer_is_on_disk_at_once_and_taken_up_again(review):
