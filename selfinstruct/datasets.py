@@ -1,0 +1,159 @@
+"""Data sets of any origin as rows (instruction, input, output): what the analyses read.
+
+    load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
+    load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
+
+A data set is a run folder, a file in one of `shapes.SHAPES`, or rows in memory (such as a Hugging Face `Dataset`).
+All rows of one file have one shape: that of its first row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .datafiles import iter_objects
+from .parsing import parse_is_classification
+from .records import (
+    ClassificationAnswer,
+    InputError,
+    SelfInstructError,
+    load_records,
+    project_path,
+    read_json,
+    shown_path,
+)
+from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTRUCTIONS, RunFolder, find_files, missing_file
+from .shapes import Row, read_rows
+
+RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, whole and a random sample of its rows
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep."""
+
+    name: str
+    rows: list[Row]
+    source: str
+    label: str = ""
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def instructions(self) -> list[str]:
+        """The instructions without repetition, in order of first appearance."""
+        return list(dict.fromkeys(row.instruction for row in self.rows))
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the rows have outputs, not only instructions."""
+        return any(row.output is not None for row in self.rows)
+
+
+def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], part: str = "instances") -> Dataset:
+    """One data set: a run folder, a file, or rows in memory.
+
+    Of a run folder, `part` says what is wanted: "instances" (the rows of step 4) or "instructions" (all that step 1
+    admitted). Raises InputError for what cannot be read, with the file and line.
+    """
+    if isinstance(data, RunFolder):
+        return _load_run(data.path, part)
+    if not isinstance(data, (str, Path)):
+        return _from_objects(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
+    path = project_path(data)
+    if path.is_dir():
+        return _load_run(path, part)
+    if not path.is_file():
+        raise InputError(f"{shown_path(path)}: no such file; data takes a run folder, or a JSONL or JSON file")
+    dataset = _from_objects(iter_objects(path), shown_path(path))
+    homes = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
+    return replace(dataset, label=_author(homes[0])) if homes else dataset
+
+
+def load_datasets(
+    data: str | Sequence[Any], run: RunFolder, part: str = "instances"
+) -> tuple[list[Dataset], list[str]]:
+    """(data sets, what could not be read) of a notebook's `data` parameter: "" is the run's own, else one or several,
+    as a list or in one text with commas between.
+
+    Raises InputError only where none could be read.
+    """
+    datasets, problems = [], []
+    for source in _sources(data) or [run]:
+        try:
+            datasets.append(load_dataset(source, part))
+        except SelfInstructError as error:
+            problems.append(str(error))
+    if not datasets:
+        raise InputError("; ".join(problems))
+    return _with_distinct_names(datasets), problems
+
+
+def _sources(data: str | Sequence[Any]) -> list[Any]:
+    if not isinstance(data, str):
+        return list(data)
+    whole = [data.strip()] if data.strip() and project_path(data.strip()).exists() else None
+    return whole or [part.strip() for part in data.split(",") if part.strip()]
+
+
+def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
+    names = [dataset.name for dataset in datasets]
+    return [
+        replace(one, name=f"{one.name} ({number})") if one.name in names[: number - 1] else one
+        for number, one in enumerate(datasets, 1)
+    ]
+
+
+def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
+    rows, shape = read_rows(objects)
+    if not rows:
+        raise InputError(f"{source}: no rows in it; a data set needs at least one")
+    return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), (shape.note,) if shape.note else ())
+
+
+def _load_run(folder: Path, part: str) -> Dataset:
+    """A run folder's instances with the labels of step 2, or the instructions of step 1."""
+    pattern = INSTRUCTIONS if part == "instructions" else ALL_INSTANCES
+    found = find_files(folder, pattern)
+    if not found:
+        raise InputError(missing_file(folder, pattern))
+    dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(folder)
+    rows = [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows] if labels else dataset.rows
+    return replace(dataset, name=folder.name, rows=rows, label=_author(folder))
+
+
+def _labels(folder: Path) -> dict[str, bool]:
+    """instruction -> is it classification, from the newest answers of step 2; {} before step 2."""
+    found = sorted(find_files(folder, CLASSIFICATION), key=lambda path: path.stat().st_mtime_ns)
+    answers = load_records(found[-1], ClassificationAnswer) if found else []
+    return {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
+
+
+def _author(folder: Path) -> str:
+    """Who wrote a run folder's text, from its run.json: a small model's work is never shown without saying so."""
+    run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    model = str(run.get("model", {}).get("model", ""))
+    if "135M" in model or model == "embedded":
+        return "written by SmolLM2-135M, a very small model"
+    if "scripted" in model:
+        return "written by a script, for tests only"
+    return f"written by {model}" if model else ""
+
+
+def known_author(name: str) -> str:
+    """Who wrote the text of a published file, told by its name; "" for any other."""
+    if name in RELEASED:
+        return "written by GPT-3, as released"
+    if name == "user_oriented_instructions":
+        return "written by people, as released"
+    return f"responses of {name.removesuffix('_predictions')}" if name.endswith("_predictions") else ""
+
+
+def _name_of(source: str) -> str:
+    name = Path(source).name
+    for suffix in (".gz", ".jsonl", ".json", ".parquet"):
+        name = name.removesuffix(suffix)
+    return name

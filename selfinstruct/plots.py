@@ -1,0 +1,159 @@
+"""The paper's figures in matplotlib: one function a figure, data and an `ax` in, the `ax` out.
+
+    figure, ax = new_figure(source="release (n = 52,445)")
+    plot_overlap({"release": scores}, ax)
+
+Made for one column of a printed page (3.35 in), in the colours of Okabe and Ito, which colour-blind readers can tell apart.
+Where several data sets are drawn together they also differ in line style, and the y axis is their share, not their count.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .analysis import LONG
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .datasets import Dataset
+
+COLUMN_INCHES = 3.35
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+LINES = ("-", "--", "-.", ":")
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 6.5,
+    "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.frameon": False, "figure.dpi": 150,
+    "svg.hashsalt": "selfinstruct",
+}  # fmt: skip
+# Figure 5's y axes, and Figure 4's, for the paper's numbers of instructions, inputs that are not empty, and outputs
+PAPER_AXES = {
+    "instruction": (6_000, 52_445),
+    "input": (3_000, 82_439 - 35_878),
+    "output": (30_000, 82_439),
+    "overlap": (3_000, 52_445),
+}
+
+
+def new_figure(rows: int = 1, height: float = 2.1, source: str = "") -> tuple[Figure, Any]:
+    """A figure one column wide with `rows` axes, `height` inches each, and `source` in small print below it."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    figure, axes = plt.subplots(rows, 1, figsize=(COLUMN_INCHES, height * rows), layout="constrained")
+    if source:
+        text = textwrap.fill(source, 78)
+        figure.text(0.5, -0.01, text, ha="center", va="top", fontsize=6, color="0.35", parse_math=False)
+    return figure, axes
+
+
+def source_line(datasets: Sequence[Dataset], counts: Sequence[int], unit: str) -> str:
+    """The small print: each data set, who wrote it, and n. Small models' words are always marked as theirs."""
+    parts = [
+        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count:,} {unit})"
+        for one, count in zip(datasets, counts, strict=True)
+    ]
+    return "; ".join(parts)
+
+
+def _escaped(text: str) -> str:
+    """`text` for matplotlib, to which two dollar signs mean a formula."""
+    return text.replace("$", r"\$")
+
+
+def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruction") -> Axes:
+    """A histogram of lengths in words, as a panel of the paper's Figure 5: 0 to 60, one bar a word; medians dashed.
+
+    words: data set -> lengths (n,). The tail over 60 is told in words.
+    """
+    import numpy as np
+
+    _draw_histograms(words, np.arange(-0.5, LONG + 1.5), ax, part)
+    for colour, counts in zip(COLOURS, words.values(), strict=False):
+        if len(counts):
+            ax.axvline(float(np.median(counts)), color=colour, linestyle=(0, (2, 2)), linewidth=0.9)
+    title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
+    ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
+    _legend([_length_label(name, counts, len(words) > 1) for name, counts in words.items()], ax)
+    return ax
+
+
+def _length_label(name: str, counts: np.ndarray, named: bool) -> str:
+    import numpy as np
+
+    prefix = f"{_short(name)}: " if named else ""
+    if not len(counts):
+        return f"{prefix}none"
+    over, longest = float((counts > LONG).mean()), int(counts.max())
+    tail = f"{over:.1%} > {LONG}, max {longest:,}" if longest > LONG else f"max {longest}"
+    return f"{prefix}median {np.median(counts):g}, {tail}"
+
+
+def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task") -> Axes:
+    """A histogram of each instruction's best ROUGE-L with `other`, as the paper's Figure 4; the threshold dashed.
+
+    scores: data set -> values in 0..1 (n,); bars are 0.01 wide.
+    """
+    import numpy as np
+
+    # a hair below the round numbers, so that 0.3 falls in the bar that begins there
+    _draw_histograms(scores, np.arange(0, 1.015, 0.01) - 1e-9, ax, "overlap")
+    ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
+    ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
+    _legend([_overlap_label(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
+    return ax
+
+
+def _overlap_label(name: str, values: np.ndarray, threshold: float, named: bool) -> str:
+    import numpy as np
+
+    prefix = f"{_short(name)}: " if named else ""
+    return f"{prefix}mean {np.mean(values):.2f}, {np.mean(values > threshold):.1%} over {threshold:g}"
+
+
+def _short(name: str) -> str:
+    return _escaped(name if len(name) <= 22 else f"{name[:21]}…")
+
+
+def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axes, axis: str) -> None:
+    """Counts in bars for one data set; outlines of shares, which compare across sizes, for several."""
+    import numpy as np
+
+    alone, peak = len(values) == 1, 0.0
+    for number, one in enumerate(values.values()):
+        heights, _ = np.histogram(one, bins)
+        heights = heights if alone else heights / max(len(one), 1)
+        peak = max(peak, float(heights.max()))
+        look = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+        ax.stairs(heights, bins, fill=alone, **(look if not alone else {"color": COLOURS[0], "alpha": 0.75}))
+    if alone:
+        _count_axis(ax, peak, len(next(iter(values.values()))), axis)
+    else:
+        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+        ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
+
+
+def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
+    """The paper's y axis, in proportion to the size of the data, unless the bars would not fit under it."""
+    from matplotlib.ticker import MaxNLocator
+
+    top, of = PAPER_AXES[axis]
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    unit = "instructions" if axis == "overlap" else f"{axis}s"
+    ax.set(ylim=(0, max(top * count / of, 1.25 * peak) or 1), ylabel=unit)
+
+
+def _legend(labels: Sequence[str], ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)]) for i in range(len(labels))]
+    if len(labels) == 1:
+        ax.legend(handles, labels, loc="upper right", handlelength=0, handletextpad=0, borderaxespad=0.2)
+    else:  # above the axes, where no bar can be
+        ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.8, borderaxespad=0.2)
