@@ -56,11 +56,6 @@ EMBEDDED_REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def is_embedded(model: str) -> bool:
-    """True where `model` names the small model that comes with the kit, or another GGUF file served the same way."""
-    return model == "embedded" or model.startswith("embedded:") or model.endswith(".gguf")
-
-
 def request_settings(step: str, embedded: bool, quirks: str = "published", **chosen: Any) -> dict[str, Any]:
     """Sampling parameters of one step: the paper's, what the embedded model changes, then what the caller chose.
 
