@@ -163,7 +163,7 @@ def fault_in(response: Any) -> str | None:
         return f"the answer is a {type(response).__name__}, not an object"
     choices = response.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "the answer has no choices"
+        return "the answer has no choices" + (f": {str(response['error'])[:200]}" if response.get("error") else "")
     choice = choices[0]
     if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
         return "the answer's choice has no text"

@@ -26,6 +26,7 @@ from .records import EndpointError, ParameterError
 LIBRARY_RETRIES = 4  # 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections: the openai library's rules
 BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
+SHORTEST_SECRET = 8
 
 
 class RequestFailed(Exception):
@@ -96,8 +97,9 @@ class Endpoint:
                 self._openai = None
 
     def scrubbed(self, text: str) -> str:
-        """`text` without the key, whoever wrote it there."""
-        return text.replace(self.key, "[key]") if self.key and self.key in text else text
+        """`text` without the key, whoever wrote it there. Words that local servers take for a key, such as "none", are no secret."""
+        key = self.key
+        return text.replace(key, "[key]") if len(key) >= SHORTEST_SECRET and key in text else text
 
     def ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         """The decoded answer to `body`, after all retries.

@@ -23,14 +23,14 @@ class Progress:
     def advance(self) -> None:
         """One more request is through, well or badly."""
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(self.counts(), refresh=False)
+            self._bar.set_postfix_str(self.counts(self._cached), refresh=False)
             self._bar.update()
 
-    def counts(self) -> str:
+    def counts(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
         seconds = max(time.monotonic() - self._started, 1e-3)
         rate = (self._budget.tokens - self._tokens) / seconds
-        parts = [f"{self._budget.failed - self._failed} failed", f"{self._cached} cached", f"{rate:.0f} tokens/s"]
+        parts = [f"{self._budget.failed - self._failed} failed", f"{cached} cached", f"{rate:.0f} tokens/s"]
         if self._budget.price is not None and self._budget.price.completion:
             parts.append(f"${self._budget.spent_usd:.4f}")
         return ", ".join(parts)

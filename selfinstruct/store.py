@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS responses (
     request TEXT NOT NULL, response TEXT NOT NULL, finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL, created_at TEXT NOT NULL, latency_s REAL NOT NULL, transport TEXT NOT NULL,
     session TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS spending ON responses (session, model, transport, prompt_tokens, completion_tokens);
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, step TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
     failed_at TEXT NOT NULL, attempts INTEGER NOT NULL);

@@ -3,7 +3,9 @@
 # ruff: noqa: SIM117  a server, and within it its client: nesting reads better than one long line
 from __future__ import annotations
 
+import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -147,6 +149,46 @@ def test_half_an_emoji_does_not_break_the_store(store):
     assert completion.text.encode()
 
 
+# progress
+
+
+def test_progress_is_quiet_where_nobody_looks(store, capfd):
+    with ScriptedServer(echo) as server, connect("scripted", server.url, store=store) as client:
+        client.complete(asks(5), desc="asking")
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_progress_counts_what_matters(store, prices):
+    with ScriptedServer(echo) as server, connect("scripted", server.url, store=store, price_table=prices) as client:
+        client.complete(asks(3))
+        client.complete(asks(5))
+    assert re.fullmatch(r"8 done, 0 failed, 3 cached, \d+ tokens/s, \$0\.0\d+", client.status)
+
+
+SHOWS = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_client import asks
+from selfinstruct.client import connect
+with connect("scripted", {url!r}, store={store!r}) as client:
+    client.complete(asks(5), desc="asking")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_progress_shows_in_a_terminal(store):
+    import pty
+    import termios
+
+    with ScriptedServer(echo) as server:
+        code = SHOWS.format(tests=str(Path(__file__).parent), url=server.url, store=str(store))
+        terminal, its_end = pty.openpty()
+        termios.tcsetwinsize(its_end, (24, 120))
+        subprocess.run([sys.executable, "-c", code], stderr=its_end, timeout=30, check=True)
+        shown = os.read(terminal, 100_000).decode()
+    assert "asking: 100%" in shown and "5/5" in shown and re.search(r"0 failed, 0 cached, \d+ tokens/s", shown)
+
+
 # chat
 
 
@@ -170,6 +212,13 @@ def test_a_chat_answer_without_text_is_empty_rather_than_wrong(store):
     with ScriptedServer(refusal) as server, connect("scripted", server.url, api="chat", store=store) as client:
         (completion,) = client.complete([ask()])
     assert (completion.text, completion.error) == ("", None)
+
+
+def test_a_short_word_for_a_key_is_no_secret(store, monkeypatch):
+    """Local servers take any; answers must not lose the word "none" for it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with ScriptedServer(lambda body: " none of them") as server, connect("scripted", server.url, store=store) as client:
+        assert client.complete([ask()])[0].text == " none of them"
 
 
 # adaptation
