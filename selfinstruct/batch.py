@@ -52,7 +52,7 @@ class BatchClient(ModelClient):
         except KeyboardInterrupt:
             raise StoppedEarly("stopped by Ctrl-C; submitted batch jobs go on, the same command collects them") from None
         except StoppedEarly:
-            self.usage.add(answers.values(), self.budget.price, paid=True)
+            self._tally.add([*answers, *self._failures], answers)
             raise
         return answers
 

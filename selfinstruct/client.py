@@ -22,7 +22,6 @@ from .completion import (
     Completion,
     Job,
     Request,
-    Usage,
     approximate_tokens,
     failed_completion,
     make_job,
@@ -36,6 +35,7 @@ from .prices import load_price
 from .progress import Progress
 from .records import EndpointError, ParameterError, SelfInstructError, StoppedEarly, shown_path
 from .store import ResponseStore, StoredResponse
+from .usage import Tally, Usage
 
 __all__ = ["Completion", "ModelClient", "Request", "Usage", "connect"]
 
@@ -93,7 +93,7 @@ class ModelClient:
         for model, transport, prompt_tokens, completion_tokens in store.spent(self._session):
             if model == endpoint.model:
                 budget.add(prompt_tokens, completion_tokens, transport)
-        self.usage = Usage() if budget.price is None else Usage(cost_usd=0.0, spent_usd=0.0)
+        self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -115,7 +115,7 @@ class ModelClient:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
             self._check_all_failed(len(missing), len(cached))
         completions = [self._completion(job, answers.get(job.key), job.key in cached) for job in jobs]
-        self._count(jobs, answers, cached)
+        self._tally.add((job.key for job in jobs), answers, cached)
         return completions
 
     def _job(self, request: Request) -> Job:
@@ -148,9 +148,7 @@ class ModelClient:
         answers = {stored.key: stored for future in futures if (stored := future.result()) is not None}
         if self._halting is None:
             return answers
-        self.usage.requests += len(answers) + len(self._failures)
-        self.usage.failed += len(self._failures)
-        self.usage.add(answers.values(), self.budget.price, paid=True)
+        self._tally.add([*answers, *self._failures], answers)
         if not answers:
             raise self._halting from None
         done = f"{len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}"
@@ -204,14 +202,10 @@ class ModelClient:
         if len(self._failures) == asked and not cached and not self.budget.succeeded:
             raise EndpointError(f"every request failed ({asked} of {asked}); the last: {list(self._failures.values())[-1]}")
 
-    def _count(self, jobs: list[Job], answers: dict[str, StoredResponse], cached: set[str]) -> None:
-        """Add to `usage`; an answer that two requests of a call share counts as cached for the second."""
-        fresh = {key: stored for key, stored in answers.items() if key not in cached}
-        self.usage.requests += len(jobs)
-        self.usage.failed += sum(job.key not in answers for job in jobs)
-        self.usage.cached += sum(job.key in answers for job in jobs) - len(fresh)
-        self.usage.add(fresh.values(), self.budget.price, paid=True)
-        self.usage.add((answers[key] for key in cached), self.budget.price, paid=False)
+    @property
+    def usage(self) -> Usage:
+        """What the requests so far came to."""
+        return self._tally.usage
 
     @property
     def replayed(self) -> bool:

@@ -5,13 +5,11 @@ The same request can go to a completions endpoint, which continues its prompt, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from .prices import Price
 from .stored import StoredResponse, request_key
 
 APIS = ("completions", "chat", "batch", "batch-completions")
@@ -60,29 +58,6 @@ class Completion(BaseModel):
     def metadata(self, prompt: str) -> dict[str, Any]:
         """The released record of a call: {"prompt", "response", "created_at"}; the same bytes at every replay."""
         return {"prompt": prompt, "response": self.response, "created_at": self.created_at}
-
-
-class Usage(BaseModel):
-    """What the requests of a client came to. Tokens and `cost_usd` count cached answers too: what the data cost, whenever
-    it was paid; `spent_usd` is what this client paid itself. None = the price of the model is not known."""
-
-    requests: int = 0
-    cached: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = None
-    spent_usd: float | None = None
-
-    def add(self, responses: Iterable[StoredResponse], price: Price | None, paid: bool) -> None:
-        """Count the tokens and dollars of `responses`; `paid` = by this client, rather than earlier."""
-        for stored in responses:
-            self.prompt_tokens += stored.prompt_tokens
-            self.completion_tokens += stored.completion_tokens
-            if price is not None:
-                cost = price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
-                self.cost_usd = (self.cost_usd or 0.0) + cost
-                self.spent_usd = (self.spent_usd or 0.0) + (cost if paid else 0.0)
 
 
 def sends_chat(api: str) -> bool:

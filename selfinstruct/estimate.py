@@ -53,6 +53,7 @@ class Estimate:
     steps: tuple[StepEstimate, ...]
     counter: str
     price: Price | None
+    admitted_per_request: float = ADMITTED_PER_REQUEST
 
     @property
     def total(self) -> StepEstimate:
@@ -75,7 +76,7 @@ class Estimate:
         priced = f"prices as of {self.price.as_of or 'no date'}" if self.price else "no price known: give price_table=FILE to see dollars"
         return [
             f"{self.model}: {priced}. Tokens: {self.counter}.",
-            f"Assumed: {ADMITTED_PER_REQUEST} instructions admitted per request of step 1, and completions as long as the embedded "
+            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
             "model's; `at most` is if every completion used its max_tokens.",
         ]
 
@@ -107,7 +108,7 @@ def estimate_run(
     for step, given in chosen.items():
         calls, requests = _BUILDERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
         steps.append(_counted(step, calls, requests, count, api, price))
-    return Estimate(model, tuple(steps), counter, price)
+    return Estimate(model, tuple(steps), counter, price, admitted_per_request)
 
 
 def _counted(step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None) -> StepEstimate:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,10 @@ def test_a_replay_needs_no_server_and_says_that_it_is_one(store, capsys):
 def test_equal_requests_share_an_answer_and_samples_do_not(store):
     with ScriptedServer(echo) as server, connect("scripted", server.url, store=store) as client:
         client.complete([ask(), ask(), ask(sample_index=1)])
+        client.complete([ask()])
         assert len(server.bodies) == 2
-        assert client.usage.cached == 1
+        assert (client.usage.requests, client.usage.cached) == (2, 0)
+        assert client.usage.completion_tokens == 2 * (len(" p!") // 4 + 1)
 
 
 def test_the_metadata_are_those_of_the_released_files(store):
@@ -161,8 +164,10 @@ def test_progress_is_quiet_where_nobody_looks(store, capfd):
 def test_progress_counts_what_matters(store, prices):
     with ScriptedServer(echo) as server, connect("scripted", server.url, store=store, price_table=prices) as client:
         client.complete(asks(3))
+    with ScriptedServer(echo) as other, connect("scripted", server.url, store=store, price_table=prices) as client:
+        client.endpoint.provider = replace(client.endpoint.provider, base_url=other.url)
         client.complete(asks(5))
-    assert re.fullmatch(r"8 done, 0 failed, 3 cached, \d+ tokens/s, \$0\.0\d+", client.status)
+    assert re.fullmatch(r"5 done, 0 failed, 3 cached, \d+ tokens/s, \$0\.0\d+", client.status)
 
 
 SHOWS = """
