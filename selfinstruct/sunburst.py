@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .plots import COLOURS
@@ -16,9 +17,10 @@ from .plots import COLOURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HOLE, VERBS_END, NOUNS_END, LABELS_START = 0.16, 0.5, 0.64, 0.69  # radii, where the half width of the axes is 1
-LARGEST, SMALLEST = 7.0, 4.2  # points
-LINE_HEIGHT, LETTER_WIDTH = 1.2, 0.56  # of a label, in font sizes
+HOLE, VERBS_END, NOUNS_END, LABELS_START = 0.12, 0.54, 0.66, 0.72  # radii
+LARGEST, SMALLEST = 7.0, 4.0  # points
+LINE_HEIGHT, LETTER_WIDTH, BOLD_WIDTH = 1.2, 0.58, 0.7  # of a label, in font sizes
+SLACK = 0.87  # of the room around the rings is filled at most: a full circle would push every label far from its slice
 
 
 def plot_verb_nouns(pairs: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
@@ -29,20 +31,74 @@ def plot_verb_nouns(pairs: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
     if not total:
         ax.text(0, 0, "no verb-noun pair occurs often enough", ha="center", va="center")
         return ax
-    unit = 72 * ax.get_position().width * ax.figure.get_figwidth() / 2  # points a unit of the axes
-    at, outside = 0.0, []
-    for number, (verb, nouns) in enumerate(_in_turn(pairs)):
-        colour = COLOURS[number % len(COLOURS)]
-        span = sum(nouns.values()) / total
-        _draw_ring(ax, at, [span], HOLE, VERBS_END, [_tint(colour, 0.45)])
-        shares = [count / total for count in nouns.values()]
-        _draw_ring(ax, at, shares, VERBS_END, NOUNS_END, [_tint(colour, 0.6 + 0.08 * i) for i in range(len(shares))])
-        prefix = "" if _label_verb(ax, verb, at + span / 2, span, unit) else f"{verb} "
-        for noun, share in zip(nouns, shares, strict=True):
-            outside.append((at + share / 2, prefix + noun))
-            at += share
-    _label_nouns(ax, outside, unit)
+    slices = _slices(pairs, total)
+    scale = _half_width(ax)
+    half, size = _fit(slices, scale)
+    ax.set(xlim=(-half, half), ylim=(-half, half))
+    for slice_ in slices:
+        _draw_ring(ax, slice_.at, [slice_.share], HOLE, VERBS_END, [_tint(slice_.colour, 0.45)])
+        tints = [_tint(slice_.colour, 0.6 + 0.08 * (i % 4)) for i in range(len(slice_.nouns))]
+        _draw_ring(ax, slice_.at, list(slice_.nouns.values()), VERBS_END, NOUNS_END, tints)
+        inside = _verb_size(slice_, scale / half)
+        if inside:
+            turn = slice_.at + slice_.share / 2
+            _write(ax, slice_.verb, turn, VERBS_END - 0.02, inside, inwards=True, weight="bold")
+    _write_nouns(ax, _outside(slices, scale / half), size, scale / half)
     return ax
+
+
+def _half_width(ax: Axes) -> float:
+    """Half the width of the axes in points, after the figure has laid them out."""
+    ax.figure.draw_without_rendering()
+    return 36 * ax.get_window_extent().width / ax.figure.dpi
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A verb's part of the circle: where it begins, in turns, and the shares of its nouns in the whole turn."""
+
+    verb: str
+    nouns: dict[str, float]
+    at: float
+    colour: str
+
+    @property
+    def share(self) -> float:
+        return sum(self.nouns.values())
+
+
+def _slices(pairs: Mapping[str, Mapping[str, int]], total: int) -> list[_Slice]:
+    slices: list[_Slice] = []
+    for number, (verb, nouns) in enumerate(_in_turn(pairs)):
+        at = slices[-1].at + slices[-1].share if slices else 0.0
+        shares = {noun: count / total for noun, count in nouns.items()}
+        slices.append(_Slice(verb, shares, at, COLOURS[number % len(COLOURS)]))
+    return slices
+
+
+def _fit(slices: Sequence[_Slice], scale: float) -> tuple[float, float]:
+    """(half width of the axes in radii, size of the nouns' labels in points) so that the longest label ends inside.
+
+    A wider view makes the rings smaller, hence the labels closer and smaller: a few rounds settle it.
+    """
+    half, size = 1.0, LARGEST
+    for _ in range(8):
+        unit = scale / half
+        labels = _outside(slices, unit)
+        size = max(SMALLEST, min(LARGEST, SLACK * 2 * math.pi * LABELS_START * unit / (LINE_HEIGHT * len(labels))))
+        half = max(1.0, LABELS_START + max(len(text) for _, text in labels) * LETTER_WIDTH * size / unit)
+    return half, size
+
+
+def _outside(slices: Sequence[_Slice], unit: float) -> list[tuple[float, str]]:
+    """(turn, label) of every noun, the verb before it where the verb has no room in its own slice."""
+    labels = []
+    for slice_ in slices:
+        at, prefix = slice_.at, "" if _verb_size(slice_, unit) else f"{slice_.verb} "
+        for noun, share in slice_.nouns.items():
+            labels.append((at + share / 2, prefix + noun))
+            at += share
+    return labels
 
 
 def _in_turn(pairs: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
@@ -78,23 +134,20 @@ def _write(ax: Axes, text: str, turn: float, radius: float, size: float, inwards
     )  # fmt: skip
 
 
-def _label_verb(ax: Axes, verb: str, turn: float, share: float, unit: float) -> bool:
-    """Write the verb into its slice at the largest size that fits; False where none does."""
+def _verb_size(slice_: _Slice, unit: float) -> float:
+    """The largest size at which the verb fits into its slice, 0 where none does; `unit` is points a radius."""
     size = LARGEST
-    while size >= SMALLEST + 0.8:
-        innermost = VERBS_END - 0.02 - len(verb) * LETTER_WIDTH * size / unit  # where the slice is narrowest
-        if innermost > HOLE and 2 * math.pi * min(share, 0.25) * innermost * unit >= LINE_HEIGHT * size:
-            _write(ax, verb, turn, VERBS_END - 0.02, size, inwards=True, weight="bold")
-            return True
-        size -= 0.25
-    return False
+    while size >= SMALLEST + 0.6:
+        innermost = VERBS_END - 0.02 - len(slice_.verb) * BOLD_WIDTH * size / unit  # where the slice is narrowest
+        if innermost > HOLE and 2 * math.pi * min(slice_.share, 0.25) * innermost * unit >= LINE_HEIGHT * size:
+            return size
+        size -= 0.2
+    return 0.0
 
 
-def _label_nouns(ax: Axes, labels: Sequence[tuple[float, str]], unit: float) -> None:
-    """Write the labels around the rings at the largest size at which they find room."""
-    around = 2 * math.pi * LABELS_START * unit  # points
-    size = max(SMALLEST, min(LARGEST, around / (LINE_HEIGHT * len(labels))))
-    turns = spread_turns([turn for turn, _ in labels], min(LINE_HEIGHT * size / around, 1 / len(labels)))
+def _write_nouns(ax: Axes, labels: Sequence[tuple[float, str]], size: float, unit: float) -> None:
+    gap = LINE_HEIGHT * size / (2 * math.pi * LABELS_START * unit)
+    turns = spread_turns([turn for turn, _ in labels], min(gap, 1 / len(labels)))
     for (turn, text), moved in zip(labels, turns, strict=True):
         _tie(ax, turn, moved)
         _write(ax, text, moved, LABELS_START, size)
