@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands import review, run_dir_option, store
 from .records import SelfInstructError, StoppedEarly
 
-DEFAULT_RUN_DIR = "outputs/run"
-DEFAULT_STORE = "outputs/responses.sqlite"
 STOPPED_EARLY = 3
 
 
@@ -39,23 +38,22 @@ def main() -> None:
     """
 
 
-_run_dir = click.option(
-    "--run-dir",
-    default=DEFAULT_RUN_DIR,
-    show_default=True,
-    help="Folder for everything the run writes, relative to the project's root.",
-)
-
-
 @main.command()
-@_run_dir
+@run_dir_option
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
 @click.option("-f", "file", type=click.Path(exists=True, dir_okay=False), help="YAML file of parameters; -p wins.")
 @click.option("--only", default="", metavar="02,13", help="Run these notebooks only.")
 @click.option("--from", "start", default="", metavar="04", help="Run from this notebook on.")
+@click.option("--estimate", "estimating", is_flag=True, help="Only say how many calls, tokens and dollars it would take.")
 @click.option("--parameters", "listing", is_flag=True, help="Only show the parameters and their defaults.")
 def run(
-    run_dir: str, pairs: tuple[tuple[str, str], ...], file: str | None, only: str, start: str, listing: bool
+    run_dir: str,
+    pairs: tuple[tuple[str, str], ...],
+    file: str | None,
+    only: str,
+    start: str,
+    estimating: bool,
+    listing: bool,
 ) -> None:
     """Run the notebooks in order into one folder; what did not change is skipped.
 
@@ -63,6 +61,7 @@ def run(
     selfinstruct run                                              the main job, on the embedded model
     selfinstruct run -p random_seed 7 --run-dir outputs/seed7     another draw
     selfinstruct run --only 02,13                                 two notebooks
+    selfinstruct run -p model NAME --estimate                     what it would cost
     OPENAI_API_KEY=... selfinstruct run -p model NAME -p base_url URL --run-dir outputs/paid
 
     Exit codes: 0 done, 1 a failure, 2 a wrong option, 3 stopped early by a limit or Ctrl-C.
@@ -73,6 +72,8 @@ def run(
     if listing:
         return _list_parameters(chosen, start)
     given = {**(_from_file(file) if file else {}), **dict(pairs)}
+    if estimating:
+        return click.echo(runner.estimate_notebooks(run_dir, given, chosen, start).table())
     runner.run_notebooks(run_dir, given, chosen, start, out=click.echo)
 
 
@@ -95,7 +96,7 @@ def _list_parameters(only: list[str], start: str) -> None:
 
 
 @main.command()
-@_run_dir
+@run_dir_option
 def report(run_dir: str) -> None:
     """Write report.html of a run folder again."""
     from .records import InputError, project_path, shown_path
@@ -107,10 +108,15 @@ def report(run_dir: str) -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--endpoint", is_flag=True, help="Try a model instead, with a few tiny calls: what does it support?")
+@click.option("--model", default="embedded", show_default=True, help="With --endpoint: the model to try.")
+@click.option("--base-url", default="", help="With --endpoint: where it is served, or vllm, ollama, llama.cpp, openai.")
+def doctor(endpoint: bool, model: str, base_url: str) -> None:
     """Check that this machine can run the notebooks, and say what to do where it cannot."""
     from .doctor import examine
 
+    if endpoint:
+        return _try_endpoint(model, base_url)
     well = True
     for check in examine():
         click.echo(check.line())
@@ -118,6 +124,13 @@ def doctor() -> None:
     if not well:
         raise click.ClickException("something essential is missing; the arrows above say what to do")
     click.echo("\nReady: selfinstruct run")
+
+
+def _try_endpoint(model: str, base_url: str) -> None:
+    from .probe import probe_endpoint
+
+    for finding in probe_endpoint(model, base_url):
+        click.echo(finding.line())
 
 
 @main.command()
@@ -138,63 +151,8 @@ def fetch(names: tuple[str, ...], source: str, listing: bool) -> None:
         click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
 
 
-@main.group()
-def store() -> None:
-    """Every response of a model, once: list them, publish them, replay those of others."""
-
-
-_store = click.option("--store", "path", default=DEFAULT_STORE, show_default=True, help="The SQLite file.")
-
-
-@store.command("list")
-@_store
-def store_list(path: str) -> None:
-    """Show what is in the store: a row for each model and step."""
-    from .store import list_responses
-
-    for row in list_responses(path):
-        click.echo(
-            f"{row['model']}  step {row['step'] or '-'}  {row['api']} at {row['endpoint'][:60]}: "
-            f"{row['responses']:,} responses, {row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens, "
-            f"{row['failed']:,} failed, {row['first']} to {row['last']}"
-        )
-
-
-@store.command("export")
-@_store
-@click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--model", default="", help="Only this model's.")
-@click.option("--step", default="", help="Only this step's, such as 02.")
-def store_export(path: str, out: str, model: str, step: str) -> None:
-    """Write the responses as JSONL to OUT, for others to import and replay."""
-    from .store import export_responses
-
-    click.echo(f"{export_responses(path, out, model, step):,} responses written to {out}")
-
-
-@store.command("import")
-@_store
-@click.argument("source", type=click.Path(dir_okay=False))
-def store_import(path: str, source: str) -> None:
-    """Add the responses of an exported file; a run then replays them without calling a model."""
-    from .store import import_responses
-
-    added, known = import_responses(path, source)
-    click.echo(f"{added:,} responses added, {known:,} were there already")
-
-
-@store.command("verify")
-@_store
-def store_verify(path: str) -> None:
-    """Check the file, and every response against the request it answers."""
-    from .store import verify_store
-
-    count, faults = verify_store(path)
-    for fault in faults:
-        click.echo(fault, err=True)
-    if faults:
-        raise SelfInstructError(f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again")
-    click.echo(f"{count:,} responses, all sound")
+main.add_command(store)
+main.add_command(review)
 
 
 if __name__ == "__main__":

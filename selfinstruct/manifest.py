@@ -18,7 +18,9 @@ from .runfolder import REJECTIONS, find_files, note_run
 # written by every step in turn, or by the runner itself: they must be there, not be the same
 _SHARED = {REJECTIONS, "run.json", "report.html"}
 # what runs notebooks or shows results is not what makes them
-_NOT_METHOD = {"cli.py", "doctor.py", "executed.py", "manifest.py", "parameters.py", "report.py", "runner.py"}
+_NOT_METHOD = {
+    f"{name}.py" for name in "cli commands doctor executed kernel manifest parameters probe report runner".split()
+}
 
 
 def fingerprint(folder: Path, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:

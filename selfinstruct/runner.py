@@ -9,24 +9,24 @@ run is skipped. Executed copies lie in `notebooks/` of the run folder, free of d
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import manifest, records
-from .embedded import OWNER_VARIABLE
 from .executed import normalise_notebook
+from .kernel import kernel_environment
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 _OURS = {
@@ -80,7 +80,7 @@ def run_notebooks(
     (folder / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebooks into {shown_path(folder)}/")
     outcomes = []
-    with _kernel_environment():
+    with kernel_environment():
         try:
             for step in steps:
                 outcomes.append(run_step(folder, step))
@@ -104,6 +104,26 @@ def _close(folder: Path) -> list[str]:
     return ["", *funnel_lines(folder), "", f"Next: open {shown_path(page)}"]
 
 
+def estimate_notebooks(
+    run_dir: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    start: str = "",
+    notebooks_dir: str | Path = NOTEBOOKS_DIR,
+) -> Estimate:
+    """Calls, tokens and dollars that `run_notebooks` with the same arguments would come to; nothing is called or written.
+
+    Raises ParameterError for a wrong parameter, and where no chosen notebook calls a model.
+    """
+    from .estimate import STEPS, estimate_run
+
+    steps = declare_steps(project_path(run_dir), parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+    calling = {step.name: step.parameters for step in steps if step.name in STEPS}
+    if not calling:
+        raise ParameterError(f"nothing to estimate: the notebooks that call a model are {', '.join(STEPS)}")
+    return estimate_run(calling)
+
+
 def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str = "") -> list[Path]:
     """The notebooks to run in reading order: the main ones, or all that begin with one of `only`, from `start` on.
 
@@ -125,15 +145,20 @@ def _fits(path: Path, wanted: str) -> bool:
 
 def plan_steps(folder: Path, given: Mapping[str, Any], paths: Sequence[Path]) -> list[Step]:
     """Every notebook with its full parameters; raises ParameterError or InputError for whatever could not work."""
-    declared = {path: notebook_parameters(path) for path in paths}
-    check_names(given, (name for one in declared.values() for name in one), f"{len(paths)} notebook(s)")
-    if "run_dir" in given:
-        raise ParameterError("run_dir is not given with -p; use --run-dir, it holds for all notebooks")
-    steps = [Step(path, _full_parameters(folder, given, declared[path])) for path in paths]
+    steps = declare_steps(folder, given, paths)
     for number, step in enumerate(steps):
         check_parameters(folder, step.name, step.parameters)
         _check_inputs(folder, step, steps[:number])
     return steps
+
+
+def declare_steps(folder: Path, given: Mapping[str, Any], paths: Sequence[Path]) -> list[Step]:
+    """Every notebook with its full parameters, checked against what it declares but not against the run folder."""
+    declared = {path: notebook_parameters(path) for path in paths}
+    check_names(given, (name for one in declared.values() for name in one), f"{len(paths)} notebook(s)")
+    if "run_dir" in given:
+        raise ParameterError("run_dir is not given with -p; use --run-dir, it holds for all notebooks")
+    return [Step(path, _full_parameters(folder, given, declared[path])) for path in paths]
 
 
 def _full_parameters(folder: Path, given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -196,31 +221,3 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
         return StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers")
     where = f"{step.name}, cell [{error.exec_count}]"
     return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
-
-
-@contextlib.contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
-    with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
-        profile = Path(own) / "profile_default"
-        profile.mkdir()
-        # errors only: each kernel would warn that its loopback connection is not encrypted
-        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
-        ours = {
-            OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
-            "IPYTHONDIR": own,
-            "JUPYTER_RUNTIME_DIR": own,
-            "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not one of the same name in the home folder
-            "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        before = dict(os.environ)
-        os.environ.update(ours)
-        os.environ.pop("MPLBACKEND", None)  # inline, or figures would not show in the executed copies
-        try:
-            yield
-        finally:
-            for name in [*ours, "MPLBACKEND"]:
-                os.environ.pop(name, None)
-                if name in before:
-                    os.environ[name] = before[name]

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from scripted import MODEL, ScriptedServer
 
 from selfinstruct import doctor
 from selfinstruct.cli import main
-from selfinstruct.records import EndpointError, StoppedEarly
+from selfinstruct.records import EndpointError, StoppedEarly, write_records
 from selfinstruct.store import ResponseStore, StoredResponse, request_key
 
 
@@ -115,6 +117,45 @@ def test_doctor_notes_an_outputs_folder_it_cannot_write(monkeypatch, tmp_path):
     (tmp_path / "outputs").write_text("a file in the way")
     monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
     assert not doctor._outputs().ok
+
+
+def test_the_estimate_follows_the_parameters():
+    small, large = (invoke("run", "--estimate", "-p", "num_instructions_to_generate", n).output for n in ("16", "160"))
+    assert small.splitlines()[1].split()[0] == "02_generate_instructions"
+    assert int(large.splitlines()[1].split()[1]) == 10 * int(small.splitlines()[1].split()[1])
+
+
+def test_the_estimate_needs_a_notebook_that_calls_a_model(tmp_path):
+    done = invoke("run", "--estimate", "--only", "13", "--run-dir", str(tmp_path / "none"))
+    assert done.exit_code == 1
+    assert "nothing to estimate" in done.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_doctor_tries_an_endpoint():
+    with ScriptedServer(lambda body: " 6, 7, 8") as server:
+        done = invoke("doctor", "--endpoint", "--model", MODEL, "--base-url", server.url)
+    assert done.exit_code == 0, done.output
+    assert "works    completions" in done.output and "works    chat" in done.output
+    assert "no       logprobs" in done.output
+
+
+def test_doctor_says_why_an_endpoint_cannot_be_used():
+    done = invoke("doctor", "--endpoint", "--model", "m", "--base-url", "http://127.0.0.1:9/v1")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ") and "Traceback" not in done.output
+
+
+def test_a_review_goes_out_as_a_sheet_and_comes_back(tmp_path):
+    rows = [{"instruction": f"Task {i}.", "input": "", "output": str(i)} for i in range(3)]
+    write_records(tmp_path / "run" / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    sheet, run = str(tmp_path / "sheet.csv"), str(tmp_path / "run")
+    assert invoke("review", "export", sheet, "--run-dir", run).output.startswith("3 items in ")
+    lines = Path(sheet).read_text(encoding="utf-8-sig").splitlines()
+    Path(sheet).write_text("\n".join([lines[0], lines[1].removesuffix(",,,,") + ",yes,yes,no,", *lines[2:]]))
+    assert invoke("review", "import", sheet, "--run-dir", run).output == "1 items changed; 1 of 3 are complete\n"
+    summary = invoke("review", "summary", "--run-dir", run).output
+    assert "valid_task           paper 92%   here 100%" in summary
 
 
 def stored(prompt: str, text: str) -> StoredResponse:

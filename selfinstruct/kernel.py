@@ -1,0 +1,39 @@
+"""The environment in which kernels of a run start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .embedded import OWNER_VARIABLE
+
+
+@contextlib.contextmanager
+def kernel_environment() -> Iterator[None]:
+    """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
+    with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
+        profile = Path(own) / "profile_default"
+        profile.mkdir()
+        # errors only: each kernel would warn that its loopback connection is not encrypted
+        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
+        ours = {
+            OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
+            "IPYTHONDIR": own,
+            "JUPYTER_RUNTIME_DIR": own,
+            "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not one of the same name in the home folder
+            "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        before = dict(os.environ)
+        os.environ.update(ours)
+        os.environ.pop("MPLBACKEND", None)  # inline, or figures would not show in the executed copies
+        try:
+            yield
+        finally:
+            for name in [*ours, "MPLBACKEND"]:
+                os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
