@@ -118,7 +118,7 @@ def load_parses(texts: Iterable[str], parser: Parser, cache: Path) -> dict[str, 
 def _read_cache(cache: Path, key: str, wanted: set[str]) -> dict[str, Sentence]:
     found: dict[str, Sentence] = {}
     if cache.is_file():
-        with cache.open(encoding="utf-8") as lines:
+        with cache.open("rb") as lines:
             for line in lines:
                 try:
                     row = json.loads(line)
@@ -147,8 +147,17 @@ def _unpacked(row: Mapping[str, Any]) -> Sentence:
 def _append_cache(cache: Path, key: str, parsed: Mapping[str, Sentence]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     with cache.open("a", encoding="utf-8") as out:
+        out.write("\n" if _ends_in_a_cut_line(cache) else "")
         for text, sentence in parsed.items():
             out.write(dump_line({"parser": key, "text": text, **_packed(sentence)}))
+
+
+def _ends_in_a_cut_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
 
 
 def find_verb_noun(sentence: Sentence, quirks: str = "published") -> VerbNoun:

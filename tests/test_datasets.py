@@ -1,0 +1,222 @@
+"""Data sets of every shape load; what cannot be read is named by file and line, and keeps no other from loading."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from selfinstruct import datafiles
+from selfinstruct.datasets import Row, known_author, load_dataset, load_datasets
+from selfinstruct.records import PROJECT_ROOT, InputError
+from selfinstruct.runfolder import RunFolder
+
+PUBLISHED = PROJECT_ROOT.parent / "shared" / "paper" / "data"
+EXPECTED = Row("Name a colour of the sky.", "", "Blue")
+SHAPES = {
+    "released": {"instruction": "Name a colour of the sky.", "input": "", "output": "Blue"},
+    "without_input": {"instruction": "Name a colour of the sky.", "output": "Blue"},
+    "null_input": {"instruction": "Name a colour of the sky.", "input": None, "output": "Blue"},
+    "context": {"instruction": "Name a colour of the sky.", "context": "", "response": "Blue", "category": "qa"},
+    "predictions": {
+        "prompt": "Name ...\nOutput:", "instruction": "Name a colour of the sky.", "input": "", "response": "Blue", "target": "B",
+    },
+    "finetuning": {"prompt": "Name a colour of the sky.", "completion": "Blue<|endoftext|>"},
+    "chat": {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Name a colour of the sky."},
+            {"role": "assistant", "content": "Blue"},
+            {"role": "user", "content": "Another one?"},
+        ]
+    },
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": "Name a colour of the sky."}, {"from": "gpt", "value": "Blue"}]
+    },
+}  # fmt: skip
+
+
+def write_lines(path, *rows):
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layout", ["jsonl", "array", "indented", "gzip", "viewer", "memory"])
+def test_every_shape_in_every_layout(tmp_path, shape, layout):
+    row = SHAPES[shape]
+    path = tmp_path / "data.json"
+    if layout == "jsonl":
+        write_lines(path, row, "", row)
+    elif layout == "gzip":
+        path.write_bytes(gzip.compress((json.dumps(row) + "\n").encode() * 2))
+    elif layout != "memory":
+        value = [row, row] if layout != "viewer" else {"rows": [{"row_idx": i, "row": row} for i in range(2)]}
+        path.write_text(json.dumps(value, indent=None if layout == "array" else 2))
+    dataset = load_dataset([row, row] if layout == "memory" else path)
+    assert dataset.rows == [EXPECTED, EXPECTED]
+    assert dataset.instructions == ["Name a colour of the sky."]
+    assert dataset.has_instances
+    assert dataset.name == ("rows in memory" if layout == "memory" else "data")
+
+
+def test_shapes_that_hold_prompts_say_so(tmp_path):
+    for shape in ("chat", "sharegpt", "finetuning"):
+        assert "together" in load_dataset(write_lines(tmp_path / "d.jsonl", SHAPES[shape])).notes[0]
+
+
+def test_tasks_with_several_instances(tmp_path):
+    task = {"id": "t", "instruction": "Say yes.", "is_classification": True}
+    task["instances"] = [{"input": "a", "output": "Yes"}, {"input": "", "output": "yes"}]
+    assert load_dataset(write_lines(tmp_path / "d.jsonl", task)).rows == [
+        Row("Say yes.", "a", "Yes", True),
+        Row("Say yes.", "", "yes", True),
+    ]
+
+
+def test_instructions_alone(tmp_path):
+    dataset = load_dataset(write_lines(tmp_path / "d.jsonl", {"instruction": "Go home."}, {"instruction": "Go away."}))
+    assert dataset.rows == [Row("Go home."), Row("Go away.")]
+    assert not dataset.has_instances
+
+
+def test_lone_surrogates_do_not_survive(tmp_path):
+    row = load_dataset(write_lines(tmp_path / "d.jsonl", '{"instruction": "Say \\ud83d now", "output": "é"}')).rows[0]
+    assert row == Row("Say ? now", "", "é")
+    row.instruction.encode("utf-8")
+
+
+GOOD = {"instruction": "Say yes to me.", "input": "", "output": "Yes"}
+BAD = {
+    "not_json": (b'{"instruction": "a"}\n{"instruction": \n', ":2", "not JSON"),
+    "no_object": (b'{"instruction": "a"}\n[1, 2]\n', ":2", "a list, not an object"),
+    "missing_field": (json.dumps(GOOD).encode() + b'\n\n{"instruction": "a", "input": ""}\n', ":3", 'missing "output"'),
+    "mixed_shapes": (b'{"instruction": "a"}\n{"instruction": "a", "instances": []}\n', ":2", "all rows of a file must be alike"),
+    "unknown_fields": (b'{"question": "a", "answer": "b"}\n', ":1", "fields: question, answer; expected one of"),
+    "number": (b'{"instruction": "a", "input": "", "output": 7}\n', ":1", '"output" is 7; expected text'),
+    "no_instruction": (b'{"instruction": " ", "input": "", "output": "b"}\n', ":1", '"instruction" is empty'),
+    "instances": (b'{"instruction": "a", "instances": "b"}\n', ":1", '"instances" must be a list'),
+    "chat": (b'{"messages": [{"role": "user", "content": "a"}]}\n', ":1", "needs a user's and an assistant's message"),
+    "latin_1": (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}\n', ":2", "not UTF-8 text (byte 0xe9 at 21)"),
+    "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "UTF-16"),
+    "empty": (b"", "", "nothing in it"),
+    "blank": (b"\n\n", "", "nothing in it"),
+    "empty_array": (b"[]", "", "nothing in it"),
+    "array": (b'[{"instruction": "a"},\n 3]', ", row 2", "a int, not an object"),
+    "broken_array": (b'[{"instruction": "a"},\n {"instruction": }]', ":2", "not JSON"),
+    "cut_gzip": (gzip.compress(b'{"instruction": "a"}\n' * 999)[:60], "", "cannot be read"),
+    "deep": (b"[" * 200_000, ":1", "nested too deep"),
+    "parquet": (b"PAR1garbage", "", "arquet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_named(tmp_path, case):
+    content, place, said = BAD[case]
+    path = tmp_path / f"{case}.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_dataset(path)
+    assert f"{case}.jsonl{place}" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_line_too_long_is_refused_before_it_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(datafiles, "MAX_LINE_BYTES", 1 << 20)
+    path = write_lines(tmp_path / "long.jsonl", GOOD, {**GOOD, "output": "a" * (1 << 20)}, GOOD)
+    with pytest.raises(InputError, match=r"long.jsonl:2: longer than 1 MB"):
+        load_dataset(path)
+
+
+def test_no_such_file():
+    with pytest.raises(InputError, match="no such file; data takes a run folder"):
+        load_dataset("outputs/nowhere.jsonl")
+
+
+def test_the_others_go_through(tmp_path):
+    good, bad = write_lines(tmp_path / "good.jsonl", GOOD), write_lines(tmp_path / "bad.jsonl", "{")
+    run = RunFolder(tmp_path / "run", "10_describe_dataset")
+    datasets, problems = load_datasets(f"{good}, {bad}, {good}", run)
+    assert [one.name for one in datasets] == ["good", "good (2)"]
+    assert len(problems) == 1 and "bad.jsonl:1" in problems[0]
+    assert load_datasets([good, bad], run)[0][0].rows == datasets[0].rows
+    with pytest.raises(InputError, match=r"bad.jsonl:1.*nothing.jsonl"):
+        load_datasets([bad, tmp_path / "nothing.jsonl"], run)
+
+
+def test_a_comma_in_a_name_is_no_separator(tmp_path):
+    path = write_lines(tmp_path / "a, b.jsonl", GOOD)
+    assert load_datasets(str(path), RunFolder(tmp_path, "x"))[0][0].name == "a, b"
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "mine"
+    (folder / "finetuning_data").mkdir(parents=True)
+    write_lines(folder / "machine_generated_instructions.jsonl", {"instruction": "Say yes."}, {"instruction": "Say no."})
+    write_lines(
+        folder / "is_clf_or_not_some_template_1.jsonl",
+        {"instruction": "Say yes.", "is_classification": " Yes"},
+        {"instruction": "Say no.", "is_classification": " No"},
+    )
+    write_lines(
+        folder / "finetuning_data/all_generated_instances.jsonl",
+        {"instruction": "Say yes.", "input": "", "output": "Yes"},
+    )
+    (folder / "run.json").write_text('{"model": {"model": "SmolLM2-135M-Instruct.Q4_1"}}')
+    return RunFolder(folder, "10_describe_dataset")
+
+
+def test_a_run_folder_has_two_parts(run):
+    datasets, problems = load_datasets("", run)
+    assert datasets[0].rows == [Row("Say yes.", "", "Yes", True)]
+    assert (datasets[0].name, problems) == ("mine", [])
+    assert load_datasets("", run, part="instructions")[0][0].rows == [
+        Row("Say yes.", None, None, True),
+        Row("Say no.", None, None, False),
+    ]
+    assert load_dataset(run.path).rows == datasets[0].rows
+
+
+def test_a_small_models_words_are_labelled_wherever_they_are_read_from(run):
+    for data in (run, run.path, run / "machine_generated_instructions.jsonl", run / "finetuning_data/all_generated_instances.jsonl"):
+        assert load_dataset(data).label == "written by SmolLM2-135M, a very small model"
+
+
+@pytest.mark.parametrize(
+    ("model", "label"),
+    [("scripted", "written by a script, for tests only"), ("some-70b", "written by some-70b"), ("", "")],
+)
+def test_other_models_are_named(run, model, label):
+    (run / "run.json").write_text(json.dumps({"model": {"model": model}}))
+    assert load_dataset(run).label == label
+
+
+def test_an_empty_run_folder_says_which_notebook_writes_the_file(tmp_path):
+    with pytest.raises(InputError, match="05_filter_and_export writes it"):
+        load_datasets("", RunFolder(tmp_path, "10_describe_dataset"))
+
+
+def test_known_authors():
+    assert known_author("all_instances_82K") == "written by GPT-3, as released"
+    assert known_author("davinci_predictions") == "responses of davinci"
+    assert known_author("mine") == ""
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not beside the project")
+@pytest.mark.parametrize(
+    ("name", "rows", "instructions"),
+    [
+        ("seed_tasks", 175, 175),
+        ("user_oriented_instructions", 252, 251),
+        ("release_sample_1000", 1000, 995),
+        ("predictions/davinci_predictions", 252, 251),
+        ("predictions/davinci-self-instruct_predictions", 252, 251),
+        ("predictions/text-davinci-001_predictions", 252, 251),
+    ],
+)
+def test_published_files_load(name, rows, instructions):
+    dataset = load_dataset(PUBLISHED / f"{name}.jsonl")
+    assert (len(dataset.rows), len(dataset.instructions)) == (rows, instructions)
+    assert all(row.output is not None for row in dataset.rows)
