@@ -54,8 +54,11 @@ def _sha256(path: Path) -> str:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """(modification time, size) of every file of the run folder: what differs after a notebook is what it wrote."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """(modification time, size) of every file of the run folder: what differs after a notebook is what it wrote.
+
+    A store that lies in the folder does not count: every step writes to it.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.suffix.startswith(".sqlite"))
     return {path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
 
 

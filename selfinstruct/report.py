@@ -120,7 +120,7 @@ def page_content(folder: Path) -> dict[str, Any]:
         "reasons": _REASONS,
         "tasks": sample_tasks(folder),
         "figures": _figures(folder),
-        "results": {path.stem: flat_numbers(_read_json(path)) for path in find_files(folder, "results/*.json")},
+        "results": [_numbers(path) for path in find_files(folder, "results/*.json")],
         "usage": _usage_rows(run.get("usage", {})),
         "parameters": run.get("parameters", {}),
         "files": _links(folder),
@@ -152,6 +152,23 @@ def sample_tasks(folder: Path, count: int = SAMPLE_TASKS) -> list[InstanceRow]:
     return first[:: max(1, len(first) // count)][:count]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What one notebook recorded: its result in a line, its plain numbers, and the nested ones as `a / b: value`."""
+
+    notebook: str
+    headline: str
+    plain: dict[str, Any]
+    nested: dict[str, Any]
+
+
+def _numbers(path: Path) -> Numbers:
+    found = {name: value for name, value in _read_json(path).items() if name not in ("headline", "figures")}
+    nested = {name: value for name, value in found.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in found.items() if name not in nested and value not in (None, "", [])}
+    return Numbers(path.stem, _read_json(path).get("headline", ""), flat_numbers(plain), flat_numbers(nested))
+
+
 def flat_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
     """A nested record of results as rows `name: value`; long lists and texts are shortened."""
     if isinstance(value, Mapping):
@@ -159,7 +176,9 @@ def flat_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
         for name, inner in value.items():
             rows |= flat_numbers(inner, f"{prefix}{name}" if not prefix else f"{prefix} / {name}")
         return rows
-    if isinstance(value, list):
+    if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        value = f"{len(value)} rows"
+    elif isinstance(value, list):
         value = ", ".join(str(_shown(item)) for item in value[:6]) + (f", ... ({len(value)})" if len(value) > 6 else "")
     return {prefix.replace("_", " "): value if not isinstance(value, str) else value[:300]}
 

@@ -35,12 +35,14 @@ model: str = "embedded"  # who answers
 """
 FIRST_CODE = """\
 import os
+from pathlib import Path
 from tqdm.auto import tqdm
 from selfinstruct.runfolder import open_run
 from selfinstruct.records import write_records
 run = open_run(run_dir, "02_generate_instructions", random_seed=random_seed)
 write_records(run / "machine_generated_instructions.jsonl", [{"instruction": f"Say {random_seed}."}])
 print(os.environ["SELFINSTRUCT_OWNER_PID"], temperature, quick, sizes, extra, model)
+Path(run / "s.sqlite").write_text("a store that other steps change")
 for _ in tqdm(range(3)):
     pass
 """
@@ -150,6 +152,7 @@ def test_widgets_other_than_progress_bars_stay():
 def test_unchanged_notebooks_are_skipped_and_say_so(run_copy):
     notebooks, run = run_copy
     lines: list[str] = []
+    (run / "s.sqlite").write_text("changed since")
     outcomes = run_notebooks(run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lines.append)
     assert [outcome.skipped for outcome in outcomes] == [True, True]
     assert "unchanged" in lines[1] and "rows 1" in lines[1]
