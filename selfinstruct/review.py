@@ -1,7 +1,7 @@
 """The quality review of Table 2 (paper section 4.1): 200 random instructions, three yes-or-no questions each.
 
     items = draw_sample(load_dataset("outputs/run"), size=200, random_seed=42)
-    review = Review(items, "outputs/run/review/answers_ann.jsonl", rater="ann")
+    review = Review(items, run.path, rater="ann")            # answers in review/answers_ann.jsonl of the run folder
     review.answer(items[0].id, valid_task=True)              # saved at once
     summarise_review(review.answers)["valid_task"]["share"]
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +139,18 @@ def answers_path(folder: str | Path, rater: str) -> Path:
 class Review:
     """The items of a sample and the answers of one rater, each answer on disk before `answer` returns."""
 
-    def __init__(self, items: Sequence[ReviewItem], path: str | Path, rater: str) -> None:
-        """Take up the answers at `path` where there are some. Raises InputError for a sample without items."""
+    def __init__(self, items: Sequence[ReviewItem], folder: str | Path, rater: str) -> None:
+        """Take up the answers in the run folder `folder` where there are some.
+
+        Raises InputError for a sample without items, ParameterError for a rater whose name no file can have.
+        """
+        self.folder, self.rater = Path(folder), rater
+        self.path = answers_path(folder, rater)
         if not items:
-            raise InputError(f"{shown_path(path)}: nothing to review, the sample is empty")
-        self.items, self.path, self.rater = list(items), Path(path), rater
-        self.answers = load_answers(self.path)
+            raise InputError(f"{shown_path(self.path)}: nothing to review, the sample is empty")
+        self.items, known = list(items), load_answers(self.path)
+        # the file may hold answers to another sample, too
+        self.answers = {item.id: known[item.id] for item in items if item.id in known}
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def of(self, item_id: str) -> Answer:
@@ -217,8 +223,3 @@ def measure_agreement(first: dict[str, Answer], second: dict[str, Answer]) -> di
             "both": len(pairs), "equal": equal, "kappa": cohen_kappa(a, b), "interval": kappa_interval(a, b),
         }  # fmt: skip
     return agreement
-
-
-def of_sample(answers: dict[str, Answer], items: Iterable[ReviewItem]) -> dict[str, Answer]:
-    """Only the answers to `items`: a file may hold those to another sample, too."""
-    return {item.id: answers[item.id] for item in items if item.id in answers}

@@ -45,7 +45,7 @@ class ReviewForm(widgets.VBox):
         self.show(self.position)
 
     def _build(self) -> None:
-        self.head, self.texts = widgets.HTML(), widgets.HTML(layout={"max_width": "52em"})
+        self.head, self.texts = widgets.HTML(), widgets.HTML(layout={"max_width": "52em", "min_height": "15em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
         self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
         self.notes = widgets.Text(placeholder="a note, if you like", continuous_update=False, layout={"width": "32em"})

@@ -38,7 +38,7 @@ def dataset(count=40, labels=True):
 
 @pytest.fixture
 def review(tmp_path):
-    return Review(draw_sample(dataset(), 6), answers_path(tmp_path, "ann"), "ann")
+    return Review(draw_sample(dataset(), 6), tmp_path, "ann")
 
 
 def test_a_sample_has_one_instance_of_each_instruction_and_is_seeded():
@@ -78,7 +78,7 @@ def test_every_answer_is_on_disk_at_once_and_taken_up_again(review):
     review.answer(first.id, **YES)
     review.answer(second.id, valid_task=True, notes="hm")
     review.answer(second.id, valid_task=False)
-    again = Review(review.items, review.path, "ann")
+    again = Review(review.items, review.folder, "ann")
     assert again.of(first.id).is_complete and again.complete == 1
     assert (again.of(second.id).valid_task, again.of(second.id).notes) == (False, "hm")
     assert again.first_open() == 1
@@ -89,8 +89,15 @@ def test_a_line_cut_by_a_crash_costs_only_that_line(review):
     with review.path.open("a") as file:
         file.write('{"id": "half a li')
     assert list(load_answers(review.path)) == [review.items[0].id]
-    Review(review.items, review.path, "ann").answer(review.items[1].id, **YES)
+    Review(review.items, review.folder, "ann").answer(review.items[1].id, **YES)
     assert len(load_answers(review.path)) == 2
+
+
+def test_answers_to_another_sample_stay_in_the_file_and_out_of_the_way(review):
+    review.answer(review.items[0].id, **YES)
+    others = [item for item in draw_sample(dataset(), 40) if item.id != review.items[0].id]
+    assert Review(others, review.folder, "ann").answers == {}
+    assert Review(review.items, review.folder, "ann").complete == 1
 
 
 @pytest.mark.parametrize("rater", ["", "../ann", "a/b", "x" * 99])
@@ -141,7 +148,7 @@ def test_cohens_kappa_at_its_limits():
 
 
 def test_agreement_of_two_raters_counts_what_both_answered(review, tmp_path):
-    other = Review(review.items, answers_path(tmp_path, "bob"), "bob")
+    other = Review(review.items, tmp_path, "bob")
     for number, item in enumerate(review.items):
         review.answer(item.id, **YES, notes="")
         if number < 4:
@@ -174,14 +181,14 @@ def test_a_sheet_goes_out_and_comes_back(review, tmp_path, delimiter):
     words = {"valid_task": "Yes", "input_appropriate": "n", "output_correct": "", "notes": " =good; really "}
     filled = fill(sheet, tmp_path / "filled.csv", words, delimiter)
     assert import_sheet(filled, review) == 6
-    answer = Review(review.items, review.path, "ann").of(review.items[0].id)
+    answer = Review(review.items, review.folder, "ann").of(review.items[0].id)
     assert answer.given == [True, False, None] and answer.notes == "=good; really"
 
 
 def test_a_sheet_computes_nothing(tmp_path):
     rows = [{"instruction": "=HYPERLINK(1)", "input": "-1\n+2", "output": "@x"}]
     items = draw_sample(load_dataset(rows), 1)
-    review = Review(items, answers_path(tmp_path, "ann"), "ann")
+    review = Review(items, tmp_path, "ann")
     review.answer(items[0].id, notes="'tis fine")
     sheet = export_sheet(items, review.answers, tmp_path / "review.csv")
     with sheet.open(encoding="utf-8-sig", newline="") as file:
@@ -251,7 +258,7 @@ def test_buttons_and_notes_save_at_once_and_turning_the_page_saves_nothing(revie
 
 def test_the_form_opens_where_it_was_left_and_says_when_all_is_done(review):
     ReviewForm(review).typed.value = "yyy"
-    form = ReviewForm(Review(review.items, review.path, "ann"))
+    form = ReviewForm(Review(review.items, review.folder, "ann"))
     assert form.position == 1
     for _ in range(5):
         form.typed.value = "nnn"
@@ -260,7 +267,7 @@ def test_the_form_opens_where_it_was_left_and_says_when_all_is_done(review):
 
 def test_texts_of_a_model_are_escaped(tmp_path):
     items = draw_sample(load_dataset([{"instruction": "<script>x</script>", "input": "", "output": "<b>"}]), 1)
-    form = ReviewForm(Review(items, answers_path(tmp_path, "ann"), "ann"))
+    form = ReviewForm(Review(items, tmp_path, "ann"))
     assert "<script>" not in form.texts.value and "&lt;script&gt;" in form.texts.value and "(none)" in form.texts.value
 
 
