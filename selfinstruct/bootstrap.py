@@ -17,10 +17,10 @@ from .filters import instruction_rejection
 from .parsing import check_quirks, split_instructions
 from .prompts import build_instruction_prompt
 from .records import MachineInstruction, ParameterError, Rejection, SeedTask, SelfInstructError
+from .similarity import InstructionPool
 
 if TYPE_CHECKING:
     from .client import Completion, ModelClient, Request
-    from .similarity import InstructionPool
 
 MACHINE_INSTRUCTIONS_IN_PROMPT = 2
 ROUNDS_WITHOUT_GAIN = 20
@@ -120,7 +120,7 @@ def generate_instructions(
     """
     fixed = check_quirks(quirks)
     human = seed_instructions(seed_tasks, use_clf_seed_tasks_only)
-    pool, machine, asked = _new_pool(human, quirks), [], Counter()
+    pool, machine, asked = InstructionPool(human, quirks=quirks), [], Counter()
     rng, gainless, request_idx = random.Random(random_seed), 0, 0
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
         requests = build_round(
@@ -138,12 +138,6 @@ def generate_instructions(
             raise SelfInstructError(_no_gain(gainless, len(machine), num_instructions_to_generate))
 
 
-def _new_pool(texts: Sequence[str], quirks: str) -> InstructionPool:
-    from .similarity import InstructionPool
-
-    return InstructionPool(texts, quirks=quirks)
-
-
 def _no_gain(rounds: int, have: int, wanted: int) -> str:
     return (
         f"step 1 stopped: {rounds} rounds in a row admitted no new instruction ({have} of {wanted} so far); "
@@ -152,11 +146,7 @@ def _no_gain(rounds: int, have: int, wanted: int) -> str:
 
 
 def judge_round(
-    round_: Round,
-    pool: InstructionPool,
-    rouge_threshold: float = 0.7,
-    quirks: str = "published",
-    room: int | None = None,
+    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None
 ) -> None:
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+R = TypeVar("R", bound=BaseModel)
 
 
 class SelfInstructError(Exception):
@@ -54,7 +55,7 @@ class Record(BaseModel):
 class Instance(Record):
     """One (input, output) pair of a task; `input` is empty where the instruction needs none."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(frozen=True)
     input: str
     output: str
 
@@ -124,9 +125,6 @@ class Rejection(Record):
     score: float | None = None
 
 
-R = TypeVar("R", bound=BaseModel)
-
-
 def project_path(path: str | Path) -> Path:
     """`path` as it is when absolute, else below the project's root: JupyterLab and papermill start in different folders."""
     path = Path(path).expanduser()
@@ -142,31 +140,25 @@ def shown_path(path: str | Path) -> str:
 def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSONL file; raises InputError at the first line that is not a JSON object."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{shown_path(path)}: no such file")
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, _parse_object(line, f"{shown_path(path)}:{number}")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
+        raise InputError(f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
-        raise InputError(f"{shown_path(path)}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON object"
-        ) from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
-    return value
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
+    if isinstance(value, dict):
+        return value
+    raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
 
 
 def load_records(path: str | Path, record: type[R]) -> list[R]:
@@ -228,9 +220,7 @@ def write_text(path: str | Path, text: str) -> Path:
         os.chmod(out.name, 0o644)
         os.replace(out.name, path)
     except OSError as error:
-        raise InputError(
-            f"{shown_path(path)}: cannot be written ({error.strerror}); choose a folder you may write to"
-        ) from error
+        raise InputError(f"{shown_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
     return path
 
 
@@ -254,7 +244,7 @@ def read_json(path: str | Path) -> Any:
     """The JSON of `path`; raises InputError where it is missing or malformed."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{shown_path(path)}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:
         raise InputError(f"{shown_path(path)}: not JSON ({error})") from error
