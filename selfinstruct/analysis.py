@@ -91,32 +91,6 @@ def table_1_values(dataset: Dataset) -> dict[str, np.ndarray]:
     }
 
 
-def bootstrap_interval(
-    values: Sequence[int] | np.ndarray, statistic: str = "mean", level: float = 0.95, draws: int = 2000, random_seed: int = 42
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean or the median of whole numbers (counts, or 0 and 1 for a share).
-
-    Resamples the histogram rather than the values: the same distribution, and 52K values cost no more than 60. None
-    where there are no values.
-    """
-    import numpy as np
-
-    levels, counts = np.unique(np.asarray(values), return_counts=True)
-    if not counts.size:
-        return None
-    drawn = np.random.default_rng(random_seed).multinomial(counts.sum(), counts / counts.sum(), size=draws)
-    results = drawn @ levels / counts.sum() if statistic == "mean" else _medians(levels, drawn)
-    low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _medians(levels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """The median of each resample, drawn (draws, levels) holding how often each level came."""
-    total, below = int(drawn[0].sum()), drawn.cumsum(axis=1)
-    middle = [levels[(below > rank).argmax(axis=1)] for rank in ((total - 1) // 2, total // 2)]
-    return (middle[0] + middle[1]) / 2
-
-
 def summarise_lengths(dataset: Dataset) -> dict[str, dict[str, float]]:
     """By part: how many, mean, median, smallest, largest, 90th and 99th percentile, and the share over 60 words."""
     import numpy as np
@@ -128,6 +102,18 @@ def summarise_lengths(dataset: Dataset) -> dict[str, dict[str, float]]:
             "max": int(words.max()), "over_60": float((words > LONG).mean()),
         }
         for part, words in word_counts(dataset).items() if words.size
+    }  # fmt: skip
+
+
+def summarise_scores(scores: np.ndarray, threshold: float = 0.7) -> dict[str, float]:
+    """Of ROUGE-L scores (n,): how many, mean, quartiles, smallest, largest, and the share above `threshold`."""
+    import numpy as np
+
+    low, median, high = np.quantile(scores, [0.25, 0.5, 0.75])
+    return {
+        "count": int(scores.size), "mean": float(scores.mean()), "min": float(scores.min()), "p25": float(low),
+        "median": float(median), "p75": float(high), "max": float(scores.max()),
+        "share_above": float((scores > threshold).mean()),
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .intervals import bootstrap_interval
 from .parsing import check_quirks
 from .records import SelfInstructError, dump_line
 
@@ -205,6 +206,20 @@ def top_pairs(
         if kept:
             chosen[verb] = kept
     return chosen
+
+
+def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str, Any]:
+    """How many instructions have a verb, and a verb with a noun, with the bootstrap interval of the latter share."""
+    has_noun = [pair.noun is not None for pair in found]
+    low, high = bootstrap_interval(has_noun, random_seed=random_seed) or (None, None)
+    verbs, share = sum(pair.verb is not None for pair in found), sum(has_noun) / max(len(found), 1)
+    return {"instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high}
+
+
+def common_verbs(found: Iterable[VerbNoun], count: int = 10) -> list[str]:
+    """The commonest verbs, with or without a noun, each with its count: "write 21"."""
+    counts = Counter(pair.verb for pair in found if pair.verb)
+    return [f"{verb} {times}" for verb, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
 
 
 def count_pairs(chosen: Mapping[str, Mapping[str, int]]) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from selfinstruct import analysis, verbs
 from selfinstruct.datasets import Dataset, Row, load_dataset
+from selfinstruct.intervals import bootstrap_interval, measure_intervals, measure_medians
 from selfinstruct.records import PROJECT_ROOT, SelfInstructError
 from selfinstruct.similarity import best_matches, nearest_neighbours
 from selfinstruct.verbs import VerbNoun, Word, find_verb_noun, scaled_min_count, top_pairs
@@ -84,7 +85,7 @@ def test_scripts():
 
 def test_bootstrap_of_a_mean_agrees_with_theory():
     values = np.random.default_rng(0).poisson(15, 2000)
-    low, high = analysis.bootstrap_interval(values)
+    low, high = bootstrap_interval(values)
     error = 1.96 * values.std() / math.sqrt(values.size)
     assert low == pytest.approx(values.mean() - error, abs=0.02)
     assert high == pytest.approx(values.mean() + error, abs=0.02)
@@ -95,14 +96,14 @@ def test_bootstrap_of_a_median_agrees_with_drawing_one_by_one(count):
     values = np.random.default_rng(1).integers(1, 30, count)
     rng = np.random.default_rng(2)
     plain = np.quantile([np.median(rng.choice(values, count)) for _ in range(20_000)], [0.025, 0.975])
-    assert analysis.bootstrap_interval(values, "median", draws=20_000) == pytest.approx(tuple(plain), abs=1)
+    assert bootstrap_interval(values, "median", draws=20_000) == pytest.approx(tuple(plain), abs=1)
 
 
 def test_bootstrap_is_repeatable_and_knows_nothing_of_nothing():
-    assert analysis.bootstrap_interval([1, 2, 5]) == analysis.bootstrap_interval([1, 2, 5])
-    assert analysis.bootstrap_interval([1, 2, 5], random_seed=1) != analysis.bootstrap_interval([1, 2, 5, 9], random_seed=1)
-    assert analysis.bootstrap_interval([]) is None
-    assert analysis.bootstrap_interval([3, 3, 3], "median") == (3, 3)
+    assert bootstrap_interval([1, 2, 5]) == bootstrap_interval([1, 2, 5])
+    assert bootstrap_interval([1, 2, 5], random_seed=1) != bootstrap_interval([1, 2, 5, 9], random_seed=1)
+    assert bootstrap_interval([]) is None
+    assert bootstrap_interval([3, 3, 3], "median") == (3, 3)
 
 
 def test_numbers_for_reading():
@@ -112,6 +113,15 @@ def test_numbers_for_reading():
     assert list(table.columns) == ["paper", "small"]
     assert table.at["instructions", "paper"] == "52,445"
     assert table.at["empty_input", "small"] == "2"
+
+
+def test_intervals_of_table_1():
+    records = {record["number"]: record for record in measure_intervals(SMALL)}
+    assert list(records) == [name for name in analysis.TABLE_1 if "share" in name or "mean" in name]
+    share = records["empty_input_share"]
+    assert (share["n"], share["value"], share["low"], share["high"], share["covers_paper"]) == (4, 0.5, 0, 1, True)
+    assert records["mean_instruction_words"]["covers_paper"] is False
+    assert [record["part"] for record in measure_medians(Dataset("t", [Row("Say yes.")], "x"))] == ["instruction"]
 
 
 # --- verbs and nouns
@@ -266,6 +276,8 @@ def test_seed_tasks_verbs(parser, tmp_path):
     found = [find_verb_noun(one) for one in verbs.load_parses(instructions, parser, tmp_path / "p.jsonl").values()]
     assert sum(pair.verb is not None for pair in found) == 165
     assert sum(pair.noun is not None for pair in found) == 120
+    assert verbs.common_verbs(found, 2) == ["write 21", "explain 10"]
+    assert verbs.summarise_rule(found)["share"] == pytest.approx(120 / 175)
     top = Counter(pair.verb for pair in found if pair.noun).most_common(6)
     assert dict(top) == {"write": 20, "give": 10, "generate": 8, "explain": 7, "create": 5, "make": 5}
 
@@ -273,11 +285,10 @@ def test_seed_tasks_verbs(parser, tmp_path):
 @published
 def test_a_sample_of_the_release_covers_the_papers_numbers(parser, tmp_path):
     dataset = load_dataset(PUBLISHED / "release_sample_1000.jsonl")
-    values = {name: one for name, one in analysis.table_1_values(dataset).items() if one.size}
-    assert set(values) == {"empty_input_share", "mean_instruction_words", "mean_input_words", "mean_output_words"}
-    for name, one in values.items():
-        low, high = analysis.bootstrap_interval(one)
-        assert low <= analysis.TABLE_1[name] <= high, name
+    intervals = {record["number"]: record for record in measure_intervals(dataset)}
+    assert set(intervals) == {"empty_input_share", "mean_instruction_words", "mean_input_words", "mean_output_words"}
+    assert all(record["covers_paper"] for record in intervals.values()), intervals
+    assert [(one["median"], one["low"], one["high"]) for one in measure_medians(dataset)] == [(13, 13, 14), (10, 9, 10.5), (7, 6, 9)]
     parses = verbs.load_parses(dataset.instructions, parser, tmp_path / "p.jsonl").values()
-    low, high = analysis.bootstrap_interval([find_verb_noun(one).noun is not None for one in parses])
+    low, high = bootstrap_interval([find_verb_noun(one).noun is not None for one in parses])
     assert low <= verbs.PAPER_SHARE <= high
