@@ -139,7 +139,7 @@ def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axe
     if alone:
         _count_axis(ax, peak, len(next(iter(values.values()))), axis)
     else:
-        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
         ax.set(ylim=(0, 1.15 * peak or 1), ylabel="share")
 
 
@@ -159,7 +159,7 @@ def _legend(labels: Sequence[str], ax: Axes) -> None:
     from matplotlib.lines import Line2D
 
     looks = [{"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]} for i in range(len(labels))]
-    alone = {"handlelength": 0, "handletextpad": 0} if len(labels) == 1 else {"handlelength": 1.8}
+    alone = {"handlelength": 0, "handletextpad": 0} if len(labels) == 1 else {"handlelength": 2.6}
     handles = [Line2D([], [], **look) for look in looks]
     box = {"frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 0.9, "borderpad": 0.1}
     ax.legend(handles, labels, loc="upper right", borderaxespad=0.1, labelspacing=0.25, **box, **alone)
