@@ -99,6 +99,7 @@ def test_no_pairs_is_said():
     assert "no verb-noun pair" in ax.texts[0].get_text()
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_dollars_and_signs_in_labels_are_text(tmp_path):
     _, ax = new_figure(height=3.35, source="$x^$ (n = 1)")
     plot_verb_nouns({"$\\frac{": {"_{^$": 2, "语": 1}}, ax)
