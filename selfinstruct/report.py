@@ -18,6 +18,7 @@ from .manifest import load_results, shown_number
 from .records import InstanceRow, MachineInstruction, Rejection, load_records, project_path, shown_path, write_text
 from .records import read_json as _read_json
 from .runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, find_files
+from .scorecard import scorecard_html
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SAMPLE_TASKS = 12
@@ -121,6 +122,7 @@ def page_content(folder: Path) -> dict[str, Any]:
         "tasks": sample_tasks(folder),
         "figures": _figures(folder),
         "results": [_numbers(path) for path in find_files(folder, "results/*.json")],
+        "scorecard": scorecard_html(folder),
         "usage": _usage_rows(run.get("usage", {})),
         "parameters": run.get("parameters", {}),
         "files": _links(folder),

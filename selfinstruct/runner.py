@@ -171,6 +171,8 @@ def _full_parameters(folder: Path, given: Mapping[str, Any], declared: Mapping[s
 
 
 def _check_inputs(folder: Path, step: Step, before: Sequence[Step]) -> None:
+    if step.parameters.get("data"):
+        return  # other data takes the place of the run's own files
     coming = [pattern for earlier in before for pattern in earlier.entry.writes]
     for pattern in step.entry.reads:
         if not find_files(folder, pattern) and not any(fnmatch(pattern, written) for written in coming):

@@ -1,0 +1,194 @@
+"""The scorecard: ours is only what notebooks recorded, every verdict has its rule, every row off has its reason."""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from selfinstruct import scorecard
+from selfinstruct.records import PROJECT_ROOT, ParameterError, write_json, write_records
+from selfinstruct.scorecard import PaperNumber, build_scorecard, judge, look_up, paper_numbers, scorecard_html
+
+matplotlib.use("Agg")
+SAMPLE = PROJECT_ROOT.parent / "shared" / "paper" / "data" / "release_sample_1000.jsonl"
+NUMBER = {"id": "x", "what": "x", "where": "Table 1", "when_off": "model", "not_measured": "10"}
+
+
+def number(value, **fields) -> PaperNumber:
+    return PaperNumber(**{**NUMBER, "value": value, **fields})
+
+
+def run_notebook(name: str, folder: Path, **parameters) -> None:
+    path = PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
+    page = parameterize_notebook(
+        load_notebook_node(str(path)), {"run_dir": str(folder), **parameters}, kernel_name="python3", language="python"
+    )
+    names: dict = {"display": print}
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), names)
+
+
+def rows_of(card) -> dict:
+    return {row.id: row for row in card.rows}
+
+
+def test_the_published_numbers_are_whole():
+    reasons = scorecard._data()["reasons"]
+    numbers = paper_numbers()
+    assert len(numbers) >= 120 and len({one.id for one in numbers}) == len(numbers)
+    for one in numbers:
+        assert one.not_measured in reasons, one.id
+        assert (one.ours is None) == (one.when_off == ""), one.id
+        assert one.ours is None or one.when_off in reasons, one.id
+        assert re.match(r"(Table|Fig\.|section|appendix) ", one.where), one.id
+
+
+def test_derived_numbers_follow_from_the_printed_ones():
+    value = {one.id: one.value for one in paper_numbers()}
+    assert value["table1.classification"] + value["table1.not_classification"] == value["table1.instructions"]
+    assert (
+        round(100 * value["table1.classification"] / value["table1.instructions"], 1)
+        == value["table1.classification_share"]
+    )
+    assert (
+        round(value["table1.instances"] / value["table1.instructions"], 2) == value["table1.instances_per_instruction"]
+    )
+    assert round(100 * value["table1.empty_input"] / value["table1.instances"], 1) == value["table1.empty_input_share"]
+    assert round(100 * value["fig3.verb_noun"] / value["table1.instructions"], 1) == value["fig3.verb_noun_share"]
+    assert round(value["table3.gpt_3_self_instruct"] - value["table3.gpt_3_175b"], 1) == value["table3.gain"]
+    systems = {key.rsplit(".", 1)[0] for key in value if key.startswith("fig6.") and key.endswith(".a")}
+    assert len(systems) == 7
+    for system in systems:
+        assert sum(value[f"{system}.{grade}"] for grade in "abcd") == 252
+        assert round(100 * (value[f"{system}.a"] + value[f"{system}.b"]) / 252, 1) == value[f"{system}.valid"]
+
+
+@pytest.mark.parametrize(
+    ("value", "tolerance", "ours", "interval", "verdict"),
+    [
+        (15.9, 0.05, 15.94, None, "reproduced"),
+        (15.9, 0.05, 15.85, None, "reproduced"),  # the edge, where floats are not exact
+        (15.9, 0.05, 15.96, None, "differs"),
+        (15.9, 0.05, 16.5, [15.7, 17.3], "reproduced"),
+        (15.9, 0.05, 16.5, [16.0, 17.0], "differs"),
+        (15.9, 0.05, 15.9, [10.0, 22.0], "not measured"),  # too wide to tell, even where it hits
+        (15.9, 0.05, 30.0, [20.0, 60.0], "differs"),  # wide, and yet beside it
+        (15.9, 0.05, None, None, "not measured"),
+        (0.0, 0.0, 0.0, None, "reproduced"),
+        (["\n", "Task:"], 0, ["\n", "Task:"], None, "reproduced"),
+        (["\n", "Task:"], 0, ["\n", "Task"], None, "differs"),
+    ],
+)
+def test_verdicts(value, tolerance, ours, interval, verdict):
+    said, reason = judge(number(value, tolerance=tolerance), ours, interval)
+    assert said == verdict
+    assert reason or verdict == "reproduced"
+
+
+def test_looking_up():
+    record = {"a": {"set 1": {"n": 3}}, "rows": [{"set": "x", "k": "v", "n": 1}, {"set": "set 1", "k": "v", "n": 2}]}
+    assert look_up(record, "a/{data}/n", "set 1") == 3
+    assert look_up(record, "rows/set={data},k=v/n", "set 1") == 2
+    assert look_up(record, "rows/#", "") == 2
+    for path in ("a/{data}/n", "rows/set={data}/n", "b/#", "a/set 1/n/deeper"):
+        assert look_up(record, path, "nowhere") is None
+    assert look_up(None, "a", "") is None
+
+
+def test_an_empty_folder_measures_nothing_and_says_why(tmp_path):
+    card = build_scorecard(tmp_path)
+    assert card.counts == {"reproduced": 0, "differs": 0, "not measured": len(paper_numbers())}
+    assert all(row.ours is None and row.reason for row in card.rows)
+    assert scorecard_html(tmp_path) == ""
+
+
+def test_settings_come_from_the_runs_own_parameters(tmp_path):
+    settings = {"temperature": 0.7, "top_p": 0.9, "stop": ["\n\n", "\n16", "16.", "16 ."]}
+    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": settings}})
+    rows = rows_of(build_scorecard(tmp_path))
+    verdicts = {
+        key: rows[f"table4.instructions.{key}"].verdict for key in ("temperature", "top_p", "stop", "presence_penalty")
+    }
+    assert verdicts == {
+        "temperature": "reproduced",
+        "top_p": "differs",
+        "stop": "reproduced",
+        "presence_penalty": "not measured",
+    }
+
+
+def test_a_data_set_without_results_is_refused(tmp_path):
+    write_json(tmp_path / "results/10_describe_dataset.json", {"datasets": {"mine": {}}})
+    with pytest.raises(ParameterError, match=r'data_set="yours": no results of it .* there are: mine'):
+        build_scorecard(tmp_path, "yours")
+
+
+def test_what_the_notebooks_record_is_found(tmp_path):
+    """Every path in paper_numbers.json that leads to notebooks 10 to 14 leads to a value: none is misspelt."""
+    rows = [
+        {"instruction": f"Write a letter to teacher {k}.", "input": "x y" if k % 3 else "", "output": f"Dear {k}."}
+        for k in range(12)
+    ]
+    folder = tmp_path / "mine"
+    write_records(folder / "machine_generated_instructions.jsonl", rows)
+    answers = [{"instruction": row["instruction"], "is_classification": " No"} for row in rows]
+    write_records(folder / "is_clf_or_not_x_template_1.jsonl", answers)
+    write_records(folder / "finetuning_data/all_generated_instances.jsonl", rows)
+    notebooks = (
+        "01_read_seed_tasks",
+        "10_describe_dataset",
+        "11_parse_verb_nouns",
+        "13_measure_rouge_overlap",
+        "14_review_quality",
+    )
+    for name in notebooks:
+        run_notebook(name, folder)
+    review = json.loads((folder / "results/14_review_quality.json").read_text())
+    assert review["questions"]["valid_task"]["share"] is None  # nobody has answered
+    review["questions"] = {name: {"share": 0.5, "interval": [0.4, 0.6]} for name in review["questions"]}
+    write_json(folder / "results/14_review_quality.json", review)
+    found = rows_of(build_scorecard(folder))
+    wired = [one.id for one in paper_numbers() if one.ours and one.ours.results != "run" and one.id != "fig4.user_set"]
+    assert len(wired) >= 20
+    assert [key for key in wired if found[key].ours is None] == []
+    uncertain = [one.id for one in paper_numbers() if one.ours and one.ours.interval]
+    assert [key for key in uncertain if len(found[key].interval or ()) != 2] == []
+    assert found["table1.instructions"].ours == 12 and found["table2.valid_task"].ours == 50
+    assert found["table1.empty_input_share"].ours == pytest.approx(100 / 3)
+    assert found["fig3.verb_noun_share"].ours == pytest.approx(100, abs=0.1)
+
+    run_notebook("17_compare_with_paper", folder)
+    record = json.loads((folder / "results/17_compare_with_paper.json").read_text())
+    assert sum(record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
+    page = scorecard_html(folder)
+    assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
+    assert "52,445" in page and "mine" in page
+
+
+def test_html_is_escaped(tmp_path):
+    row = {
+        **{name: "" for name in scorecard.ScoreRow.__dataclass_fields__},
+        "interval": None,
+        "what": "<script>",
+        "verdict": "differs",
+    }
+    counts = dict.fromkeys(scorecard.VERDICTS, 0)
+    record = {"data": "<b>", "label": "", "counts": counts, "scorecard": [row]}
+    write_json(tmp_path / "results/17_compare_with_paper.json", record)
+    page = scorecard_html(tmp_path)
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&lt;b&gt;</b>" in page
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs a sample of the release beside the project")
+def test_a_sample_of_the_release_reproduces_table_1(tmp_path):
+    run_notebook("10_describe_dataset", tmp_path, data=str(SAMPLE))
+    run_notebook("11_parse_verb_nouns", tmp_path, data=str(SAMPLE))
+    rows = rows_of(build_scorecard(tmp_path))
+    assert rows["table1.instances"].ours == 1000
+    shares = ["table1.empty_input_share", *(f"table1.mean_{part}_words" for part in ("instruction", "input", "output"))]
+    assert {rows[key].verdict for key in [*shares, "fig3.verb_noun_share"]} == {"reproduced"}
