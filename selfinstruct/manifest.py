@@ -28,7 +28,7 @@ def fingerprint(folder: Path, notebook: Path, parameters: Mapping[str, Any], rea
     inputs = [path for pattern in reads for path in find_files(folder, pattern)]
     own = {name: value for name, value in parameters.items() if name != "run_dir"}
     named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
-    inputs += [path for value in named for path in _named_files(value)]
+    inputs += [path for value in named for part in value.split(",") for path in _named_files(part.strip())]
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for path in [notebook, *_method_files(), *inputs]:
         digest.update(f"{path.name} {_sha256(path)}".encode())

@@ -55,10 +55,10 @@ NOTEBOOKS: dict[str, Notebook] = {
     "03_identify_classification": Notebook(reads=(INSTRUCTIONS,), writes=(CLASSIFICATION,)),
     "04_generate_instances": Notebook(reads=(INSTRUCTIONS, CLASSIFICATION), writes=(INSTANCES,)),
     "05_filter_and_export": Notebook(reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, FINETUNING)),
-    "10_describe_dataset": Notebook(reads=(ALL_INSTANCES, CLASSIFICATION)),
-    "11_parse_verb_nouns": Notebook(reads=(INSTRUCTIONS,)),
-    "12_measure_lengths": Notebook(reads=(ALL_INSTANCES,)),
-    "13_measure_rouge_overlap": Notebook(reads=(INSTRUCTIONS,)),
+    "10_describe_dataset": Notebook(uses=(ALL_INSTANCES, CLASSIFICATION)),
+    "11_parse_verb_nouns": Notebook(uses=(INSTRUCTIONS,)),
+    "12_measure_lengths": Notebook(uses=(ALL_INSTANCES,)),
+    "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
     "22_meet_the_quirks": Notebook(uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False),
@@ -66,20 +66,9 @@ NOTEBOOKS: dict[str, Notebook] = {
 
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
 FREE_PARAMETERS = {
-    "run_dir",
-    "store",
-    "concurrency",
-    "num_instructions",
-    "max_rounds",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_cost_usd",
-    "max_tokens_total",
-    "max_failures",
-    "prices",
-    "price_table",
-    "show",
-}
+    "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
+    "max_cost_usd", "max_tokens_total", "price_table", "show",
+}  # fmt: skip
 
 
 @dataclass
