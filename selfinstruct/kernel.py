@@ -17,8 +17,8 @@ def kernel_environment() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
         profile = Path(own) / "profile_default"
         profile.mkdir()
-        # errors only: each kernel would warn that its loopback connection is not encrypted
-        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
+        # or each kernel warns that its loopback connection is not encrypted, and of the signal that ends it
+        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 50\n")
         ours = {
             OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
             "IPYTHONDIR": own,
