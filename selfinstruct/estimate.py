@@ -29,7 +29,7 @@ SAMPLED_PROMPTS = 200  # prompts whose tokens are counted; their mean stands for
 # What the embedded model did: 129 instructions admitted of 40 requests (with 175 seed tasks), completions of 130, 2 and 48-110 tokens
 ADMITTED_PER_REQUEST = 3.2
 EXPECTED_COMPLETION = {STEPS[0]: 130, STEPS[1]: 2, STEPS[2]: 110}
-DEFAULT_INSTRUCTIONS = 64
+DEFAULT_INSTRUCTIONS = 60
 
 
 @dataclass(frozen=True)
