@@ -160,10 +160,10 @@ def compare_answers(texts: list[str]) -> dict:
     """Differences from rouge_score: 1,000 x 1,000 random pairs, every text's nearest other, the released loop on 3,000."""
     queries, pool = texts[:1_000], InstructionPool(texts[1_000:2_000])
     different = sum(
-        score != oracle(query, text) for query in queries for text, score in zip(pool.texts, pool.scores(query), strict=True)
+        score != oracle(query, text) for query in queries for text, score in zip(pool.texts, pool.scores(query).tolist(), strict=True)
     )
     nearest = nearest_neighbours(texts)
-    near = sum(oracle(texts[i], texts[j]) != nearest.scores[i] for i, j in enumerate(nearest.positions))
+    near = sum(oracle(texts[i], texts[j]) != nearest.scores[i].item() for i, j in enumerate(nearest.positions.tolist()))
     some, kept = texts[:3_000], []
     for text in some:
         if max((oracle(text, other) for other in kept), default=0.0) <= 0.7:
@@ -198,6 +198,7 @@ def as_text(result: dict) -> str:
 @click.option("--quick", is_flag=True, help="leave out the two long comparisons of answers")
 def main(quick: bool) -> None:
     texts, label = load_texts()
+    click.echo(f"{label}: a minute of timing" + ("" if quick else ", then some minutes of comparing answers"), err=True)
     started = measure_start()
     nearest_neighbours(texts[:100]), InstructionPool(texts[:100]).admit(texts[:100])  # loads the compiled code
     result = {

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
 LANE_WIDTHS = (16, 32, 64)  # bits a lane: a query takes the narrowest that has a bit for each of its tokens
 FEWEST_IN_LANES = 3  # fewer queries than this are quicker one at a time
+
+
+class Matches(NamedTuple):
+    """The best match of each text."""
+
+    scores: np.ndarray  # float64 (texts,)
+    positions: np.ndarray  # int64 (texts,), the earliest among equals; -1 where there was nothing to match
 
 
 class Documents:
@@ -113,8 +121,8 @@ def lcs_rows(documents: Documents, queries: Documents, vocabulary: int) -> list[
     return rows
 
 
-def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: np.ndarray):
-    """(scores, positions), each (queries,), of each query's best document, the earliest among equals.
+def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: np.ndarray) -> Matches:
+    """Scores and positions of each query's best document, the earliest among equals.
 
     own (queries,) names a document to leave out, or -1. Groups of queries run on all cores; each takes a few
     kilobytes per length class, however many documents there are.
@@ -136,7 +144,7 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
     else:
         with ThreadPoolExecutor(_cores()) as pool:
             list(pool.map(search, groups))
-    return scores, positions
+    return Matches(scores, positions)
 
 
 def _best_of_group(documents: Documents, row_of_and_table, bits: int, lengths: np.ndarray, own: np.ndarray):
@@ -157,3 +165,17 @@ def _best_of_group(documents: Documents, row_of_and_table, bits: int, lengths: n
 def _cores() -> int:
     """Cores this process may use (a container often has fewer than the machine)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def merge_matches(tiles: Sequence[Matches], offsets: Sequence[int]) -> Matches:
+    """The matches of the same texts with successive parts of the references, as if they had been one set.
+
+    offsets[i] is the position in the whole of the first reference of part i, ascending.
+    """
+    import numpy as np
+
+    scores = np.stack([tile.scores for tile in tiles])
+    positions = np.stack([tile.positions + offset for tile, offset in zip(tiles, offsets, strict=True)])
+    first = np.where(np.stack([tile.positions for tile in tiles]) < 0, -1.0, scores).argmax(axis=0)
+    chosen = first, np.arange(scores.shape[1])
+    return Matches(scores[chosen], positions[chosen])

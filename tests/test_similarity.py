@@ -106,7 +106,7 @@ def test_rouge_l_is_rouge_score(a, b):
 
 
 @quick
-@given(st.lists(any_text, max_size=7), any_text, st.integers(0, 12))
+@given(st.lists(any_text, max_size=7), any_text, st.integers(0, 8))
 def test_pool_is_rouge_score(texts, query, k):
     pool = InstructionPool(texts)
     expected = [oracle(query, text) for text in texts]
@@ -149,6 +149,9 @@ def test_lengths_around_every_width(copies):
     found = best_matches(texts * copies, documents)
     assert found.scores.tolist() == expected.max(1).tolist() * copies
     assert found.positions.tolist() == expected.argmax(1).tolist() * copies
+    whole = [" ".join(f"{size}x{i}" for i in range(size)) for size in LENGTHS]  # one bit lost and it is not itself
+    assert best_matches(whole * copies, whole).scores.tolist() == [1.0] * len(LENGTHS) * copies
+    assert all(admission is None for admission in InstructionPool(whole).admit(whole * copies, threshold=0.999))
 
 
 def test_thousands_of_tokens():
@@ -260,9 +263,17 @@ def decisions(texts: list[str], threshold: float) -> list[bool]:
 
 def test_ties_keep_the_order_of_joining():
     pool = InstructionPool([f"make list {letter}" for letter in "dbacefghijkl"])
-    assert [text[-1] for text, _ in pool.nearest("make list z", 12)] == list("dbacefghijkl")
+    for k in (1, 5, 12):
+        assert [text[-1] for text, _ in pool.nearest("make list z", k)] == list("dbacefghijkl")[:k]
     expected = pool.nearest("make list z")
     assert pool.admit(["make list z"])[0].most_similar == expected
+
+
+@pytest.mark.parametrize("texts", [["a b"], ["a b", "b c", "c d"]], ids=["alone", "in lanes"])
+def test_ties_between_lengths(texts):
+    """(lcs, m, n) = (1, 2, 1) and (2, 2, 4) score alike; the four-token length is met first, the tie is not."""
+    found = best_matches(texts, ["x x x x", "a", "a b y y"])
+    assert (found.scores[0], found.positions[0]) == (oracle("a b", "a b y y"), 1) == (oracle("a b", "a"), 1)
 
 
 def test_empty_pool_and_small_k():
