@@ -1,8 +1,7 @@
 """Step 1, bootstrapping instructions from the seed tasks, one round at a time (paper section 3.2; bootstrap_instructions.py).
 
-The only source of chance is `random_seed`: the same seed and the same responses give the same records. The released code
-seeds its generator at import and so draws the same prompts again after a restart (Q9); here a restart replays the stored
-responses from the first round on, which gives the bytes of an uninterrupted run.
+The only source of chance is `random_seed`: the same seed and responses give the same records. The released code draws the
+same prompts again after a restart (Q9); here a restart replays the stored responses, to the bytes of an unbroken run.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def generate_instructions(
     """
     fixed = check_quirks(quirks)
     human = seed_instructions(seed_tasks, use_clf_seed_tasks_only)
-    pool, machine, asked = InstructionPool(human, quirks=quirks), [], Counter()
+    pool, machine, asked = new_pool(human, quirks), [], Counter()
     rng, gainless, request_idx = random.Random(random_seed), 0, 0
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
         requests = build_round(
@@ -141,17 +140,25 @@ def generate_instructions(
 def _no_gain(rounds: int, have: int, wanted: int) -> str:
     return (
         f"step 1 stopped: {rounds} rounds in a row admitted no new instruction ({have} of {wanted} so far); "
-        "rejections.jsonl says why each candidate was dropped. Try other seed tasks, a higher temperature, or another model"
+        "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
     )
 
 
+def new_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
+    """A task pool. Q6: released, only a-z and 0-9 count, so Chinese is never a repetition; fixed tells every script's words."""
+    return InstructionPool(texts, quirks=quirks, tokenizer="unicode" if check_quirks(quirks) else "rouge_score")
+
+
 def judge_round(
-    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None
+    round_: Round,
+    pool: InstructionPool,
+    rouge_threshold: float = 0.7,
+    quirks: str = "published",
+    room: int | None = None,
 ) -> None:
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 
-    Every parsed candidate ends in exactly one of the two lists; an admitted one joins `pool` at once, so that later
-    candidates of the round are compared with it. With `room`, no more than that many are admitted.
+    Every parsed candidate ends in one of the two lists; an admitted one joins `pool` at once. At most `room` are admitted.
     """
     passed: list[tuple[int, str]] = []
     for index, completion in enumerate(round_.completions):

@@ -229,3 +229,9 @@ def test_answers_are_keyed_by_instruction():
     assert classification_labels([ClassificationAnswer(instruction="a", is_classification="yes.")], "fixed") == {
         "a": True
     }
+
+
+def test_fixed_finds_repetitions_in_every_script():
+    texts = " 请把下面这句话翻译成英文\n10. 请把下面这句话翻译成英文吧"
+    fixed = run(ScriptedClient(lambda request, number: completion(texts)), quirks="fixed", max_rounds=1)[0]
+    assert len(fixed.admitted) == 1 and {one.reason for one in fixed.rejected} == {"too_similar"}
