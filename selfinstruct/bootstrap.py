@@ -150,12 +150,8 @@ def new_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool
 
 
 def judge_round(
-    round_: Round,
-    pool: InstructionPool,
-    rouge_threshold: float = 0.7,
-    quirks: str = "published",
-    room: int | None = None,
-) -> None:
+    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None
+) -> None:  # fmt: skip
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 
     Every parsed candidate ends in one of the two lists; an admitted one joins `pool` at once. At most `room` are admitted.

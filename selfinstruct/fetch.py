@@ -20,7 +20,7 @@ from .records import InputError, shown_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import httpx
+    import httpx2 as httpx
 
 ATTEMPTS = 4
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that may be gone in a moment
@@ -104,7 +104,7 @@ def download_verified(address: str, blob_id: str, target: Path, client: httpx.Cl
 
 
 def _receive(address: str, target: Path, client: httpx.Client) -> None:
-    import httpx
+    import httpx2 as httpx
 
     have = _have(target)
     # no compression: a range counts bytes of what is sent

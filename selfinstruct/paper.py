@@ -75,7 +75,7 @@ def fetch_published(
     What is there already is not fetched again. `pause_s`: seconds before the first retry. Raises InputError at the end,
     naming every file that could not be had or was not the published one; the others are there by then.
     """
-    import httpx
+    import httpx2 as httpx
 
     folder, paths, faults = project_path(folder), [], []
     with httpx.Client(follow_redirects=True, timeout=60) as client:

@@ -13,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .bootstrap import Round, build_round, generate_instructions, judge_completion, judge_round, new_pool, seed_instructions
+from .bootstrap import (
+    Round,
+    build_round,
+    generate_instructions,
+    judge_completion,
+    judge_round,
+    new_pool,
+    seed_instructions,
+)
 from .parsing import check_quirks, parse_is_classification
 from .prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, Templates
 from .records import ClassificationAnswer, MachineInstances, MachineInstruction, SelfInstructError
