@@ -44,8 +44,10 @@ def _named_files(value: str) -> list[Path]:
 
 
 def _method_files() -> list[Path]:
-    code = [path for path in (PROJECT_ROOT / "selfinstruct").glob("*.py") if path.name not in _NOT_METHOD]
-    return sorted([*code, *(PROJECT_ROOT / "seeds").glob("**/*.jsonl")])
+    package = [*(PROJECT_ROOT / "selfinstruct").glob("*.py"), *(PROJECT_ROOT / "selfinstruct").glob("*.json")]
+    code = [path for path in package if path.name not in _NOT_METHOD]
+    # not seeds/published/: fetching those is no reason to run everything again
+    return sorted([*code, *(PROJECT_ROOT / "seeds").glob("*.jsonl")])
 
 
 def _sha256(path: Path) -> str:
