@@ -26,6 +26,7 @@ from .records import (
     MachineInstruction,
     Rejection,
     load_records,
+    read_json,
 )
 from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder, find_files
 
@@ -187,6 +188,14 @@ def load_material(run: RunFolder, data: str = "") -> Material:
             f"{run.path.name}: no instructions in this run folder; run notebook 02 first, or set data to a file"
         )
     return material
+
+
+def asked_for(run: RunFolder) -> int | None:
+    """How many instructions step 1 was told to generate in this run folder; None where it was not run by the runner."""
+    path = run / "run.json"
+    state = read_json(path) if path.is_file() else {}
+    given = state.get("notebooks", {}).get("02_generate_instructions", {}).get("parameters", {})
+    return given.get("num_instructions_to_generate")
 
 
 def _newest(run: RunFolder, pattern: str, record: type[R]) -> list[R]:

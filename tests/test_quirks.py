@@ -61,7 +61,10 @@ def run(tmp_path):
         {"step": "4_instances", "reason": "cut_by_length", "candidate": "Input: x"},
     ]
     write_records(tmp_path / "rejections.jsonl", rejections)
-    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": {"num_instructions_to_generate": 2}}})
+    write_json(
+        tmp_path / "run.json",
+        {"notebooks": {"02_generate_instructions": {"parameters": {"num_instructions_to_generate": 2}}}},
+    )
     write_json(tmp_path / "results/02_generate_instructions.json", {"requested": 5, "failed": 1})
     return RunFolder(tmp_path, "22_meet_the_quirks")
 
