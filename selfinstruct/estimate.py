@@ -19,9 +19,9 @@ from .bootstrap import build_round
 from .completion import CONTINUE_TEXT, Request, approximate_tokens, sends_chat
 from .pipeline import classification_requests, instance_requests
 from .prices import Price, load_price
-from .prompts import load_templates, request_settings
+from .prompts import find_seed_tasks, load_templates, request_settings
 from .providers import is_embedded
-from .records import SeedTask, load_seed_tasks
+from .records import SeedTask
 
 STEPS = ("02_generate_instructions", "03_identify_classification", "04_generate_instances")
 SAMPLED_PROMPTS = 200  # prompts whose tokens are counted; their mean stands for all
@@ -103,7 +103,7 @@ def estimate_run(
     counter, count = token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
-    seeds = load_seed_tasks(first.get("seed_tasks_path", "seeds/seed_tasks.jsonl"))
+    seeds = find_seed_tasks(first.get("prompt_source", "ours"), first.get("seed_tasks_path", ""))
     steps = []
     for step, given in chosen.items():
         calls, requests = _BUILDERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
@@ -127,7 +127,7 @@ def _counted(step: str, calls: int, requests: Sequence[Request], count: Callable
 
 def _sampling(step: str, given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
     names = ("max_tokens", "temperature", "top_p", "presence_penalty")
-    chosen = {name: given[name] for name in names if name in given}
+    chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
     return request_settings(step, embedded, given.get("quirks", "published"), **chosen)
 
 

@@ -18,6 +18,7 @@ from .records import FinetuningRow, Instance, InstanceRow, MachineInstances, Rej
 
 MAX_INSTANCES_PER_TASK = 5
 END_OF_TEXT = "<|endoftext|>"
+_FIELD_NAME = re.compile(r"^[A-Za-z][\w ]{0,30}:(?=\s)", re.MULTILINE)
 
 # {instruction}, {input}; a template that ends in "Output:" takes a space before the completion, the others none.
 TEMPLATES_WITH_INPUT = (
@@ -123,10 +124,11 @@ def strip_field_name(text: str, quirks: str = "published") -> str:
     """`text` without its field name ("Sentence: ...").
 
     Q18: released, all up to the first colon goes wherever the text has just one distinct `word:`, be it "http:" or the
-    "10:" of a time; fixed, only a short name at the very start of a line of text goes.
+    "10:" of a time; fixed, a short name goes if it opens the text and no other line opens with one.
     """
     if check_quirks(quirks):
-        return re.sub(r"^[A-Za-z][\w ]{0,30}:(?=\s)\s*", "", text).strip()
+        names = _FIELD_NAME.findall(text)
+        return text[len(names[0]) :].strip() if len(names) == 1 and text.startswith(names[0]) else text.strip()
     if len(set(re.findall(r"(\w+):", text))) == 1:
         return text.split(":", 1)[1].strip()
     return text.strip()

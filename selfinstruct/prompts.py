@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .records import InputError, ParameterError, iter_lines, project_path, shown_path
+from .records import InputError, ParameterError, SeedTask, iter_lines, load_seed_tasks, project_path, shown_path
 
 PROMPT_SOURCES = ("ours", "published")
 
@@ -126,6 +126,20 @@ def load_templates(prompt_source: str = "ours", folder: str | Path = "seeds") ->
         input_first=render_input_first(_demonstrations(folder / "input_first_demonstrations.jsonl")),
         source="ours",
     )
+
+
+def find_seed_tasks(prompt_source: str = "ours", seed_tasks_path: str = "") -> list[SeedTask]:
+    """The seed tasks of `seed_tasks_path` if given, else those that belong to `prompt_source`.
+
+    Raises ParameterError for an unknown source, InputError where the file is missing, malformed or not fetched yet.
+    """
+    if prompt_source not in PROMPT_SOURCES:
+        raise ParameterError(f"prompt_source={prompt_source!r}: choose one of {', '.join(PROMPT_SOURCES)}")
+    if prompt_source == "published" and not seed_tasks_path:
+        from .paper import SEED_TASKS, published_path
+
+        return load_seed_tasks(published_path(SEED_TASKS))
+    return load_seed_tasks(seed_tasks_path or "seeds/seed_tasks.jsonl")
 
 
 def _demonstrations(path: Path) -> list[dict[str, Any]]:

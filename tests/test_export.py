@@ -74,7 +74,8 @@ def test_every_template_is_reached():
     ("text", "published", "fixed"),
     [
         ("Sentence: I am here.", "I am here.", "I am here."),
-        ("A: 1\nB: 2", "A: 1\nB: 2", "1\nB: 2"),
+        ("A: 1\nB: 2", "A: 1\nB: 2", "A: 1\nB: 2"),
+        ("Text: ends in a list:", "Text: ends in a list:", "ends in a list:"),
         ("see http://a.org", "//a.org", "see http://a.org"),
         ("Meet at 10:30 today", "30 today", "Meet at 10:30 today"),
         ("no colon ", "no colon", "no colon"),
