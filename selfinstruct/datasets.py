@@ -70,7 +70,7 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         raise InputError(f"{shown_path(path)}: no such file; data takes a run folder, or a JSONL or JSON file")
     dataset = _from_objects(iter_objects(path), shown_path(path))
     homes = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
-    return replace(dataset, label=_author(homes[0])) if homes else dataset
+    return replace(dataset, label=author_of(homes[0])) if homes else dataset
 
 
 def load_datasets(
@@ -122,7 +122,7 @@ def _load_run(folder: Path, part: str) -> Dataset:
         raise InputError(missing_file(folder, pattern))
     dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(folder)
     rows = [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows] if labels else dataset.rows
-    return replace(dataset, name=folder.name, rows=rows, label=_author(folder))
+    return replace(dataset, name=folder.name, rows=rows, label=author_of(folder))
 
 
 def _labels(folder: Path) -> dict[str, bool]:
@@ -132,7 +132,7 @@ def _labels(folder: Path) -> dict[str, bool]:
     return {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
 
 
-def _author(folder: Path) -> str:
+def author_of(folder: Path) -> str:
     """Who wrote a run folder's text, from its run.json: a small model's work is never shown without saying so."""
     run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     model = str(run.get("model", {}).get("model", ""))

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .datasets import known_author
+from .datasets import author_of, known_author
 from .records import ParameterError, Record, project_path, read_json
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ class Ours(Record):
 
 
 class PaperNumber(Record):
-    """One published number; `when_off` and `not_measured` name entries of the reasons in the same file."""
+    """One published number; `when_off`, `given` and `not_measured` name entries of the reasons in the same file.
+
+    `given`: why agreement with it is no finding, for what is set and not found, such as Table 4.
+    """
 
     id: str
     what: str
@@ -53,6 +56,7 @@ class PaperNumber(Record):
     tolerance: float = 0.0
     ours: Ours | None = None
     when_off: str = ""
+    given: str = ""
     not_measured: str = ""
 
 
@@ -71,6 +75,7 @@ class ScoreRow:
     tolerance: float
     verdict: str
     reason: str
+    finding: bool = True  # False: set, not found
 
 
 @dataclass(frozen=True)
@@ -82,20 +87,25 @@ class Scorecard:
     rows: list[ScoreRow] = field(default_factory=list)
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How many rows have each verdict."""
-        counted = Counter(row.verdict for row in self.rows)
-        return {verdict: counted[verdict] for verdict in VERDICTS}
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many rows have each verdict: "findings", and apart from them "settings", which agree because they were set."""
+        counted = Counter((row.finding, row.verdict) for row in self.rows)
+        kinds = {"findings": True, "settings": False}
+        return {kind: {verdict: counted[found, verdict] for verdict in VERDICTS} for kind, found in kinds.items()}
+
+    @property
+    def headline(self) -> str:
+        """The counts in a line."""
+        found, given = self.counts["findings"], self.counts["settings"]
+        findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
+        return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
 
     def frame(self, verdict: str) -> pd.DataFrame:
         """The rows of one verdict as a table to read."""
         import pandas as pd
 
-        hidden = [
-            "id",
-            "verdict",
-            *(["ours", "interval", "difference", "tolerance"] if verdict == "not measured" else []),
-        ]
+        hidden = ["id", "verdict", "finding"]
+        hidden += ["ours", "interval", "difference", "tolerance"] if verdict == "not measured" else []
         rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
         return pd.DataFrame(rows, columns=list(ScoreRow.__dataclass_fields__)).drop(columns=hidden).set_index("where")
 
@@ -128,26 +138,17 @@ def build_scorecard(run_dir: str | Path, data_set: str = "") -> Scorecard:
     results["run"] = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     data = _choose_data(results, data_set)
     rows = [_score(number, results, data) for number in paper_numbers()]
-    return Scorecard(data, known_author(data) or _run_author(results["run"], data, folder), rows)
+    return Scorecard(data, known_author(data) or (author_of(folder) if data == folder.name else ""), rows)
 
 
 def _choose_data(results: dict[str, Any], data: str) -> str:
-    known = [
-        name
-        for notebook, key in (("10_describe_dataset", "datasets"), ("11_parse_verb_nouns", "covered"))
-        for name in results.get(notebook, {}).get(key, {})
-    ]
-    known = list(dict.fromkeys(known))
+    described = results.get("10_describe_dataset", {}).get("datasets", {})
+    known = list(dict.fromkeys([*described, *results.get("11_parse_verb_nouns", {}).get("covered", {})]))
     if data and data not in known:
         raise ParameterError(
             f'data_set="{data}": no results of it in this run folder; there are: {", ".join(known) or "none"}'
         )
     return data or next(iter(known), "")
-
-
-def _run_author(run: dict[str, Any], data: str, folder: Path) -> str:
-    model = run.get("model", {}).get("model", "")
-    return f"written by {model}" if model and data == folder.name else ""
 
 
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
@@ -156,7 +157,7 @@ def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
     numeric = isinstance(number.value, float) and isinstance(ours, (int, float))
     return ScoreRow(
         number.id, number.what, number.where, number.unit, number.shown or number.value, ours, interval,
-        ours - number.value if numeric else None, number.tolerance, verdict, reason,
+        ours - number.value if numeric else None, number.tolerance, verdict, reason, not number.given,
     )  # fmt: skip
 
 
@@ -169,8 +170,8 @@ def _find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> tuple
     interval = look_up(record, number.ours.interval, data) if number.ours.interval else None
     if isinstance(value, (int, float)):
         value = value * scale if scale != 1 else value
-    ends = [interval["low"], interval["high"]] if isinstance(interval, dict) else interval
-    return value, [end * scale for end in ends] if ends else None
+    ends = [interval["low"], interval["high"]] if isinstance(interval, dict) else interval or []
+    return value, [end * scale for end in ends] or None
 
 
 def look_up(record: Any, path: str, data: str) -> Any:
@@ -205,13 +206,13 @@ def judge(number: PaperNumber, ours: Any, interval: list[float] | None) -> tuple
         return "not measured", reasons[number.not_measured]
     if isinstance(number.value, list):
         same = list(ours) == number.value
-        return ("reproduced", "") if same else ("differs", reasons[number.when_off])
+        return ("reproduced", reasons.get(number.given, "")) if same else ("differs", reasons[number.when_off])
     covered = interval is not None and interval[0] <= number.value <= interval[1]
     if covered and interval[1] - interval[0] > TOO_WIDE * number.value:
         low, high = map(_text, interval)
         return "not measured", f"too little data: ours is {_text(ours)}, anywhere from {low} to {high}"
     if abs(ours - number.value) <= number.tolerance + ROUNDING:
-        return "reproduced", ""
+        return "reproduced", reasons.get(number.given, "")
     if covered:
         return "reproduced", "our 95 % interval covers it"
     return "differs", reasons[number.when_off]

@@ -45,6 +45,8 @@ def test_the_published_numbers_are_whole():
         assert one.not_measured in reasons, one.id
         assert (one.ours is None) == (one.when_off == ""), one.id
         assert one.ours is None or one.when_off in reasons, one.id
+        assert not one.given or one.given in reasons, one.id
+        assert one.given == "setting" or not (one.ours and one.ours.results == "run"), one.id
         assert re.match(r"(Table|Fig\.|section|appendix) ", one.where), one.id
 
 
@@ -102,9 +104,22 @@ def test_looking_up():
 
 def test_an_empty_folder_measures_nothing_and_says_why(tmp_path):
     card = build_scorecard(tmp_path)
-    assert card.counts == {"reproduced": 0, "differs": 0, "not measured": len(paper_numbers())}
+    assert [sum(card.counts[kind][verdict] for kind in card.counts) for verdict in scorecard.VERDICTS] == [
+        0,
+        0,
+        len(paper_numbers()),
+    ]
     assert all(row.ours is None and row.reason for row in card.rows)
     assert scorecard_html(tmp_path) == ""
+
+
+def test_what_was_set_counts_as_no_finding(tmp_path):
+    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": {"temperature": 0.7}}})
+    write_json(tmp_path / "results/01_read_seed_tasks.json", {"seed_tasks": 175, "classification": 25})
+    card = build_scorecard(tmp_path)
+    assert card.counts["findings"]["reproduced"] == 0 and card.counts["settings"]["reproduced"] == 3
+    assert card.headline.startswith("0 of ") and "; 3 of " in card.headline
+    assert all(row.reason for row in card.rows if row.verdict == "reproduced")
 
 
 def test_settings_come_from_the_runs_own_parameters(tmp_path):
@@ -164,7 +179,9 @@ def test_what_the_notebooks_record_is_found(tmp_path):
 
     run_notebook("17_compare_with_paper", folder)
     record = json.loads((folder / "results/17_compare_with_paper.json").read_text())
-    assert sum(record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
+    assert (
+        sum(sum(one.values()) for one in record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
+    )
     page = scorecard_html(folder)
     assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
     assert "52,445" in page and "mine" in page
@@ -177,8 +194,7 @@ def test_html_is_escaped(tmp_path):
         "what": "<script>",
         "verdict": "differs",
     }
-    counts = dict.fromkeys(scorecard.VERDICTS, 0)
-    record = {"data": "<b>", "label": "", "counts": counts, "scorecard": [row]}
+    record = {"data": "<b>", "label": "", "headline": "none", "scorecard": [row]}
     write_json(tmp_path / "results/17_compare_with_paper.json", record)
     page = scorecard_html(tmp_path)
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&lt;b&gt;</b>" in page
