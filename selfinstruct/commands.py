@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,7 @@ def store() -> None:
     """Every response of a model, once: list them, publish them, replay those of others."""
 
 
-_store = click.option("--store", "path", default=DEFAULT_STORE, show_default=True, help="The SQLite file.")
+_store = click.option("--store", "path", default=DEFAULT_STORE, show_default=True, help="The SQLite file, relative to the project's root.")
 
 
 @store.command("list")
@@ -112,7 +113,8 @@ def review_export(run_dir: str, rater: str, sheet: str) -> None:
 
     chosen = _open_review(run_dir, rater)
     export_sheet(chosen.items, chosen.answers, sheet)
-    click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: selfinstruct review import {sheet}")
+    command = f"selfinstruct review import {shlex.quote(sheet)} --run-dir {shlex.quote(run_dir)} --rater {shlex.quote(rater)}"
+    click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
 
 
 @review.command("import")

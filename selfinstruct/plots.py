@@ -79,6 +79,8 @@ def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruc
             ax.axvline(float(np.median(counts)), color=colour, linestyle=(0, (2, 2)), linewidth=0.9)
     title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
     ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
+    if len(words) > 3:  # a tall legend reaches down to the hump
+        _make_room(ax, len(words))
     _legend([_length_label(name, counts, len(words) > 1) for name, counts in words.items()], ax)
     return ax
 
@@ -109,7 +111,7 @@ def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 
     ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
     ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
     if len(scores) > 1:
-        ax.set_ylim(top=ax.get_ylim()[1] * (0.95 + 0.09 * len(scores)))  # room for the legend above the hump
+        _make_room(ax, len(scores))
     _legend([_overlap_label(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
     return ax
 
@@ -152,6 +154,11 @@ def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     unit = "instructions" if axis == "overlap" else f"{axis}s"
     ax.set(ylim=(0, max(top * count / of, 1.25 * peak) or 1), ylabel=unit)
+
+
+def _make_room(ax: Axes, lines: int) -> None:
+    """Lift the upper end of the axis, so that a legend of as many lines stands above the highest bar."""
+    ax.set_ylim(top=ax.get_ylim()[1] * 0.96 / (1 - 0.07 * min(lines, 10)))
 
 
 def _legend(labels: Sequence[str], ax: Axes) -> None:

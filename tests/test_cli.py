@@ -150,7 +150,8 @@ def test_a_review_goes_out_as_a_sheet_and_comes_back(tmp_path):
     rows = [{"instruction": f"Task {i}.", "input": "", "output": str(i)} for i in range(3)]
     write_records(tmp_path / "run" / "finetuning_data" / "all_generated_instances.jsonl", rows)
     sheet, run = str(tmp_path / "sheet.csv"), str(tmp_path / "run")
-    assert invoke("review", "export", sheet, "--run-dir", run).output.startswith("3 items in ")
+    said = invoke("review", "export", sheet, "--run-dir", run).output
+    assert said.startswith("3 items in ") and f"review import {sheet} --run-dir {run} --rater me" in said
     lines = Path(sheet).read_text(encoding="utf-8-sig").splitlines()
     Path(sheet).write_text("\n".join([lines[0], lines[1].removesuffix(",,,,") + ",yes,yes,no,", *lines[2:]]))
     assert invoke("review", "import", sheet, "--run-dir", run).output == "1 items changed; 1 of 3 are complete\n"
