@@ -22,6 +22,9 @@ class PlainErrors(click.Group):
         except StoppedEarly as error:
             click.echo(f"Stopped: {error}", err=True)
             ctx.exit(STOPPED_EARLY)
+        except KeyboardInterrupt:  # between notebooks, or before the first
+            click.echo("Stopped: by you; the same command continues", err=True)
+            ctx.exit(STOPPED_EARLY)
         except SelfInstructError as error:
             raise click.ClickException(str(error)) from error
 

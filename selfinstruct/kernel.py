@@ -7,8 +7,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .embedded import OWNER_VARIABLE
+
+IN_FLIGHT_SECONDS = 90.0
 
 
 @contextlib.contextmanager
@@ -37,3 +40,14 @@ def kernel_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
                 if name in before:
                     os.environ[name] = before[name]
+
+
+def patient_shutdown() -> Any:
+    """Settings under which an interrupted kernel has time to keep the answers in flight: they are paid for.
+
+    Jupyter's own five seconds are half as long to SIGTERM, and shorter than a slow model's answer. A second Ctrl-C
+    interrupts that waiting, too.
+    """
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"shutdown_wait_time": 2 * IN_FLIGHT_SECONDS}})

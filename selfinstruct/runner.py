@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import manifest, records
 from .executed import normalise_notebook
-from .kernel import kernel_environment
+from .kernel import kernel_environment, patient_shutdown
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
@@ -78,7 +78,7 @@ def run_notebooks(
     steps = plan_steps(folder, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
     note_run(folder)  # an unwritable folder is refused here, not minutes later
     (folder / "notebooks").mkdir(exist_ok=True)
-    out(f"{len(steps)} notebooks into {shown_path(folder)}/")
+    out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {shown_path(folder)}/")
     outcomes = []
     with kernel_environment():
         try:
@@ -87,7 +87,8 @@ def run_notebooks(
                 out(_line(outcomes[-1]))
         finally:
             closing = _close(folder)
-    for line in closing:
+    unread = [problem for outcome in outcomes for problem in manifest.not_read(folder, outcome.name)]
+    for line in (*(f"not read: {problem}" for problem in dict.fromkeys(unread)), *closing):
         out(line)
     return outcomes
 
@@ -101,7 +102,8 @@ def _close(folder: Path) -> list[str]:
     from .report import funnel_lines, write_report
 
     page = write_report(folder)
-    return ["", *funnel_lines(folder), "", f"Next: open {shown_path(page)}"]
+    funnel = funnel_lines(folder)
+    return ["", *funnel, *([""] if funnel else []), f"Next: open {shown_path(page)}"]
 
 
 def estimate_notebooks(
@@ -198,12 +200,14 @@ def execute(step: Step, copy: Path) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # its own inspection of parameters warns where ours reads
+    for name in ("papermill", "asyncio"):  # what ends a notebook is told below, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
     try:
         papermill.execute_notebook(
-            step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent
-        )
+            step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
+            config=patient_shutdown(),
+        )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
     except KeyboardInterrupt:

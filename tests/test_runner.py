@@ -280,7 +280,25 @@ def test_a_failing_cell_gives_one_line_and_keeps_the_executed_copy(tmp_path, cod
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     pid = tmp_path / "pid"
-    code = f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
+    process = start_and_signal(tmp_path, sent, "time.sleep(60)")
+    _, errors = process.communicate(timeout=30)
+    if sent == signal.SIGINT:
+        assert errors.strip().splitlines()[-1].startswith(f"Stopped: {FIRST}: stopped by you")
+    assert process.returncode != 0
+    assert wait_until(lambda: not psutil.pid_exists(int(pid.read_text())))
+
+
+def test_what_is_in_flight_at_ctrl_c_has_time_to_arrive(tmp_path):
+    late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(4)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
+    _, errors = start_and_signal(tmp_path, signal.SIGINT, late).communicate(timeout=30)
+    assert (tmp_path / "late").is_file()
+    assert "Traceback" not in errors and len(errors.strip().splitlines()) == 1
+
+
+def start_and_signal(tmp_path, sent: int, cell: str) -> subprocess.Popen:
+    """A run of one notebook with `cell` in it, sent a signal while the cell runs."""
+    pid = tmp_path / "pid"
+    code = f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n{cell}"
     notebooks = write_notebook(tmp_path / "notebooks", FIRST, code).parent
     script = (
         "import sys\nfrom selfinstruct.runner import run_notebooks\nfrom selfinstruct.records import StoppedEarly\n"
@@ -290,11 +308,7 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     assert wait_until(lambda: pid.is_file() and pid.read_text())
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=30)
-    if sent == signal.SIGINT:
-        assert errors.strip().splitlines()[-1].startswith(f"Stopped: {FIRST}: stopped by you")
-    assert process.returncode != 0
-    assert wait_until(lambda: not psutil.pid_exists(int(pid.read_text())))
+    return process
 
 
 def wait_until(condition, seconds: float = 30) -> bool:
@@ -337,3 +351,12 @@ def test_a_malformed_yaml_file_is_named_with_its_line(tmp_path, text, message):
 )
 def test_text_becomes_what_the_annotation_says(notebooks, name, text, value):
     assert notebook_parameters(notebooks / f"{FIRST}.ipynb")[name].checked(text) == value
+
+
+def test_what_could_not_be_read_of_the_data_is_said_at_the_end(tmp_path):
+    good, bad, said = tmp_path / "good.jsonl", tmp_path / "bad.jsonl", []
+    good.write_text('{"instruction": "Say yes.", "input": "", "output": "Yes."}\n')
+    bad.write_text("{\n")
+    run_notebooks(tmp_path / "run", {"data": f"{good},{bad}"}, only=["12"], out=said.append)
+    assert [line for line in said if line.startswith(f"not read: {bad}:")]
+    assert said[1].startswith("12_measure_lengths") and said[-1].startswith("Next: open")
