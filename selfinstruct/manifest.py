@@ -120,6 +120,11 @@ def headline(folder: Path, name: str) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {shown_number(value)}" for key, value in numbers)
 
 
+def not_read(folder: Path, name: str) -> list[str]:
+    """What of `data` the notebook could not read, and went on without."""
+    return list(load_results(folder, name).get("not_read", []))
+
+
 def shown_number(value: float) -> str:
     """A count in full with thousands marked, a measure with three digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
