@@ -149,10 +149,10 @@ class ModelClient:
         if self._halting is None:
             return answers
         self._tally.add([*answers, *self._failures], answers)
-        if not answers:
+        done = f"; {len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}" if answers else ""
+        if not answers and not isinstance(self._halting, StoppedEarly):
             raise self._halting from None
-        done = f"{len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}"
-        raise type(self._halting)(f"{self._halting}; {done}; run the same command again to continue") from None
+        raise type(self._halting)(f"{self._halting}{done}; run the same command again to continue") from None
 
     def _answer(self, job: Job) -> StoredResponse | None:
         """One request from start to end, in a thread; None where it failed or was not sent."""
