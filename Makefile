@@ -16,7 +16,7 @@ test: .venv/complete       ## all tests; no key, no GPU, no network
 	@$(BIN)/pytest -q
 
 lab: .venv/complete        ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)  # root: in a container
 
 bench: .venv/complete      ## what the README says about speed, measured here
 	@for file in bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
