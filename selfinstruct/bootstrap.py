@@ -1,4 +1,4 @@
-"""Step 1, bootstrapping instructions from the seed tasks, one round at a time (paper section 3.2; bootstrap_instructions.py).
+"""Step 1, bootstrapping instructions from the seed tasks, one round at a time (paper section 2.2; bootstrap_instructions.py).
 
 The only source of chance is `random_seed`: the same seed and responses give the same records. The released code draws the
 same prompts again after a restart (Q9); here a restart replays the stored responses, to the bytes of an unbroken run.

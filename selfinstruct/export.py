@@ -1,4 +1,4 @@
-"""Step 4: raw instances to fine-tuning rows (paper sections 3.2 "Filtering" and 3.3; released prepare_for_finetuning.py).
+"""Step 4: raw instances to fine-tuning rows (paper sections 2.2 "Filtering" and 2.3; released prepare_for_finetuning.py).
 
 The released code draws from a `set`, so its files change with the interpreter's hash seed (Q15), and its sampling of
 instructions fails on Python 3.11 (Q16). Both are put right in both modes: first-seen order takes the set's place.

@@ -1,6 +1,6 @@
 """One named rule per reason to drop a candidate; a filter says *which* rule it was.
 
-Instruction rules are those of step 1 (paper section 3.2, "Filtering"; released `post_process_gpt3_response`), instance
+Instruction rules are those of step 1 (paper section 2.2, "Filtering"; released `post_process_gpt3_response`), instance
 rules those of step 4 (released `filter_invalid_instances` and `filter_duplicate_instances`).
 """
 

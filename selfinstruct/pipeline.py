@@ -1,4 +1,4 @@
-"""Steps 1 to 3 over records, so that a notebook can stop after one round (paper section 3.2).
+"""Steps 1 to 3 over records, so that a notebook can stop after one round (paper section 2.2).
 
     for round_ in generate_instructions(client, seed_tasks, settings, num_instructions_to_generate=64):
         ...                                     # a round: requests, completions, what was admitted, what was dropped

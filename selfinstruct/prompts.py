@@ -1,4 +1,4 @@
-"""The three prompts as data and small builders (paper section 3.2 and Tables 5-8; layout of the released code).
+"""The three prompts as data and small builders (paper section 2.2 and Tables 5-8; layout of the released code).
 
 `parsing` is the inverse of this module. Our own demonstrations are in `seeds/*_demonstrations.jsonl`; the published
 few-shot texts take their place with `prompt_source="published"`, once they have been fetched.

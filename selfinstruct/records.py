@@ -61,7 +61,7 @@ class Instance(Record):
 
 
 class SeedTask(Record):
-    """A human-written task of `seed_tasks.jsonl` (paper section 3.1)."""
+    """A human-written task of `seed_tasks.jsonl` (paper section 2.2)."""
 
     id: str
     name: str

@@ -1,6 +1,6 @@
 """ROUGE-L on a growing pool of instructions: rouge_score's answers to the last bit, at the speed of the machine.
 
-The paper keeps a generated instruction only if it resembles nothing already in the task pool (section 3.2): the
+The paper keeps a generated instruction only if it resembles nothing already in the task pool (section 2.2): the
 released code scores it against every instruction of the pool and drops it when the largest ROUGE-L exceeds 0.7.
 
     >>> pool = InstructionPool(["Write a poem about autumn.", "Add two numbers."])

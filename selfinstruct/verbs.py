@@ -1,4 +1,4 @@
-"""The root verb of an instruction and its direct object (paper section 3.4 and Figure 3; released notebook).
+"""The root verb of an instruction and its direct object (paper section 3.2 and Figure 3; released notebook).
 
     sentences = load_parses(texts, load_parser(), run / "parses.jsonl")
     find_verb_noun(sentences["Write me a story about education."])      # VerbNoun(verb="write", noun="story")
