@@ -4,60 +4,25 @@
     card.frame("reproduced")                      # a table of those rows
     scorecard_html("outputs/run")                 # what notebook 17 recorded, for report.html
 
-The published numbers are data: `paper_numbers.json`, one row each, with where in the paper it stands, the tolerance, and
-where ours is found: a results file of the run folder and the path in it. Ours is never anything else.
+How one number is found and judged is in `verdicts`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .datasets import author_of, known_author
-from .records import ParameterError, Record, project_path, read_json
+from .records import ParameterError, project_path, read_json
+from .verdicts import VERDICTS, PaperNumber, find_ours, judge, paper_numbers, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOTEBOOK = "17_compare_with_paper"
-VERDICTS = ("reproduced", "differs", "not measured")
 TEMPLATE = Path(__file__).with_name("scorecard.html.jinja")
-TOO_WIDE = 1 / 3  # of the published value: an interval wider than that covers nearly anything
-ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
-
-
-class Ours(Record):
-    """Where our number is: `results/<results>.json` ("run": run.json), and the path of the value and its interval in it.
-
-    An interval is a list of two, or a row with `low` and `high`.
-    """
-
-    results: str
-    key: str
-    interval: str = ""
-    scale: float = 1.0
-
-
-class PaperNumber(Record):
-    """One published number; `when_off`, `given` and `not_measured` name entries of the reasons in the same file.
-
-    `given`: why agreement with it is no finding, for what is set and not found, such as Table 4.
-    """
-
-    id: str
-    what: str
-    where: str
-    value: float | list[str]
-    unit: str = ""
-    shown: str = ""
-    tolerance: float = 0.0
-    ours: Ours | None = None
-    when_off: str = ""
-    given: str = ""
-    not_measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,17 +82,6 @@ class Scorecard:
         return pd.Series(dict(counted.most_common()), name="numbers", dtype=int)
 
 
-@cache
-def paper_numbers() -> tuple[PaperNumber, ...]:
-    """Every published number that the kit knows, in the paper's order."""
-    return tuple(PaperNumber(**row) for row in _data()["numbers"])
-
-
-@cache
-def _data() -> dict[str, Any]:
-    return read_json(Path(__file__).with_name("paper_numbers.json"))
-
-
 def build_scorecard(run_dir: str | Path, data_set: str = "") -> Scorecard:
     """Judge every published number by what the notebooks recorded in `run_dir`.
 
@@ -152,7 +106,7 @@ def _choose_data(results: dict[str, Any], data: str) -> str:
 
 
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
-    ours, interval = _find_ours(number, results, data)
+    ours, interval = find_ours(number, results, data)
     verdict, reason = judge(number, ours, interval)
     numeric = isinstance(number.value, float) and isinstance(ours, (int, float))
     return ScoreRow(
@@ -161,80 +115,14 @@ def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
     )  # fmt: skip
 
 
-def _find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> tuple[Any, list[float] | None]:
-    """Our value and its interval in the published unit, None where the run folder does not hold them."""
-    if number.ours is None:
-        return None, None
-    record, scale = results.get(number.ours.results), number.ours.scale
-    value = look_up(record, number.ours.key, data)
-    interval = look_up(record, number.ours.interval, data) if number.ours.interval else None
-    if isinstance(value, (int, float)):
-        value = value * scale if scale != 1 else value
-    ends = [interval["low"], interval["high"]] if isinstance(interval, dict) else interval or []
-    return value, [end * scale for end in ends] or None
-
-
-def look_up(record: Any, path: str, data: str) -> Any:
-    """The value at `path`: keys by "/", "{data}" for the data set, "a=x,b=y" for the row of a list, "#" for a length.
-
-    None where there is no such value.
-
-    >>> look_up({"rows": [{"set": "a", "n": 1}, {"set": "b", "n": 2}]}, "rows/set={data}/n", "b")
-    2
-    """
-    try:
-        for part in path.split("/"):
-            if part == "#":
-                record = len(record)
-            elif "=" in part:
-                wanted = [condition.split("=") for condition in part.split(",")]
-                record = next(row for row in record if all(row[k] == v.replace("{data}", data) for k, v in wanted))
-            else:
-                record = record[part.replace("{data}", data)]
-    except (KeyError, TypeError, StopIteration):
-        return None
-    return record
-
-
-def judge(number: PaperNumber, ours: Any, interval: list[float] | None) -> tuple[str, str]:
-    """(verdict, reason): reproduced within the tolerance, or where our 95 % interval covers the published value.
-
-    An interval wider than a third of that value would cover nearly anything: then the number counts as not measured.
-    """
-    reasons = _data()["reasons"]
-    if ours is None:
-        return "not measured", reasons[number.not_measured]
-    if isinstance(number.value, list):
-        same = list(ours) == number.value
-        return ("reproduced", reasons.get(number.given, "")) if same else ("differs", reasons[number.when_off])
-    covered = interval is not None and interval[0] <= number.value <= interval[1]
-    if covered and interval[1] - interval[0] > TOO_WIDE * number.value:
-        low, high = map(_text, interval)
-        return "not measured", f"too little data: ours is {_text(ours)}, anywhere from {low} to {high}"
-    if abs(ours - number.value) <= number.tolerance + ROUNDING:
-        return "reproduced", reasons.get(number.given, "")
-    if covered:
-        return "reproduced", "our 95 % interval covers it"
-    return "differs", reasons[number.when_off]
-
-
 def readable(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its numbers as text: counts with their thousands marked, measures with no more digits than tell."""
-    ends = [_text(end) for end in row["interval"] or ()]
+    ends = [shown(end) for end in row["interval"] or ()]
     return {
         **row,
-        **{name: _text(row[name]) for name in ("published", "ours", "difference", "tolerance")},
+        **{name: shown(row[name]) for name in ("published", "ours", "difference", "tolerance")},
         "interval": " to ".join(ends),
     }
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, list):
-        return " ".join(repr(item) for item in value)
-    rounded = round(float(value), 3 if abs(value) < 1 else 2)
-    return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,}"
 
 
 def scorecard_html(run_dir: str | Path) -> str:

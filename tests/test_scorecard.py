@@ -9,9 +9,9 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from selfinstruct import scorecard
 from selfinstruct.records import PROJECT_ROOT, ParameterError, write_json, write_records
-from selfinstruct.scorecard import PaperNumber, build_scorecard, judge, look_up, paper_numbers, scorecard_html
+from selfinstruct.scorecard import ScoreRow, build_scorecard, scorecard_html
+from selfinstruct.verdicts import VERDICTS, Ours, PaperNumber, judge, look_up, paper_numbers, reasons, shown
 
 matplotlib.use("Agg")
 SAMPLE = PROJECT_ROOT.parent / "shared" / "paper" / "data" / "release_sample_1000.jsonl"
@@ -38,16 +38,17 @@ def rows_of(card) -> dict:
 
 
 def test_the_published_numbers_are_whole():
-    reasons = scorecard._data()["reasons"]
-    numbers = paper_numbers()
-    assert len(numbers) >= 120 and len({one.id for one in numbers}) == len(numbers)
+    known, numbers = reasons(), paper_numbers()
+    assert len(numbers) >= 137 and len({one.id for one in numbers}) == len(numbers)
     for one in numbers:
-        assert one.not_measured in reasons, one.id
+        assert one.not_measured in known, one.id
         assert (one.ours is None) == (one.when_off == ""), one.id
-        assert one.ours is None or one.when_off in reasons, one.id
-        assert not one.given or one.given in reasons, one.id
+        assert one.ours is None or one.when_off in known, one.id
+        assert not one.given or one.given in known, one.id
         assert one.given == "setting" or not (one.ours and one.ours.results == "run"), one.id
-        assert re.match(r"(Table|Fig\.|section|appendix) ", one.where), one.id
+        assert re.match(r"(Table|Fig\.|section|appendix|released) ", one.where), one.id
+    used = {name for one in numbers for name in (one.when_off, one.given, one.not_measured)}
+    assert set(known) - used == set()  # no reason is left over
 
 
 def test_derived_numbers_follow_from_the_printed_ones():
@@ -61,6 +62,9 @@ def test_derived_numbers_follow_from_the_printed_ones():
         round(value["table1.instances"] / value["table1.instructions"], 2) == value["table1.instances_per_instruction"]
     )
     assert round(100 * value["table1.empty_input"] / value["table1.instances"], 1) == value["table1.empty_input_share"]
+    assert value["table2.faulty"] == 100 - value["table2.all_fields_valid"]
+    assert len(value["fig3.verb_names"]) == value["fig3.verbs"]
+    assert {pair.split()[0] for pair in value["fig3.pair_names"]} == set(value["fig3.verb_names"])
     assert round(100 * value["fig3.verb_noun"] / value["table1.instructions"], 1) == value["fig3.verb_noun_share"]
     assert round(value["table3.gpt_3_self_instruct"] - value["table3.gpt_3_175b"], 1) == value["table3.gain"]
     systems = {key.rsplit(".", 1)[0] for key in value if key.startswith("fig6.") and key.endswith(".a")}
@@ -92,6 +96,41 @@ def test_verdicts(value, tolerance, ours, interval, verdict):
     assert reason or verdict == "reproduced"
 
 
+@pytest.mark.parametrize(
+    ("unit", "value", "half", "verdict"),
+    [
+        ("%", 54, 6.9, "reproduced"),  # what 200 answers leave
+        ("%", 54, 10.5, "not measured"),
+        ("%", 22.1, 3.5, "not measured"),  # 7 points are much beside 22
+        ("words", 15.9, 2.3, "reproduced"),
+        ("words", 15.9, 2.5, "not measured"),
+    ],
+)
+def test_how_wide_an_interval_may_be(unit, value, half, verdict):
+    said, reason = judge(number(value, unit=unit), value + 1, [value - half, value + half])
+    assert said == verdict and reason
+
+
+def test_names_are_compared_as_sets_and_say_how_many_agree():
+    names = number(["write", "give", "find"], names=True)
+    assert judge(names, ["find", "give", "write"], None) == ("reproduced", "")
+    verdict, reason = judge(names, ["give", "take"], None)
+    assert verdict == "differs" and reason == f"1 of 3 in common; {reasons()['model']}"
+    assert judge(number(["a", "b"]), ["b", "a"], None)[0] == "differs"  # stop sequences have an order
+
+
+def test_values_as_text():
+    assert shown(["write", "give"]) == "write, give" and shown(["\n", "16."]) == "'\\n' '16.'"
+    assert shown(["verb noun"] * 47).endswith("and 35 more") and shown([]) == ""
+    assert shown(52445.0) == "52,445" and shown(12.75) == "12.75" and shown(None) == ""
+
+
+def test_the_complement_of_a_share():
+    faulty = Ours(results="x", key="share", scale=-100, offset=100)
+    assert faulty.in_unit(0.54) == pytest.approx(46) and faulty.in_unit(None) is None
+    assert Ours(results="x", key="n").in_unit(12) == 12
+
+
 def test_looking_up():
     record = {"a": {"set 1": {"n": 3}}, "rows": [{"set": "x", "k": "v", "n": 1}, {"set": "set 1", "k": "v", "n": 2}]}
     assert look_up(record, "a/{data}/n", "set 1") == 3
@@ -104,7 +143,7 @@ def test_looking_up():
 
 def test_an_empty_folder_measures_nothing_and_says_why(tmp_path):
     card = build_scorecard(tmp_path)
-    assert [sum(card.counts[kind][verdict] for kind in card.counts) for verdict in scorecard.VERDICTS] == [
+    assert [sum(card.counts[kind][verdict] for kind in card.counts) for verdict in VERDICTS] == [
         0,
         0,
         len(paper_numbers()),
@@ -158,6 +197,7 @@ def test_what_the_notebooks_record_is_found(tmp_path):
         "01_read_seed_tasks",
         "10_describe_dataset",
         "11_parse_verb_nouns",
+        "12_measure_lengths",
         "13_measure_rouge_overlap",
         "14_review_quality",
     )
@@ -168,12 +208,16 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     review["questions"] = {name: {"share": 0.5, "interval": [0.4, 0.6]} for name in review["questions"]}
     write_json(folder / "results/14_review_quality.json", review)
     found = rows_of(build_scorecard(folder))
-    wired = [one.id for one in paper_numbers() if one.ours and one.ours.results != "run" and one.id != "fig4.user_set"]
-    assert len(wired) >= 20
+    elsewhere = ("seeds.user_set", "seeds.identical", "fig6.user_set")  # of another data set, see below
+    wired = [one.id for one in paper_numbers() if one.ours and one.ours.results != "run" and one.id not in elsewhere]
+    assert len(wired) >= 29
     assert [key for key in wired if found[key].ours is None] == []
     uncertain = [one.id for one in paper_numbers() if one.ours and one.ours.interval]
     assert [key for key in uncertain if len(found[key].interval or ()) != 2] == []
     assert found["table1.instructions"].ours == 12 and found["table2.valid_task"].ours == 50
+    assert found["table2.faulty"].ours == 50 and found["table2.faulty"].interval == pytest.approx([40, 60])
+    assert found["seeds.not_classification"].ours == 150 and found["table2.sample"].ours == 12
+    assert found["fig3.pair_names"].ours == ["write letter"] and found["fig3.min_count"].ours == 0
     assert found["table1.empty_input_share"].ours == pytest.approx(100 / 3)
     assert found["fig3.verb_noun_share"].ours == pytest.approx(100, abs=0.1)
 
@@ -183,13 +227,14 @@ def test_what_the_notebooks_record_is_found(tmp_path):
         sum(sum(one.values()) for one in record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
     )
     page = scorecard_html(folder)
+    assert "1 of 16 in common" in page
     assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
     assert "52,445" in page and "mine" in page
 
 
 def test_html_is_escaped(tmp_path):
     row = {
-        **{name: "" for name in scorecard.ScoreRow.__dataclass_fields__},
+        **{name: "" for name in ScoreRow.__dataclass_fields__},
         "interval": None,
         "what": "<script>",
         "verdict": "differs",
@@ -198,6 +243,22 @@ def test_html_is_escaped(tmp_path):
     write_json(tmp_path / "results/17_compare_with_paper.json", record)
     page = scorecard_html(tmp_path)
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&lt;b&gt;</b>" in page
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs the published files beside the project")
+def test_the_user_oriented_set_reproduces_the_overlap_of_appendix_a(tmp_path):
+    published = SAMPLE.parent
+    run_notebook(
+        "13_measure_rouge_overlap",
+        tmp_path,
+        data=str(published / "user_oriented_instructions.jsonl"),
+        seed_tasks_path=str(published / "seed_tasks.jsonl"),
+    )
+    run_notebook("10_describe_dataset", tmp_path, data=str(published / "user_oriented_instructions.jsonl"))
+    rows = rows_of(build_scorecard(tmp_path))
+    assert rows["seeds.user_set"].ours == pytest.approx(0.3388, abs=1e-4)
+    verdicts = {rows[key].verdict for key in ("seeds.user_set", "seeds.identical", "fig6.user_set")}
+    assert verdicts == {"reproduced"} and rows["seeds.identical"].ours == 1
 
 
 @pytest.mark.skipif(not SAMPLE.is_file(), reason="needs a sample of the release beside the project")
