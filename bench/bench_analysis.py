@@ -38,7 +38,8 @@ def load_texts() -> tuple[list[str], str]:
             return [json.loads(line)["instruction"] for line in lines], "real instructions"
     rng = random.Random(0)
     return [
-        f"{rng.choice(VERBS)} a {' '.join(rng.choices(THINGS, k=rng.randint(1, 12)))} with the number {i}." for i in range(SIZE)
+        f"{rng.choice(VERBS)} a {' '.join(rng.choices(THINGS, k=rng.randint(1, 12)))} with the number {i}."
+        for i in range(SIZE)
     ], "MADE-UP instructions (the real ones are not beside this checkout)"
 
 
@@ -71,8 +72,13 @@ def measure_parser(texts: list[str], folder: Path) -> None:
     parsed, start = time.perf_counter() - start, time.perf_counter()
     verbs.load_parses(sample, parser, cache)
     read = time.perf_counter() - start
-    print(f"11: parses {PARSED / parsed:,.0f} instructions/s ({parser.name} {parser.version}, batches of {verbs.BATCH});", end=" ")
-    print(f"reads them back at {PARSED / read:,.0f}/s: 52,002 take {SIZE * parsed / PARSED:.0f} s once, then {SIZE * read / PARSED:.1f} s")
+    print(
+        f"11: parses {PARSED / parsed:,.0f} instructions/s ({parser.name} {parser.version}, batches of {verbs.BATCH});",
+        end=" ",
+    )
+    print(
+        f"reads them back at {PARSED / read:,.0f}/s: 52,002 take {SIZE * parsed / PARSED:.0f} s once, then {SIZE * read / PARSED:.1f} s"
+    )
 
 
 def main() -> None:

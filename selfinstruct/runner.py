@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 _OURS = {
-    name: kind
-    for name, kind in vars(records).items()
-    if isinstance(kind, type) and issubclass(kind, SelfInstructError)
+    name: kind for name, kind in vars(records).items() if isinstance(kind, type) and issubclass(kind, SelfInstructError)
 }
 
 

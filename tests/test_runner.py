@@ -58,7 +58,11 @@ RAISE = "from selfinstruct.records import InputError\nraise InputError"
 
 def write_notebook(folder: Path, name: str, code: str, parameters: str = PARAMETERS) -> Path:
     tagged = {"metadata": {"tags": ["parameters"]}}
-    cells = [v4.new_code_cell(parameters, **tagged), v4.new_code_cell(code), v4.new_code_cell('run.record({"rows": 1})')]
+    cells = [
+        v4.new_code_cell(parameters, **tagged),
+        v4.new_code_cell(code),
+        v4.new_code_cell('run.record({"rows": 1})'),
+    ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -139,7 +143,8 @@ def test_widgets_other_than_progress_bars_stay():
 
     bar, slider = HBox([HTML("3/3"), FloatProgress(3)]), HBox([IntSlider(4)])
     outputs = [
-        v4.new_output("display_data", {WIDGET_VIEW: {"model_id": one.model_id}, "text/plain": "box"}) for one in (bar, slider)
+        v4.new_output("display_data", {WIDGET_VIEW: {"model_id": one.model_id}, "text/plain": "box"})
+        for one in (bar, slider)
     ]
     widgets = {WIDGET_STATE: Widget.get_manager_state()}
     notebook = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=outputs)], metadata={"widgets": widgets})
@@ -203,7 +208,9 @@ def test_a_changed_input_runs_the_next_notebook_again(run_copy):
 
 def test_equal_runs_give_equal_executed_copies(finished, tmp_path):
     run_notebooks(tmp_path / "again", {"temperature": "1e-3"}, notebooks_dir=finished[0], out=lambda _: None)
-    first, again = ((folder / "notebooks" / f"{FIRST}.ipynb").read_text() for folder in (finished[1], tmp_path / "again"))
+    first, again = (
+        (folder / "notebooks" / f"{FIRST}.ipynb").read_text() for folder in (finished[1], tmp_path / "again")
+    )
     assert again.replace(str(tmp_path / "again"), str(finished[1])) == first
 
 
@@ -231,7 +238,9 @@ def test_a_missing_input_names_the_notebook_that_writes_it(tmp_path, notebooks):
 
 
 def test_an_unknown_notebook_is_refused(tmp_path, notebooks):
-    assert f'no notebook "7" in {notebooks}; there are: {FIRST}, {SECOND}' in refused(tmp_path, notebooks, {}, only=["7"])
+    assert f'no notebook "7" in {notebooks}; there are: {FIRST}, {SECOND}' in refused(
+        tmp_path, notebooks, {}, only=["7"]
+    )
 
 
 def test_a_file_that_is_no_notebook_is_named(tmp_path, notebooks):
