@@ -1,4 +1,4 @@
-"""JSON objects of a file that others wrote, each with the place it stands at: JSONL, a JSON array, gzip, Parquet.
+"""JSON objects of a file that others wrote, each with the place it stands at: JSONL, a JSON array, gzip, Parquet, Arrow.
 
     for where, value in iter_objects(Path("data.jsonl")):     # "data.jsonl:17", {"instruction": ...}
 
@@ -18,11 +18,12 @@ from typing import Any, BinaryIO
 from .records import InputError, shown_path
 
 MAX_LINE_BYTES = 16 * 2**20  # the longest row of the 82K release has 9 KB
+TABLES = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file; an Arrow stream, as `save_to_disk` writes
 LIST_KEYS = ("rows", "data", "train", "instances", "examples")  # where a JSON object may keep its rows
 
 
 def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (where it stands, object) for every row of a JSONL, JSON or Parquet file, gzipped or not.
+    """Yield (where it stands, object) for every row of a JSONL, JSON, Parquet or Arrow file, gzipped or not.
 
     Raises InputError at the first row that cannot be read, and for a file without any.
     """
@@ -39,6 +40,12 @@ def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{name}: nothing in it; expected one JSON object a line, or a JSON list of objects")
 
 
+def find_tables(folder: Path) -> list[Path]:
+    """The Parquet and Arrow files of a Hugging Face data set's folder, in order, without what `datasets` caches there."""
+    found = [path for pattern in ("*.parquet", "*.arrow") for path in folder.rglob(pattern)]
+    return sorted(path for path in found if not path.name.startswith("cache-"))
+
+
 def _opened(path: Path) -> BinaryIO:
     raw = path.open("rb")
     head = raw.peek(4)[:4]
@@ -47,8 +54,8 @@ def _opened(path: Path) -> BinaryIO:
 
 def _iter_rows(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     head = file.peek(4096)[:4096]
-    if head.startswith(b"PAR1"):
-        yield from _parquet_rows(file, name)
+    if head.startswith(TABLES):
+        yield from _array_rows(_table_rows(io.BytesIO(file.read()), head, name), name)
     elif head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{name}:1: not UTF-8 but UTF-16 text; save it as UTF-8")
     elif head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
@@ -93,16 +100,19 @@ def _listed(value: Any) -> list[Any] | None:
     return None
 
 
-def _parquet_rows(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pandas as pd
-
+def _table_rows(file: BinaryIO, head: bytes, name: str) -> list[Any]:
+    """The rows of a Parquet or Arrow table, with lists as lists."""
     try:
-        table = pd.read_parquet(io.BytesIO(file.read()))
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError as error:
-        raise InputError(f"{name}: Parquet needs pyarrow (pip install pyarrow); or save the rows as JSONL") from error
-    except ValueError as error:
-        raise InputError(f"{name}: not a whole Parquet file ({error})") from error
-    yield from _array_rows(table.to_dict("records"), name)
+        raise InputError(f"{name}: this format needs pyarrow (pip install -e '.[parquet]'); or save the rows as JSONL") from error
+    read = parquet.read_table if head.startswith(b"PAR1") else pa.ipc.open_file if head.startswith(b"ARROW1") else pa.ipc.open_stream
+    try:
+        table = read(file)
+        return (table if isinstance(table, pa.Table) else table.read_all()).to_pylist()
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise InputError(f"{name}: not a whole Parquet or Arrow file ({error})") from error
 
 
 def _decoded(data: bytes, where: str) -> str:

@@ -3,7 +3,8 @@
     load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
     load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
 
-A data set is a run folder, a file in one of `shapes.SHAPES`, or rows in memory (such as a Hugging Face `Dataset`).
+A data set is a run folder, a file in one of `shapes.SHAPES`, a Hugging Face data set (its folder, or a `Dataset` in memory),
+or other rows in memory.
 All rows of one file have one shape: that of its first row.
 """
 
@@ -12,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .datafiles import iter_objects
+from .datafiles import find_tables, iter_objects
 from .parsing import parse_is_classification
 from .records import (
     ClassificationAnswer,
@@ -65,9 +67,14 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         return _from_objects(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
     path = project_path(data)
     if path.is_dir():
-        return _load_run(path, part)
+        tables = find_tables(path)
+        return _load_tables(path, tables) if tables else _load_run(path, part)
     if not path.is_file():
-        raise InputError(f"{shown_path(path)}: no such file; data takes a run folder, or a JSONL or JSON file")
+        several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
+        raise InputError(
+            f"{shown_path(path)}: no such file{several}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            "or a Hugging Face data set's folder"
+        )
     dataset = _from_objects(iter_objects(path), shown_path(path))
     homes = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
     return replace(dataset, label=author_of(homes[0])) if homes else dataset
@@ -114,6 +121,12 @@ def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
     return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), (shape.note,) if shape.note else ())
 
 
+def _load_tables(folder: Path, tables: list[Path]) -> Dataset:
+    """A folder that `save_to_disk` wrote, or that was downloaded from the hub: the rows of all its files."""
+    dataset = _from_objects(chain.from_iterable(map(iter_objects, tables)), shown_path(folder))
+    return replace(dataset, notes=(*dataset.notes, f"{len(tables)} files, all splits")) if len(tables) > 1 else dataset
+
+
 def _load_run(folder: Path, part: str) -> Dataset:
     """A run folder's instances with the labels of step 2, or the instructions of step 1."""
     pattern = INSTRUCTIONS if part == "instructions" else ALL_INSTANCES
@@ -154,6 +167,6 @@ def known_author(name: str) -> str:
 
 def _name_of(source: str) -> str:
     name = Path(source).name
-    for suffix in (".gz", ".jsonl", ".json", ".parquet"):
+    for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
         name = name.removesuffix(suffix)
     return name

@@ -134,6 +134,44 @@ def test_no_such_file():
         load_dataset("outputs/nowhere.jsonl")
 
 
+def test_a_list_of_files_where_one_is_wanted():
+    with pytest.raises(InputError, match="one data set, please: notebooks 10 to 13 take several"):
+        load_dataset("outputs/one.jsonl,outputs/two.jsonl")
+
+
+def write_tables(folder):
+    """The same chat rows as Parquet, as an Arrow file, and as the folder that `Dataset.save_to_disk` writes."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.Table.from_pylist([{"messages": [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Gone."}]}] * 3)
+    parquet.write_table(table, folder / "rows.parquet")
+    with pa.ipc.new_file(folder / "rows.arrow", table.schema) as out:
+        out.write_table(table)
+    saved = folder / "saved"
+    for name in ("train/data-00000-of-00002.arrow", "train/data-00001-of-00002.arrow", "train/cache-1.arrow"):
+        (saved / name).parent.mkdir(parents=True, exist_ok=True)
+        with pa.ipc.new_stream(saved / name, table.schema) as out:
+            out.write_table(table)
+    (saved / "train" / "state.json").write_text("{}")
+    return folder / "rows.parquet", folder / "rows.arrow", saved
+
+
+def test_parquet_arrow_and_saved_data_sets(tmp_path):
+    *files, saved = map(load_dataset, write_tables(tmp_path))
+    for dataset in (*files, saved):
+        assert set(dataset.rows) == {Row("Go.", "", "Gone.")}
+    assert [len(one.rows) for one in (*files, saved)] == [3, 3, 6]  # what `datasets` caches is left out
+    assert saved.name == "saved" and "2 files, all splits" in saved.notes
+
+
+def test_a_cut_table_is_named(tmp_path):
+    path, *_ = write_tables(tmp_path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"rows.parquet: not a whole Parquet or Arrow file"):
+        load_dataset(path)
+
+
 def test_the_others_go_through(tmp_path):
     good, bad = write_lines(tmp_path / "good.jsonl", GOOD), write_lines(tmp_path / "bad.jsonl", "{")
     run = RunFolder(tmp_path / "run", "10_describe_dataset")
