@@ -87,12 +87,19 @@ def count(touched: int, of: int, unit: str) -> dict[str, Any]:
     return {"touched": touched, "of": of, "unit": unit}
 
 
+def touches(counted: dict[str, Any]) -> str:
+    """An entry of the results as a sentence, which tells "none of them" from "there are none here to look at"."""
+    if not counted["of"]:
+        return f"no {counted['unit']} in this data to tell by"
+    return f"{counted['touched']:,} of {counted['of']:,} {counted['unit']}"
+
+
 def show_contrasts(*contrasts: Contrast, show: int = 3) -> pd.DataFrame:
     """Print how many texts each quirk touches; returns the first `show` examples of each as a table."""
     import pandas as pd
 
     for one in contrasts:
-        print(f"{one.quirk} touches {len(one.touched):,} of {one.looked_at:,} {one.unit}")
+        print(f"{one.quirk} touches: {touches(one.counts)}")
     columns = ["quirk", "from", "text", "as published", "fixed"]
     return pd.DataFrame([row for one in contrasts for row in one.examples(show)], columns=columns).set_index("quirk")
 

@@ -9,7 +9,7 @@ from papermill.parameterize import parameterize_notebook
 from selfinstruct import quirk_trials, quirks
 from selfinstruct.parsing import split_instructions
 from selfinstruct.prompts import PAPER_REQUESTS
-from selfinstruct.quirks import contrast, cut_at_stop, instances_of, load_material, rule_says, show_contrasts
+from selfinstruct.quirks import contrast, cut_at_stop, instances_of, load_material, rule_says, show_contrasts, touches
 from selfinstruct.records import PROJECT_ROOT, InputError, MachineInstances, SeedTask, write_json, write_records
 from selfinstruct.runfolder import RunFolder
 
@@ -90,6 +90,11 @@ def test_a_contrast_keeps_what_differs_and_shows_the_made_up_example_only_withou
     ]
     assert contrast("Q1", "texts", [], str, str).examples(3) == []
     assert list(show_contrasts(told, none).index) == ["Q1", "Q1"] and show_contrasts().empty
+
+
+def test_nothing_to_look_at_is_not_nothing_found():
+    assert touches({"touched": 0, "of": 7, "unit": "inputs"}) == "0 of 7 inputs"
+    assert touches({"touched": 0, "of": 0, "unit": "requests"}) == "no requests in this data to tell by"
 
 
 def test_the_texts_of_a_run_folder(run):
