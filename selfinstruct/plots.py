@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .datasets import Dataset
+    from .scorecard import ScoreRow
 
 COLUMN_INCHES = 3.35
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -121,6 +122,20 @@ def _overlap_label(name: str, values: np.ndarray, threshold: float, named: bool)
 
     prefix = f"{_short(name)}: " if named else ""
     return f"{prefix}mean {np.mean(values):.2f}, {np.mean(values > threshold):.1%} > {threshold:g}"
+
+
+def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
+    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
+    colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
+    markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
+    for height, row in enumerate(reversed(rows)):
+        look = {"color": colours[row.verdict], "linewidth": 1.2}
+        ax.plot([end / row.published for end in row.interval], [height, height], **look)
+        ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
+        ax.text(0.01, height + 0.22, _escaped(row.what), fontsize=6.5, va="bottom", transform=ax.get_yaxis_transform())
+    ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
+    ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
+    return ax
 
 
 def _short(name: str) -> str:

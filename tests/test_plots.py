@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from selfinstruct.datasets import Dataset, Row
-from selfinstruct.plots import new_figure, plot_lengths, plot_overlap, source_line
+from selfinstruct.plots import new_figure, plot_lengths, plot_overlap, plot_ratios, source_line
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.sunburst import plot_verb_nouns, spread_turns
 
@@ -158,6 +159,20 @@ def test_overlap_scores_fall_into_the_right_bars():
     heights = ax.patches[0].get_data().values
     assert [heights[i] for i in (0, 29, 30, 70, 100)] == [1, 1, 1, 2, 1]
     assert "33.3% > 0.7" in ax.get_legend().get_texts()[0].get_text()
+
+
+def test_ratios_stand_where_they_belong_and_are_named():
+    def row(what, published, ours, interval, verdict):
+        return SimpleNamespace(what=what, published=published, ours=ours, interval=interval, verdict=verdict)
+
+    _, ax = new_figure()
+    plot_ratios([row("first", 50.0, 25.0, [20, 30], "differs"), row("$last", 2.0, 2.0, [1.8, 2.2], "reproduced")], ax)
+    intervals, dots = ax.lines[0:-1:2], ax.lines[1:-1:2]
+    assert [list(line.get_xdata()) for line in intervals] == [pytest.approx([0.9, 1.1]), pytest.approx([0.4, 0.6])]
+    assert [line.get_xdata()[0] for line in dots] == [1, 0.5] and ax.lines[-1].get_xdata() == [1, 1]
+    assert dots[0].get_marker() != dots[1].get_marker()  # told apart without colour, too
+    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert heights["first"] > heights[r"\$last"]  # the first row is on top
 
 
 def test_the_source_names_who_wrote_it_and_how_many():
