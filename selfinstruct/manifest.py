@@ -19,7 +19,8 @@ from .runfolder import REJECTIONS, find_files, note_run
 _SHARED = {REJECTIONS, "run.json", "report.html"}
 # what runs notebooks or shows results is not what makes them
 _NOT_METHOD = {
-    f"{name}.py" for name in "cli commands doctor executed kernel manifest parameters probe report runner".split()
+    f"{name}.py"
+    for name in "cli commands doctor executed kernel manifest occupied parameters probe report runner".split()
 }
 
 

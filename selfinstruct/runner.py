@@ -2,9 +2,10 @@
 
     run_notebooks("outputs/mine", {"random_seed": "7"}, only=["02", "13"])
 
-Before anything runs: unknown parameters, wrong types, input files that nobody will have written, and a run folder made
-with other parameters are refused. A notebook whose source, parameters, inputs, outputs and kit code are those of its last
-run is skipped. Executed copies lie in `notebooks/` of the run folder, free of dates and machine names.
+Before anything runs: unknown parameters, wrong types and values, input files that nobody will have written, a run folder
+made with other parameters, and one that another command is at work in are refused. A notebook whose source, parameters,
+inputs, outputs and kit code are those of its last run is skipped. Executed copies lie in `notebooks/` of the run folder,
+free of dates and machine names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import manifest, records
 from .executed import normalise_notebook
 from .kernel import kernel_environment, patient_shutdown
+from .occupied import occupying
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
@@ -70,10 +72,16 @@ def run_notebooks(
 ) -> list[Outcome]:
     """Run the main notebooks (or `only` some, or those from `start` on) and write report.html; returns what became of each.
 
-    Raises ParameterError or InputError before anything runs, and the notebook's own error, in one line, where one fails.
+    Raises ParameterError or InputError before anything runs, SelfInstructError where another command is in the folder, and
+    the notebook's own error, in one line, where one fails.
     """
     folder = project_path(run_dir)
-    steps = plan_steps(folder, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+    with occupying(folder):
+        steps = plan_steps(folder, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+        return _run_steps(folder, steps, out)
+
+
+def _run_steps(folder: Path, steps: Sequence[Step], out: Callable[[str], None]) -> list[Outcome]:
     note_run(folder)  # an unwritable folder is refused here, not minutes later
     (folder / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {shown_path(folder)}/")
