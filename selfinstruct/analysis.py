@@ -11,7 +11,8 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from .datasets import Dataset
 from .tokenizers import split_ascii, split_unicode
@@ -177,6 +178,21 @@ def main_script(text: str) -> str:
         return "Latin" if any(map(str.isalpha, text)) else "no letters"
     letters = Counter(unicodedata.name(one, "unknown").split()[0] for one in text if one.isalpha())
     return letters.most_common(1)[0][0].capitalize() if letters else "no letters"
+
+
+def count_languages(texts: Iterable[str]) -> dict[str, int]:
+    """Texts by language (ISO 639 code), the most frequent first; "und" (undetermined) where the guess is less than even.
+
+    py3langid guesses from letter sequences: a sentence is enough, three words or a proper name may not be.
+    """
+    return dict(Counter(_language_identifier().classify(text)[0] for text in texts).most_common())
+
+
+@cache
+def _language_identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=0.5)
 
 
 def compare_table_1(datasets: Sequence[Dataset]) -> dict[str, dict[str, float | None]]:

@@ -77,6 +77,15 @@ def test_vocabulary_of_a_sample_needs_that_many():
     assert analysis.measure_vocabulary(texts, sample=9)["distinct_1_of_9"] is None
 
 
+def test_languages():
+    english = ["Write a short poem about the sea in autumn.", "Explain how a bicycle stays upright while it moves."]
+    french = ["Écris un court poème sur la mer en automne, s'il te plaît."]
+    german = ["Erkläre, warum ein Fahrrad während der Fahrt nicht umfällt."]
+    counted = analysis.count_languages([*english, *french, *german, "写一首关于秋天的短诗。", "Fgh 7"])
+    assert counted == {"en": 2, "fr": 1, "de": 1, "zh": 1, "und": 1}
+    assert analysis.count_languages([]) == {}
+
+
 def test_scripts():
     texts = ["Say yes", "Скажи да", "说是的 ok", "Dis oui, été", "1 + 1 = ?", "はいと言って"]
     assert [analysis.main_script(text) for text in texts] == ["Latin", "Cyrillic", "Cjk", "Latin", "no letters", "Hiragana"]

@@ -77,6 +77,7 @@ def test_describe(run_dir):
     assert numbers["mean_input_words"] == (3 + 2) / 2
     assert numbers["repeated_rows"] == 0
     assert results["scripts"] == {"mine": {"Latin": 4}}
+    assert sum(results["languages"]["mine"].values()) == 4
     assert results["headline"].startswith("4 instructions of")
     assert len(results["intervals"]) == 5
 
