@@ -89,9 +89,9 @@ class RunFolder:
         raise InputError(missing_file(self.path, pattern))
 
     def record(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Write `results/<notebook>.json`, and hand the numbers back so that the cell can show them."""
+        """Write `results/<notebook>.json`, and hand back for the cell to show what is a plain value: tables are long."""
         write_json(self.path / "results" / f"{self.notebook}.json", results)
-        return results
+        return {name: value for name, value in results.items() if not isinstance(value, (dict, list))}
 
     def note(self, **facts: Any) -> None:
         """Merge `facts` into `run.json` (one level deep: a dict is merged into the dict of that name)."""
