@@ -6,6 +6,7 @@
 
 The type is the annotation in the notebook's parameters cell, whoever gives the value: the command line and YAML files
 give text, so `false` is False for a bool and "false" for a str, `1e-3` is a float, and `0123` stays text for a str.
+What a value may be beyond its type is in CHOICES, RANGES and FILES: one table for all notebooks, by the parameter's name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,30 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from .records import InputError, ParameterError, shown_path
+from .completion import APIS
+from .parsing import QUIRKS
+from .prompts import PAPER_REQUESTS, PROMPT_SOURCES
+from .providers import provider_for
+from .records import InputError, ParameterError, project_path, shown_path
+
+CHOICES = {"api": APIS, "prompt_source": PROMPT_SOURCES, "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
+# from the lowest to the highest value that the notebooks can work with; None: no end
+RANGES: dict[str, tuple[int, int | None]] = {
+    **dict.fromkeys(("rouge_threshold", "top_p"), (0, 1)),
+    "temperature": (0, 2),
+    "num_prompt_instructions": (2, None),  # two of them are machine-written
+    "min_count": (-1, None),
+    **dict.fromkeys(
+        "concurrency draws max_instances_to_generate num_instructions_to_generate requests_per_round size".split(),
+        (1, None),
+    ),
+    **dict.fromkeys(
+        "check_against_seed_tasks max_cost_usd max_tokens max_tokens_total num_instructions random_seed requests_per_minute "
+        "show tokens_per_minute top_nouns top_verbs".split(),
+        (0, None),
+    ),
+}
+FILES = ("price_table", "seed_tasks_path")
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -43,21 +67,53 @@ class Parameter:
             return type(self.default)
 
     def checked(self, value: Any) -> Any:
-        """`value` as this parameter's type; raises ParameterError that says what the type is and shows an example."""
+        """`value` as this parameter's type.
+
+        Raises ParameterError that says what the type is and shows an example, or what values there are; InputError where
+        it names a file that is not there.
+        """
         kind = self.type
         if isinstance(value, bool) and kind in (int, float):
             raise self._wrong(value)
         if isinstance(value, str) and (get_origin(kind) or kind) in (list, dict):
             value = _parsed(value)
         try:
-            return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+            typed = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
         except ValidationError as error:
             raise self._wrong(value) from error
+        check_value(self.name, typed)
+        return typed
 
     def _wrong(self, value: Any) -> ParameterError:
         example = json.dumps(self.default, ensure_ascii=False)
         article = "an" if self.annotation[0] in "aeio" else "a"
         return ParameterError(f"{self.name} takes {article} {self.annotation}, such as {example}; got {value!r}")
+
+
+def check_value(name: str, value: Any) -> None:
+    """Raise ParameterError where the code behind the parameter `name` cannot work with `value`, saying what it takes.
+
+    Raises InputError where it names a file that is not there. A name that the table does not have may be anything.
+    """
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ParameterError(f"{name}={value!r}: choose one of {', '.join(CHOICES[name])}")
+    if name in RANGES and type(value) in (int, float):
+        _check_range(name, value)
+    if name == "base_url" and value:
+        provider_for(value)
+    if name in FILES and value and not project_path(value).is_file():
+        raise InputError(f"{name}={value!r}: no such file; a relative path starts at the project's root")
+    if name == "sampling" and isinstance(value, dict):
+        check_names(value, PAPER_REQUESTS["instructions"], "sampling")
+        for inner in value:
+            check_value(inner, value[inner])
+
+
+def _check_range(name: str, value: float) -> None:
+    lowest, highest = RANGES[name]
+    if value < lowest or (highest is not None and value > highest):
+        allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise ParameterError(f"{name}={value}: must be {allowed}")
 
 
 def _parsed(text: str) -> Any:
@@ -83,7 +139,9 @@ def notebook_parameters(path: Path) -> dict[str, Parameter]:
         source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
         lines, nodes = source.splitlines(), ast.parse(source).body
     except (OSError, ValueError, AttributeError, SyntaxError, nbformat.ValidationError) as error:
-        raise InputError(f"{shown_path(path)}: not a notebook ({_first_line(error)}); restore it from the repository") from error
+        raise InputError(
+            f"{shown_path(path)}: not a notebook ({_first_line(error)}); restore it from the repository"
+        ) from error
     declared = (_declared(node, lines) for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign))
     return {parameter.name: parameter for parameter in declared}
 
