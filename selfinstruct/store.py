@@ -200,12 +200,22 @@ def existing(path: str | Path) -> Path:
 def export_responses(path: str | Path, out: str | Path, model: str = "", step: str = "") -> int:
     """Write the responses of a store as JSONL for others to import and replay; returns how many.
 
-    `session` is left out: it says nothing to anybody else.
+    `session` is left out: it says nothing to anybody else. Raises InputError where there are none of that model and step.
     """
     with ResponseStore(existing(path)) as store:
         lines = [row.model_dump(exclude={"session"}) for row in store.rows(model, step)]
+    if not lines:
+        raise InputError(_nothing_of(path, model, step))
     write_records(out, lines)
     return len(lines)
+
+
+def _nothing_of(path: str | Path, model: str, step: str) -> str:
+    """The message for an export that would be empty: what was asked for, and what there is."""
+    there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
+    asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
+    advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
+    return f"{shown_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
 
 
 def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:

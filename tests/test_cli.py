@@ -180,6 +180,16 @@ def test_store_travels_from_one_machine_to_another(tmp_path):
     assert invoke("store", "verify", "--store", there).output == "2 responses, all sound\n"
 
 
+def test_an_export_of_an_unknown_model_is_one_line_with_the_models_there_are(tmp_path):
+    here, file = str(tmp_path / "here.sqlite"), tmp_path / "responses.jsonl"
+    with ResponseStore(here) as store:
+        store.put(stored("a", "1"))
+    done = invoke("store", "export", "--store", here, str(file), "--model", "nope")
+    assert done.exit_code == 1
+    assert done.output == f"Error: {here}: no responses of model 'nope' in it; there are: scripted step 02\n"
+    assert not file.exists()
+
+
 def test_a_changed_export_is_refused_with_its_line(tmp_path):
     file = tmp_path / "responses.jsonl"
     line = stored("a", "1").model_dump() | {"request": {"model": "scripted", "prompt": "another"}}

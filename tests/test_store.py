@@ -149,6 +149,30 @@ def test_an_export_can_be_of_one_step(path, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"model": "nope"}, r"no responses of model 'nope' in it; there are: m step 1, m step 2, other step -$"),
+        ({"step": "7"}, r"no responses of step '7' in it; there are: m step 1, "),
+        ({"model": "m", "step": "3"}, r"no responses of model 'm' of step '3' in it; there are: m step 1, "),
+    ],
+)
+def test_an_export_of_nothing_says_what_there_is_and_writes_nothing(path, tmp_path, chosen, message):
+    with ResponseStore(path) as store:
+        store.put(row())
+        store.put(row("q").model_copy(update={"step": "2"}))
+        store.put(row("r").model_copy(update={"model": "other", "step": ""}))
+    with pytest.raises(InputError, match=message):
+        export_responses(path, tmp_path / "out.jsonl", **chosen)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_export_of_an_empty_store_says_so(path, tmp_path):
+    ResponseStore(path).close()
+    with pytest.raises(InputError, match=r"no responses in it; it is empty"):
+        export_responses(path, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [({"key": "0" * 64}, r"bad\.jsonl:2: key 000000000000 is not the hash"), ({"response": {"choices": []}}, "holds no choices"),
      ({"created_at": None}, r"bad\.jsonl:2: created_at: .* not an exported response")],
