@@ -228,6 +228,9 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     )
     page = scorecard_html(folder)
     assert "1 of 16 in common" in page
+    cells = re.findall(r'<td class="(n|list)">([^<]*)', page)
+    assert ("n", "52,445") in cells and any(kind == "list" and text.startswith("write, give") for kind, text in cells)
+    assert not [text for kind, text in cells if kind == "n" and len(text) > 40]  # those cells do not wrap
     assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
     assert "52,445" in page and "mine" in page
 
