@@ -20,7 +20,7 @@ _SHARED = {REJECTIONS, "run.json", "report.html"}
 # what runs notebooks or shows results is not what makes them
 _NOT_METHOD = {
     f"{name}.py"
-    for name in "cli commands doctor executed kernel manifest occupied parameters probe report runner".split()
+    for name in "cli commands doctor executed kernel manifest occupied parameters probe replayed report runner".split()
 }
 
 

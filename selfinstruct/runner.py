@@ -25,6 +25,7 @@ from .kernel import kernel_environment, patient_shutdown
 from .occupied import occupying
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
+from .replayed import REPLAYED, asks_a_model, calls_of_this_command
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
 
 if TYPE_CHECKING:
@@ -85,16 +86,21 @@ def _run_steps(folder: Path, steps: Sequence[Step], out: Callable[[str], None]) 
     note_run(folder)  # an unwritable folder is refused here, not minutes later
     (folder / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {shown_path(folder)}/")
-    outcomes = []
+    outcomes: list[Outcome] = []
+    given = [step.parameters for step in steps]
     with kernel_environment():
+        before = calls_of_this_command(given)
         try:
             for step in steps:
                 outcomes.append(run_step(folder, step))
                 out(_line(outcomes[-1]))
         finally:
             closing = _close(folder)
+        called = before != calls_of_this_command(given)
+    asked = any(asks_a_model(one) for one, outcome in zip(given, outcomes, strict=True) if not outcome.skipped)
+    replayed = [REPLAYED] if asked and not called else []
     unread = [problem for outcome in outcomes for problem in manifest.not_read(folder, outcome.name)]
-    for line in (*(f"not read: {problem}" for problem in dict.fromkeys(unread)), *closing):
+    for line in (*(f"not read: {problem}" for problem in dict.fromkeys(unread)), *replayed, *closing):
         out(line)
     return outcomes
 
