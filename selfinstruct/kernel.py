@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .embedded import OWNER_VARIABLE
 
 IN_FLIGHT_SECONDS = 90.0
+JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
 
 
 @contextlib.contextmanager
@@ -42,12 +43,31 @@ def kernel_environment() -> Iterator[None]:
                     os.environ[name] = before[name]
 
 
-def patient_shutdown() -> Any:
-    """Settings under which an interrupted kernel has time to keep the answers in flight: they are paid for.
+def patience() -> dict[str, Any]:
+    """Arguments for papermill: a kernel stopped in the middle of a cell has time to keep the answers in flight.
 
-    Jupyter's own five seconds are half as long to SIGTERM, and shorter than a slow model's answer. A second Ctrl-C
-    interrupts that waiting, too.
+    They are paid for, and Jupyter's own five seconds, of which SIGTERM takes half, are shorter than a slow model's
+    answer. A second Ctrl-C interrupts that waiting, too. Between cells nothing is in flight: there the five seconds
+    hold, or a kernel that hangs at its end, as happens, would hold up the run.
     """
-    from traitlets.config import Config
+    from jupyter_client.manager import AsyncKernelManager
 
-    return Config({"KernelManager": {"shutdown_wait_time": 2 * IN_FLIGHT_SECONDS}})
+    kernels = []
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            kernels.append(self)
+
+    def wait(seconds: float) -> Callable[..., None]:
+        def set_wait(**_: Any) -> None:
+            for kernel in kernels:
+                kernel.shutdown_wait_time = seconds
+
+        return set_wait
+
+    return {
+        "kernel_manager_class": Kernel,
+        "on_cell_execute": wait(2 * IN_FLIGHT_SECONDS),
+        "on_cell_executed": wait(JUPYTERS_SECONDS),
+    }

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import manifest, records
 from .executed import normalise_notebook
-from .kernel import kernel_environment, patient_shutdown
+from .kernel import kernel_environment, patience
 from .occupied import occupying
 from .parameters import Parameter, check_names, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
@@ -218,7 +218,7 @@ def execute(step: Step, copy: Path) -> None:
     try:
         papermill.execute_notebook(
             step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
-            config=patient_shutdown(),
+            **patience(),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
