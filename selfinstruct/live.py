@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Iterable, Sequence
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 from .completion import (
@@ -25,7 +25,7 @@ from .completion import (
 from .endpoint import Endpoint, RequestFailed
 from .limits import Budget, Pace
 from .owner import session_name
-from .progress import Progress
+from .progress import Progress, tell_person
 from .records import EndpointError, SelfInstructError, StoppedEarly, shown_path
 from .store import ResponseStore, StoredResponse
 from .usage import Tally, Usage
@@ -36,7 +36,9 @@ class ModelClient:
 
     transport = "live"
 
-    def __init__(self, endpoint: Endpoint, store: ResponseStore, budget: Budget, pace: Pace, concurrency: int, step: str):
+    def __init__(
+        self, endpoint: Endpoint, store: ResponseStore, budget: Budget, pace: Pace, concurrency: int, step: str
+    ):
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
@@ -46,15 +48,18 @@ class ModelClient:
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPool | None = None
+        self._arrived: dict[str, StoredResponse] = {}
         self._failures: dict[str, str] = {}
+        self._in_flight: set[str] = set()
+        self._left_some = False
         self._watch = Progress("", 0, 0, budget)
 
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
         """The completions of `requests`, in their order at any concurrency; from the store where it has them.
 
-        `desc` shows progress under that name in a terminal or notebook. Raises EndpointError and StoppedEarly as the
-        module says; what has arrived by then is in the store.
+        `desc` shows progress under that name in a terminal or notebook. Raises EndpointError and StoppedEarly as
+        `client` says; what has arrived by then is in the store.
         """
         jobs = [self._job(request) for request in requests]
         answers = self.store.get_many(job.key for job in jobs)
@@ -80,51 +85,76 @@ class ModelClient:
 
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         """The answers to `jobs` that could be had, each written to the store the moment it came."""
-        self._stopped.clear()
-        self._halting = None
-        self._pool = self._pool or ThreadPoolExecutor(self.concurrency, thread_name_prefix="model")
-        futures: list[Future[StoredResponse | None]] = []
+        self._stopped = threading.Event()
+        self._halting, self._arrived = None, {}
+        self._pool = self._pool or ThreadPool(self.concurrency)
         with Progress(desc, len(jobs), cached, self.budget) as progress:
+            sent = self._pool.imap_unordered(self._answer, jobs)
             try:
-                futures += (self._pool.submit(self._answer, job) for job in jobs)
-                for _ in as_completed(futures):
-                    progress.advance()
+                progress.follow(sent)
             except KeyboardInterrupt:
                 self._halt(StoppedEarly("stopped by Ctrl-C"))
-                wait(futures)  # what is in flight is paid for: keep it; a second Ctrl-C leaves it
-        return self._collected(futures)
+                self._keep_in_flight(sent, progress)
+            finally:
+                self._stopped.set()  # whatever ends the wait, nothing more is sent behind it
+        return self._collected(len(jobs))
 
-    def _collected(self, futures: list[Future[StoredResponse | None]]) -> dict[str, StoredResponse]:
-        answers = {stored.key: stored for future in futures if (stored := future.result()) is not None}
+    def _keep_in_flight(self, sent: Iterable[bool], progress: Progress) -> None:
+        """After Ctrl-C: wait for the answers to what is in flight, since it is paid for. A second Ctrl-C leaves it."""
+        try:
+            if self._in_flight:
+                why = "" if self.endpoint.embedded else " (they are paid for)"
+                waiting = f"{counted(len(self._in_flight), 'request')} in flight; waiting to keep the answers{why}"
+                tell_person(f"Ctrl-C: {waiting}. Ctrl-C again leaves them.")
+            progress.follow(sent)
+        except KeyboardInterrupt:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Go on without the threads that wait for an answer; they are daemons and hold nobody, not even the process's end."""
+        left = counted(len(self._in_flight), "request")
+        self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
+        self._left_some = True
+        self._pool.terminate()
+        self._pool = None
+
+    def _collected(self, asked: int) -> dict[str, StoredResponse]:
+        answers = dict(self._arrived)
         if self._halting is None:
             return answers
         self._tally.add([*answers, *self._failures], answers)
-        done = f"; {len(answers)} of {len(futures)} requests were answered and are in {shown_path(self.store.path)}" if answers else ""
+        done = (
+            f"; {len(answers)} of {asked} requests were answered and are in {shown_path(self.store.path)}"
+            if answers
+            else ""
+        )
         if not answers and not isinstance(self._halting, StoppedEarly):
             raise self._halting from None
         raise type(self._halting)(f"{self._halting}{done}; run the same command again to continue") from None
 
-    def _answer(self, job: Job) -> StoredResponse | None:
-        """One request from start to end, in a thread; None where it failed or was not sent."""
+    def _answer(self, job: Job) -> bool:
+        """One request from start to end, in a thread; False where it was not sent."""
         expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
         if not self._stopped.is_set():
             self.pace.wait(expected, self._stopped)
         if not self._stopped.is_set() and (reason := self.budget.reason()):
             self._halt(StoppedEarly(reason))
         if self._stopped.is_set():
-            return None
+            return False
+        self._in_flight.add(job.key)
         try:
             stored = self._asked(job)
+            self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
         except RequestFailed as error:
             self._failed(job, str(error))
-            return None
         except SelfInstructError as error:
             self._halt(error)
-            return None
-        self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
-        return stored
+        finally:
+            self._in_flight.discard(job.key)
+        return True
 
     def _asked(self, job: Job) -> StoredResponse:
+        """The answer to `job`, in the store."""
         started = time.perf_counter()
         answer = self.endpoint.ask(job.body, self._stopped)
         stored = stored_response(
@@ -132,6 +162,7 @@ class ModelClient:
             transport=self.transport, session=self._session,
         )  # fmt: skip
         self.store.put(stored)
+        self._arrived[job.key] = stored
         self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
         self.budget.success()
         return stored
@@ -150,7 +181,9 @@ class ModelClient:
 
     def _check_all_failed(self, asked: int, cached: int) -> None:
         if len(self._failures) == asked and not cached and not self.budget.succeeded:
-            raise EndpointError(f"every request failed ({asked} of {asked}); the last: {list(self._failures.values())[-1]}")
+            raise EndpointError(
+                f"every request failed ({asked} of {asked}); the last: {list(self._failures.values())[-1]}"
+            )
 
     @property
     def usage(self) -> Usage:
@@ -179,11 +212,16 @@ class ModelClient:
 
     def close(self) -> None:
         """End the threads and connections; says so where every answer was a replay."""
+        if self._left_some:
+            return  # a connection closed under a thread that reads from it could hand it the next one's bytes
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
+            self._pool.join()
             self._pool = None
         elif self.replayed:
-            print(f"replayed: all {self.usage.requests} answers came from {shown_path(self.store.path)}; no model was called")
+            print(
+                f"replayed: all {self.usage.requests} answers came from {shown_path(self.store.path)}; no model was called"
+            )
         self.endpoint.close()
         self.store.close()
 
@@ -192,3 +230,8 @@ class ModelClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 request" or "4 requests"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -38,3 +38,8 @@ def session_name() -> str:
     """The owner in one word, under which the store counts what one command has spent."""
     pid, started = find_owner()
     return f"{pid}:{started:.2f}"
+
+
+def works_for_another() -> bool:
+    """Whether this is a kernel of a run, say, rather than what a person has started."""
+    return find_owner()[0] != os.getpid()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import time
+from collections.abc import Iterable
 
 from .limits import Budget
+from .owner import works_for_another
 
 
 class Progress:
@@ -20,8 +25,13 @@ class Progress:
 
         return tqdm(total=total, desc=desc, unit="request", disable=None, mininterval=0.5)
 
-    def advance(self) -> None:
-        """One more request is through, well or badly."""
+    def follow(self, sent: Iterable[bool]) -> None:
+        """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
+        for one in sent:
+            if one:
+                self._advance()
+
+    def _advance(self) -> None:
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(self.counts(self._cached), refresh=False)
             self._bar.update()
@@ -41,3 +51,26 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def tell_person(line: str) -> None:
+    """Show `line` at once where the person is who waits: above the bars in a terminal, below the cell in a notebook.
+
+    Under the runner that is the runner's terminal: of a cell that is being stopped nobody reads the output any more.
+    """
+    if works_for_another():
+        first = _inherited_stderr()
+        over_its_bar = "\r" + line.ljust(os.get_terminal_size(first).columns - 1) if os.isatty(first) else line
+        os.write(first, (over_its_bar + "\n").encode())
+        return
+    from tqdm.auto import tqdm
+
+    tqdm.write(line, file=sys.stderr)
+
+
+def _inherited_stderr() -> int:
+    """The stderr that this process was started with, also in a kernel, whose own goes to the cell."""
+    try:
+        return sys.stderr.fileno()  # a kernel keeps it under this number
+    except io.UnsupportedOperation:  # on Windows it leaves the process's own alone
+        return 2

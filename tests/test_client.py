@@ -353,40 +353,6 @@ def test_wrong_parameters_are_refused_before_anything_is_opened(store, settings,
     assert not store.exists()
 
 
-# Ctrl-C
-
-
-CTRL_C = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_client import asks
-from selfinstruct.client import connect
-from selfinstruct.records import StoppedEarly
-with connect("scripted", {url!r}, store={store!r}, concurrency=4) as client:
-    try:
-        client.complete(asks(400))
-    except StoppedEarly as error:
-        print(error)
-"""
-
-
-def test_ctrl_c_keeps_what_is_in_flight_and_the_same_command_goes_on(store):
-    with ScriptedServer(echo, latency_s=0.1) as server:
-        code = CTRL_C.format(tests=str(Path(__file__).parent), url=server.url, store=str(store))
-        run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        while len(server.bodies) < 10:
-            time.sleep(0.01)
-        run.send_signal(2)
-        told, _ = run.communicate(timeout=20)
-        assert "stopped by Ctrl-C" in told and "run the same command again to continue" in told
-        with ResponseStore(store) as rows:
-            assert 10 <= len(rows) == len(server.bodies) < 400
-        server.latency_s = 0
-        with connect("scripted", server.url, store=store, concurrency=16) as client:
-            client.complete(asks(400))
-        assert len(server.bodies) == 400
-
-
 # providers and keys
 
 
