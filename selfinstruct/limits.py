@@ -1,9 +1,9 @@
 """Limits: how fast requests may leave, and what ends a run in good order: money, tokens, or failures in a row.
 
-pace = Pace(requests_per_minute=600, tokens_per_minute=0)
-pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
-budget = Budget(max_cost_usd=1.0, price=price)
-budget.reason()                             # None, or why no further request may leave
+    pace = Pace(requests_per_minute=600, tokens_per_minute=0)
+    pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
+    budget = Budget(max_cost_usd=1.0, price=price)
+    budget.reason()                             # None, or why no further request may leave
 """
 
 from __future__ import annotations
