@@ -86,8 +86,8 @@ def table_1_values(dataset: Dataset) -> dict[str, np.ndarray]:
     labels = {row.instruction: row.is_classification for row in dataset.rows}.values()
     empty = [not row.input for row in dataset.rows] if dataset.has_instances else []
     return {
-        "classification_share": np.array([] if None in labels else list(labels), dtype=int),
-        "empty_input_share": np.array(empty, dtype=int),
+        "classification_share": np.array([] if None in labels else list(labels), dtype=bool),
+        "empty_input_share": np.array(empty, dtype=bool),
         **{f"mean_{part}_words": lengths[part] for part in PARTS},
     }
 

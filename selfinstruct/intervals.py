@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .agreement import share_interval
 from .analysis import PARTS, TABLE_1, table_1_values, word_counts
 from .datasets import Dataset
 
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 def bootstrap_interval(
     values: Sequence[int] | np.ndarray, statistic: str = "mean", level: float = 0.95, draws: int = 2000, random_seed: int = 42
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean or the median of whole numbers (counts, or 0 and 1 for a share).
+    """Percentile bootstrap interval of the mean or the median of whole numbers, or of a share (True and False).
 
-    Resamples the histogram rather than the values: the same distribution, and 52K values cost no more than 60. None
-    where there are no values.
+    Resamples the histogram rather than the values: the same distribution, and 52K values cost no more than 60. A share
+    of none or all has no spread to draw from; there it is the 95 % Wilson interval. None where there are no values.
     """
     import numpy as np
 
-    levels, counts = np.unique(np.asarray(values), return_counts=True)
+    values = np.asarray(values)
+    levels, counts = np.unique(values, return_counts=True)
     if not counts.size:
         return None
+    if values.dtype == bool and levels.size == 1:
+        return share_interval(int(values.sum()), len(values))
     drawn = np.random.default_rng(random_seed).multinomial(counts.sum(), counts / counts.sum(), size=draws)
     results = drawn @ levels / counts.sum() if statistic == "mean" else _medians(levels, drawn)
     low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])

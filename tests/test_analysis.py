@@ -108,6 +108,12 @@ def test_bootstrap_of_a_median_agrees_with_drawing_one_by_one(count):
     assert bootstrap_interval(values, "median", draws=20_000) == pytest.approx(tuple(plain), abs=1)
 
 
+def test_a_share_of_none_or_all_is_not_certain():
+    assert bootstrap_interval([False] * 60) == pytest.approx((0, 0.0602), abs=1e-3)  # Wilson; three in sixty, says the rule
+    assert bootstrap_interval([True] * 60) == pytest.approx((0.9398, 1), abs=1e-3)
+    assert bootstrap_interval([1] * 60) == (1, 1)  # a count, not a share
+
+
 def test_bootstrap_is_repeatable_and_knows_nothing_of_nothing():
     assert bootstrap_interval([1, 2, 5]) == bootstrap_interval([1, 2, 5])
     assert bootstrap_interval([1, 2, 5], random_seed=1) != bootstrap_interval([1, 2, 5, 9], random_seed=1)
