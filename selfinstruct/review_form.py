@@ -3,7 +3,8 @@
     ReviewForm(review)              # the last value of a cell
 
 Type three letters and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back. Or press
-the buttons. Every answer is on disk at once, and the form opens at the first item with a question open.
+the buttons. Every answer is on disk at once, and the form opens at the first item with a question open. Letters that were
+typed and left without Enter are saved too, but only Enter turns the page.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import time
 from typing import Any
 
 import ipywidgets as widgets
@@ -23,9 +25,12 @@ _LETTERS = {"y": True, "n": False}
 _TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
-    '<div style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:14em;overflow:auto;'
+    '<div dir="auto" tabindex="0" style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
     'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
 )
+_LINES = {"instruction": 7, "input": 10, "output": 13}  # a longer text scrolls: the questions stay in sight on a laptop
+_AGAIN = "Run the cell again: the form opens at the first of them."
+_ENTER_SECONDS = 1.0  # a value that comes later than this after an Enter key did not come with it
 
 
 def wants_form(show_form: str) -> bool:
@@ -40,12 +45,14 @@ class ReviewForm(widgets.VBox):
 
     def __init__(self, review: Review) -> None:
         self.review, self.position, self._filling = review, review.first_open(), False
+        self._entered = -_ENTER_SECONDS
         self._build()
         super().__init__(self._layout())
         self.show(self.position)
 
     def _build(self) -> None:
-        self.head, self.texts = widgets.HTML(), widgets.HTML(layout={"max_width": "52em", "min_height": "15em"})
+        self.head = widgets.HTML()
+        self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
         self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
         self.notes = widgets.Text(placeholder="a note, if you like", continuous_update=False, layout={"width": "32em"})
@@ -56,6 +63,7 @@ class ReviewForm(widgets.VBox):
         self.message = widgets.HTML()
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
         self.typed.observe(lambda change: self._take(change["new"]), "value")
+        self.typed.on_msg(self._note_enter)
         self.back.on_click(lambda _: self.show(self.position - 1))
         self.next.on_click(lambda _: self.show(self.position + 1))
 
@@ -81,7 +89,7 @@ class ReviewForm(widgets.VBox):
         self._fill()
         if position > last:
             left = len(self.review.items) - self.review.complete
-            self._say("All are answered. Thank you!" if not left else f"That was the last; {left} are still open.")
+            self._say("All are answered. Thank you!" if not left else f"That was the last; {left} still open. {_AGAIN}")
 
     def _fill(self) -> None:
         """Put the item and the answers so far into the widgets, without taking that for an answer."""
@@ -94,8 +102,7 @@ class ReviewForm(widgets.VBox):
             self.notes.value, self.typed.value = answer.notes, ""
         finally:
             self._filling = False
-        fields = {"Instruction": item.instruction, "Input": item.input or "(none)", "Output": item.output}
-        self.texts.value = "".join(_FIELD.format(name=name, text=html.escape(text)) for name, text in fields.items())
+        self.texts.value = "".join(_field(name, getattr(item, name)) for name in _LINES)
         self.back.disabled = self.position == 0
         self._say("")
         self._count()
@@ -117,20 +124,39 @@ class ReviewForm(widgets.VBox):
         self._say("saved")
         return True
 
+    def _note_enter(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        """The browser says so just before it sends the value; a value alone means that the field was left."""
+        if content.get("event") == "submit":
+            self._entered = time.monotonic()
+
     def _take(self, text: str) -> None:
         """What was typed: three letters with or without a note, or b."""
         if self._filling or not text.strip():
             return
+        # leaving the field for a button or the notes must not turn the page: that click is meant for this item
+        entered = time.monotonic() - self._entered < _ENTER_SECONDS
         found = _TYPED.fullmatch(text)
         if found:
-            given: dict[str, Any] = {name: _LETTERS[found[k].lower()] for k, name in enumerate(QUESTIONS, 1)}
-            if self._save(**given, **({"notes": found[4]} if found[4] else {})):
-                self.show(self.position + 1)
+            self._take_letters(found, entered)
         elif text.strip().lower() == "b":
-            self.show(self.position - 1)
+            self.show(self.position - entered)
         else:
             self._say("Three letters, please, each y or n; a note may follow after a space. b goes back.")
-        self.typed.focus()
+        if entered:
+            self.typed.focus()
+
+    def _take_letters(self, found: re.Match[str], entered: bool) -> None:
+        given: dict[str, Any] = {name: _LETTERS[found[k].lower()] for k, name in enumerate(QUESTIONS, 1)}
+        if self._save(**given, **({"notes": found[4]} if found[4] else {})):
+            self.show(self.position + entered)
+            if not entered:
+                self._say("saved")
 
     def _say(self, text: str) -> None:
         self.message.value = f'<span role="status">{text}</span>'
+
+
+def _field(name: str, text: str) -> str:
+    """One text of an item as HTML, shown as it is; a blank one says so."""
+    shown = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
+    return _FIELD.format(name=name.capitalize(), lines=_LINES[name], text=shown)

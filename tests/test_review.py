@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import time
 
 import pytest
 from scripted import ScriptedServer, prompt_of
@@ -18,6 +19,7 @@ from selfinstruct.review import (
     draw_sample,
     keep_sample,
     load_answers,
+    load_one,
     measure_agreement,
     summarise_review,
 )
@@ -63,6 +65,14 @@ def test_a_stratified_sample_keeps_the_share_of_classification_tasks():
 def test_instructions_alone_cannot_be_reviewed():
     with pytest.raises(InputError, match="no outputs in it"):
         draw_sample(load_dataset([{"instruction": "Name a river."}]), 5)
+
+
+def test_a_review_takes_one_data_set(tmp_path):
+    with pytest.raises(ParameterError, match=r"outputs/a, outputs/b.*takes one data set"):
+        load_one("outputs/a, outputs/b")
+    odd = tmp_path / "mine, and yours.jsonl"
+    odd.write_text('{"instruction": "Name a river.", "input": "", "output": "Elbe"}\n')
+    assert len(load_one(str(odd)).rows) == 1  # a comma in a name is no list
 
 
 def test_another_sample_does_not_take_the_place_of_the_first(tmp_path):
@@ -229,20 +239,63 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
 # the form
 
 
+def enter(form, text):
+    """Type and press Enter: the browser sends the key first, then the value."""
+    form.typed._handle_custom_msg({"event": "submit"}, [])
+    form.typed.value = text
+
+
 def test_three_letters_answer_and_turn_the_page(review):
     form = ReviewForm(review)
-    form.typed.value = "yYn too short"
+    enter(form, "yYn too short")
     assert review.of(review.items[0].id).given == [True, True, False]
     assert review.of(review.items[0].id).notes == "too short"
     assert (form.position, form.typed.value, form.notes.value) == (1, "", "")
-    form.typed.value = "b"
+    enter(form, "b")
     assert form.position == 0 and form.buttons["output_correct"].value is False and form.notes.value == "too short"
 
 
 def test_what_cannot_be_read_changes_nothing(review):
     form = ReviewForm(review)
-    form.typed.value = "yes"
+    enter(form, "yes")
     assert review.answers == {} and "Three letters" in form.message.value and form.typed.value == "yes"
+
+
+@pytest.mark.parametrize("button", ["next", "back"])
+def test_letters_left_without_enter_are_saved_and_the_click_that_follows_counts_once(review, button):
+    form = ReviewForm(review)
+    form.show(2)
+    form.typed.value = "yny hm"  # the field loses focus
+    assert (form.position, form.typed.value, form.notes.value) == (2, "", "hm")
+    assert form.buttons["input_appropriate"].value is False and "saved" in form.message.value
+    getattr(form, button).click()
+    assert form.position == (3 if button == "next" else 1)
+    assert list(review.answers) == [review.items[2].id]
+
+
+def test_an_old_enter_does_not_turn_the_page(review, monkeypatch):
+    form = ReviewForm(review)
+    form.typed._handle_custom_msg({"event": "submit"}, [])  # Enter in the empty field
+    later = time.monotonic() + 5
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    form.typed.value = "yyy"
+    assert form.position == 0 and review.complete == 1
+
+
+def test_a_b_left_without_enter_stays_on_the_page(review):
+    form = ReviewForm(review)
+    form.show(2)
+    form.typed.value = "b"
+    assert (form.position, form.typed.value) == (2, "")
+    form.back.click()
+    assert form.position == 1
+
+
+def test_the_last_page_says_how_many_are_open(review):
+    form = ReviewForm(review)
+    form.show(5)
+    enter(form, "yyy")
+    assert form.position == 5 and "5 still open" in form.message.value
 
 
 def test_buttons_and_notes_save_at_once_and_turning_the_page_saves_nothing(review):
@@ -257,11 +310,11 @@ def test_buttons_and_notes_save_at_once_and_turning_the_page_saves_nothing(revie
 
 
 def test_the_form_opens_where_it_was_left_and_says_when_all_is_done(review):
-    ReviewForm(review).typed.value = "yyy"
+    enter(ReviewForm(review), "yyy")
     form = ReviewForm(Review(review.items, review.folder, "ann"))
     assert form.position == 1
     for _ in range(5):
-        form.typed.value = "nnn"
+        enter(form, "nnn")
     assert form.position == 5 and "All are answered" in form.message.value and form.bar.value == 6
 
 
