@@ -25,7 +25,8 @@ _LETTERS = {"y": True, "n": False}
 _TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
-    '<div dir="auto" tabindex="0" style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
+    '<div dir="auto" tabindex="0" data-lm-suppress-shortcuts="true" '
+    'style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
     'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
 )
 _LINES = {"instruction": 7, "input": 10, "output": 13}  # a longer text scrolls: the questions stay in sight on a laptop
@@ -64,15 +65,27 @@ class ReviewForm(widgets.VBox):
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
         self.typed.observe(lambda change: self._take(change["new"]), "value")
         self.typed.on_msg(self._note_enter)
-        self.back.on_click(lambda _: self.show(self.position - 1))
-        self.next.on_click(lambda _: self.show(self.position + 1))
+        self.back.on_click(lambda _: self._turn(-1))
+        self.next.on_click(lambda _: self._turn(1))
 
     def _yes_no(self, question: str) -> widgets.ToggleButtons:
         buttons = widgets.ToggleButtons(
             options=[("Yes", True), ("No", False)], value=None, style={"button_width": "4.5em"}
         )
-        buttons.observe(lambda change: self._save(**{question: change["new"]}), "value")
+        buttons.observe(lambda change: self._press(question, change["new"]), "value")
         return buttons
+
+    # JupyterLab takes letters typed on a focused button as its own commands (b: a new cell; d, d: the cell is gone),
+    # so after every click the focus goes to the field, where they belong.
+
+    def _press(self, question: str, value: bool) -> None:
+        if not self._filling:
+            self._save(**{question: value})
+            self.typed.focus()
+
+    def _turn(self, step: int) -> None:
+        self.show(self.position + step)
+        self.typed.focus()
 
     def _layout(self) -> list[Any]:
         questions = [

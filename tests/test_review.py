@@ -261,6 +261,19 @@ def test_what_cannot_be_read_changes_nothing(review):
     assert review.answers == {} and "Three letters" in form.message.value and form.typed.value == "yes"
 
 
+def test_a_click_takes_the_focus_to_the_field_and_filling_does_not(review, monkeypatch):
+    form = ReviewForm(review)
+    focused = []
+    monkeypatch.setattr(type(form.typed), "focus", lambda self: focused.append(self))
+    form.buttons["valid_task"].value = True
+    form.next.click()
+    form.back.click()
+    assert focused == [form.typed] * 3
+    form.notes.value = "a note"  # more may be written there
+    form.show(0)
+    assert len(focused) == 3
+
+
 @pytest.mark.parametrize("button", ["next", "back"])
 def test_letters_left_without_enter_are_saved_and_the_click_that_follows_counts_once(review, button):
     form = ReviewForm(review)
