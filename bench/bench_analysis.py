@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import platform
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +21,9 @@ import pandas  # noqa: F401  (loaded before the clock starts)
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.table import Figure, show_table
 from selfinstruct import analysis, plots, sunburst, verbs  # noqa: F401
 from selfinstruct.similarity import best_matches, nearest_neighbours
 
@@ -65,35 +68,33 @@ def run_cells(name: str, **parameters: str) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure_parser(texts: list[str], folder: Path) -> None:
+def measure_parser(texts: list[str], folder: Path) -> list[Figure]:
+    """What 11 takes for all instructions, from a sample: parsing them once, and reading the parses back."""
     parser, sample, cache = verbs.load_parser(), random.Random(2).sample(texts, PARSED), folder / "parses.jsonl"
     start = time.perf_counter()
     verbs.load_parses(sample, parser, cache)
     parsed, start = time.perf_counter() - start, time.perf_counter()
     verbs.load_parses(sample, parser, cache)
     read = time.perf_counter() - start
-    print(
-        f"11: parses {PARSED / parsed:,.0f} instructions/s ({parser.name} {parser.version}, batches of {verbs.BATCH});",
-        end=" ",
-    )
-    print(
-        f"reads them back at {PARSED / read:,.0f}/s: 52,002 take {SIZE * parsed / PARSED:.0f} s once, then {SIZE * read / PARSED:.1f} s"
-    )
+    once = f"11: parse {SIZE:,} once, at {PARSED / parsed:,.0f}/s ({parser.name} {parser.version})"
+    return [
+        Figure(once, SIZE * parsed / PARSED, "s"),
+        Figure(f"11: read {SIZE:,} parses back, at {PARSED / read:,.0f}/s", SIZE * read / PARSED, "s"),
+    ]
 
 
 def main() -> None:
     matplotlib.use("Agg")
     texts, what = load_texts()
-    print(f"{len(texts):,} {what}; Python {platform.python_version()}")
     best_matches(texts[:200], texts[:200]), nearest_neighbours(texts[:2000])  # compiled, or read from numba's cache
     with tempfile.TemporaryDirectory() as folder:
-        data, total = write_data(Path(folder), texts), 0.0
+        data, figures = write_data(Path(folder), texts), []
         for name in ("10_describe_dataset", "12_measure_lengths", "13_measure_rouge_overlap"):
             wall, cpu = run_cells(name, run_dir=f"{folder}/run", data=str(data))
-            total += wall
-            print(f"{name:26} {wall:5.1f} s wall, {cpu:5.1f} s CPU")
-        print(f"10, 12 and 13 together     {total:5.1f} s wall ({'under' if total < LIMIT else 'OVER'} {LIMIT:.0f} s)")
-        measure_parser(texts, Path(folder))
+            figures.append(Figure(f"{name} ({cpu:.1f} s of CPU)", wall, "s"))
+        figures.append(Figure("10, 12 and 13 together", sum(figure.value for figure in figures), "s", LIMIT))
+        figures += measure_parser(texts, Path(folder))
+    show_table("analysis", f"{len(texts):,} {what}", figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast the client is: throughput at 64 requests in flight, its own CPU per request, and a replay through step 1.
 
-    python -m bench.bench_client                    # all, about 5 minutes
+    python -m bench.bench_client                    # all, about 7 minutes
     python -m bench.bench_client --requests 1280 --responses 5000
 
 Targets: >= 95% of the ideal throughput at 500 ms latency, <= 3 ms of CPU per request, and 50,000 stored responses through
@@ -18,11 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.table import Figure, show_table
+
+ROOT = Path(__file__).resolve().parent.parent
 IN_FLIGHT = 64
 LATENCY_S = 0.5
+REPLAY_S = 300.0  # for 50,000 responses
 SERVER = f"""
 import sys
 sys.path.insert(0, {str(ROOT / 'tests')!r})
@@ -39,7 +42,7 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure_throughput(requests: int, folder: Path) -> None:
+def measure_throughput(requests: int, folder: Path) -> list[Figure]:
     """`requests` calls, 64 at a time, to a server in another process that answers after 500 ms."""
     from selfinstruct.client import Request, connect
 
@@ -54,8 +57,11 @@ def measure_throughput(requests: int, folder: Path) -> None:
         wall, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     server.communicate("")
     ideal = (requests - 1) / IN_FLIGHT * LATENCY_S
-    print(f"{requests - 1} requests, {IN_FLIGHT} in flight: {wall:.2f} s, ideal {ideal:.2f} s: {ideal / wall:.1%} of the ideal throughput")
-    print(f"the kit's own CPU: {cpu / (requests - 1) * 1e3:.2f} ms per request")
+    what = f"{requests - 1:,} requests, {IN_FLIGHT} in flight, {LATENCY_S * 1e3:.0f} ms each"
+    return [
+        Figure(f"{what}: of the ideal throughput", ideal / wall * 100, "%", 95, more_is_better=True),
+        Figure("the kit's own CPU for each of them", cpu / (requests - 1) * 1e3, "ms", 3),
+    ]
 
 
 def scripted_step_1(seed: int = 1):
@@ -92,13 +98,16 @@ def step_1(folder: Path, responses: int, ask=None) -> tuple[int, int, float]:
     return admitted, rejected, time.perf_counter() - started
 
 
-def measure_replay(responses: int, folder: Path) -> None:
+def measure_replay(responses: int, folder: Path) -> list[Figure]:
     """`responses` stored responses through step 1: lookup, parsing, filters, ROUGE-L against the growing pool."""
     *_, filling = step_1(folder, responses, scripted_step_1())
     cpu = cpu_seconds()
     admitted, rejected, seconds = step_1(folder, responses)
-    print(f"replay of {responses} stored responses through step 1: {seconds:.1f} s ({cpu_seconds() - cpu:.1f} s of CPU); ", end="")
-    print(f"{admitted} instructions admitted, {rejected} rejected (filling the store took {filling:.1f} s)")
+    return [
+        Figure(f"replay of {responses:,} stored responses through step 1", seconds, "s", REPLAY_S * responses / 50_000),
+        Figure(f"  CPU of it; {admitted:,} instructions admitted, {rejected:,} not", cpu_seconds() - cpu, "s"),
+        Figure("  the same with a model that answers at once, to fill the store", filling, "s"),
+    ]
 
 
 def main() -> None:
@@ -107,11 +116,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3841)
     parser.add_argument("--responses", type=int, default=50_000)
     chosen = parser.parse_args()
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         if chosen.requests > 1:
-            measure_throughput(chosen.requests, Path(folder))
+            figures += measure_throughput(chosen.requests, Path(folder))
         if chosen.responses:
-            measure_replay(chosen.responses, Path(folder))
+            figures += measure_replay(chosen.responses, Path(folder))
+    show_table("client", "a scripted model", figures)
 
 
 if __name__ == "__main__":
