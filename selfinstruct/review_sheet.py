@@ -3,14 +3,18 @@
     export_sheet(items, review.answers, "review.csv")
     import_sheet("review.csv", review)          # -> how many answers changed
 
-Rows may be sorted and columns moved; an item is found by its id. Only the answers and the notes are read back.
+Rows may be sorted and columns moved; an item is found by its id. Only the answers and the notes are read back, from what
+spreadsheets save as CSV: commas, semicolons or tabs, UTF-8 or UTF-16, any line ends.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from .records import InputError, shown_path, write_text
@@ -23,6 +27,8 @@ _WORDS = {
     "": None,
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_ID_MARK = "item-"  # an id may be 12 digits, or 4e9 in a longer form: a spreadsheet would round it to 1.2E+11
+_NAMED_AT_ONCE = 5
 _SHOWN = {True: "yes", False: "no", None: ""}
 
 
@@ -34,7 +40,8 @@ def export_sheet(items: Sequence[ReviewItem], answers: dict[str, Answer], path: 
     for item in items:
         answer = answers.get(item.id) or Answer(id=item.id, rater="")
         texts = [_as_text(text) for text in (item.instruction, item.input, item.output)]
-        writer.writerow([item.id, *texts, *(_SHOWN[value] for value in answer.given), _as_text(answer.notes)])
+        given = [_SHOWN[value] for value in answer.given]
+        writer.writerow([_ID_MARK + item.id, *texts, *given, _as_text(answer.notes)])
     return write_text(path, "\ufeff" + out.getvalue())
 
 
@@ -51,49 +58,72 @@ def _from_text(text: str | None) -> str:
 def import_sheet(path: str | Path, review: Review) -> int:
     """Save the answers of a filled-in sheet that differ from those in `review`; returns how many items changed.
 
-    Nothing is saved unless every row can be read. Raises InputError with file:line for a missing column, an id that is not
-    in the sample or stands twice, or an answer that is neither yes nor no.
+    Nothing is saved unless every row can be read. Raises InputError with file:line and row for a missing column, an id that
+    is not in the sample or stands twice, or an answer that is neither yes nor no; it names the first five of such faults.
     """
+    known, seen, changed, faults = {item.id for item in review.items}, {}, [], []
     path = Path(path)
-    known, seen, changed = {item.id for item in review.items}, {}, []
-    for line, row in _rows(path):
-        where = f"{shown_path(path)}:{line}"
-        key = (row["id"] or "").strip()
+    for where, row in _rows(path):
+        key = (row["id"] or "").strip().removeprefix(_ID_MARK)
+        given, wrong = _read_answers(row)
         if key not in known:
-            raise InputError(f'{where}: id "{key}" is not in the sample; import a sheet exported from this run folder')
-        if key in seen:
-            raise InputError(f'{where}: id "{key}" stands on line {seen[key]} already')
-        seen[key] = line
-        given = {question: _read_word(row[question], where, question) for question in QUESTIONS}
-        given["notes"] = _from_text(row["notes"])
-        before = review.of(key)
-        if given != {name: getattr(before, name) for name in given}:
+            wrong = [f'id "{key}" is not in the sample; import a sheet exported from this run folder']
+        elif key in seen:
+            wrong = [f'id "{key}" stands on line {seen[key]} already']
+        faults += [f"{shown_path(path)}:{where}: {fault}" for fault in wrong]
+        seen[key] = where
+        if not wrong and given != review.of(key).model_dump(include=set(given)):
             changed.append((key, given))
+    if faults:
+        more = len(faults) - _NAMED_AT_ONCE
+        raise InputError("\n".join([*faults[:_NAMED_AT_ONCE], *([f"and {more} more"] if more > 0 else [])]))
     for key, given in changed:
         review.answer(key, **given)
     return len(changed)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _read_answers(row: dict[str, str | None]) -> tuple[dict[str, bool | str | None], list[str]]:
+    """(the answers and the notes of a row, what is wrong with it)."""
+    words = {question: (row[question] or "").strip() for question in QUESTIONS}
+    wrong = [
+        f'{question} is "{word}"; write yes or no, or leave it empty'
+        for question, word in words.items()
+        if word.casefold() not in _WORDS
+    ]
+    given = {question: _WORDS.get(word.casefold()) for question, word in words.items()}
+    return {**given, "notes": _from_text(row["notes"])}, wrong
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """("line (row n)", cells by column) of each row that is not blank; the row is as a spreadsheet numbers it."""
+    text = _read_text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may be as long as a model's text
+    lines, skipped = io.StringIO(text, newline=""), 0
+    if text[:4].lower() == "sep=":  # Excel understands such a first line, and does not show it
+        skipped = bool(next(lines))
+    reader = csv.reader(lines, delimiter=_separator(text, skipped))
+    columns = [name.strip().lower() for name in next(reader, [])]
+    missing = [name for name in ("id", *QUESTIONS, "notes") if name not in columns]
+    if missing:
+        needed = f"needed are id, {', '.join(QUESTIONS)}, notes"
+        raise InputError(f"{shown_path(path)}:{1 + skipped}: no column {', '.join(missing)}; {needed}")
+    line = reader.line_num + 1
+    for number, cells in enumerate(reader, 2):
+        if any(cell.strip() for cell in cells):
+            yield f"{line + skipped} (row {number})", dict(zip_longest(columns, cells[: len(columns)]))
+        line = reader.line_num + 1
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{shown_path(path)}: no such file; `selfinstruct review export` writes one") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{shown_path(path)}: not UTF-8 text; save it as CSV UTF-8") from error
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)  # spreadsheets in some countries write semicolons
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    missing = [name for name in ("id", *QUESTIONS, "notes") if name not in (reader.fieldnames or [])]
-    if missing:
-        raise InputError(
-            f"{shown_path(path)}:1: no column {', '.join(missing)}; needed are id, {', '.join(QUESTIONS)}, notes"
-        )
-    return [(reader.line_num, row) for row in reader]
 
 
-def _read_word(text: str | None, where: str, question: str) -> bool | None:
-    word = (text or "").strip().casefold()
-    if word not in _WORDS:
-        raise InputError(f'{where}: {question} is "{text}"; write yes or no, or leave it empty')
-    return _WORDS[word]
+def _separator(text: str, head: int) -> str:
+    """The one that line `head` has most of; spreadsheets in some countries write semicolons."""
+    return max(",;\t", key=re.split("\r\n?|\n", text, maxsplit=2)[head].count)

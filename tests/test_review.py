@@ -213,10 +213,13 @@ def test_a_sheet_computes_nothing(tmp_path):
         (lambda text: text.replace("valid_task", "valid"), r"bad\.csv:1: no column valid_task"),
         (
             lambda text: text.replace(",,,,\n", ",maybe,,,\n", 1),
-            r'bad\.csv:2: .* "maybe"; write yes',
+            r'bad\.csv:2 \(row 2\): .* "maybe"; write yes',
         ),
-        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8: id "abc" is not in the sample'),
-        (lambda text: text + text.splitlines()[1] + "\n", r"bad\.csv:8: id .* stands on line 2 already"),
+        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8 \(row 8\): id "abc" is not in the sample'),
+        (
+            lambda text: text + text.splitlines()[1] + "\n",
+            r"bad\.csv:8 \(row 8\): id .* stands on line 2 \(row 2\) already",
+        ),
     ],
 )
 def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, message):
@@ -226,6 +229,57 @@ def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, me
     with pytest.raises(InputError, match=message):
         import_sheet(bad, review)
     assert review.answers == {}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "ends", "first"),
+    [
+        ("utf-8-sig", ";", "\r\n", ""),  # Excel, where the comma is for decimals
+        ("utf-8", ";", "\r\n", "sep=;\r\n"),
+        ("utf-16", "\t", "\r\n", ""),  # its "Unicode text"
+        ("utf-8", ",", "\r", ""),  # for an old Macintosh
+    ],
+)
+def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends, first):
+    items = draw_sample(load_dataset([{"instruction": f"Name, {k}; in\ntwo lines", "output": "é"} for k in range(3)]))
+    review = Review(items, tmp_path, "ann")
+    rows = [["Notes ", "x", " VALID_TASK", "input_appropriate", "output_correct", "id"]]
+    rows += [["naïve", item.instruction, "Y", "TRUE", "0", f"item-{item.id}"] for item in items]
+    with (tmp_path / "saved.csv").open("w", encoding=encoding, newline="") as file:
+        file.write(first)
+        csv.writer(file, delimiter=delimiter, lineterminator=ends).writerows([*rows, [""] * 6, []])
+    assert import_sheet(tmp_path / "saved.csv", review) == 3
+    assert {(*answer.given, answer.notes) for answer in review.answers.values()} == {(True, True, False, "naïve")}
+
+
+def test_every_fault_of_a_sheet_is_named_with_line_and_row(tmp_path):
+    items = draw_sample(load_dataset([{"instruction": f"{k}\nin two lines", "output": "x"} for k in range(8)]))
+    review = Review(items, tmp_path, "ann")
+    sheet = export_sheet(items, {}, tmp_path / "review.csv")
+    words = {"valid_task": "ja", "input_appropriate": "yes", "output_correct": ""}
+    with pytest.raises(InputError) as error:
+        import_sheet(fill(sheet, tmp_path / "bad.csv", words), review)
+    lines = str(error.value).splitlines()
+    assert lines[1].endswith('bad.csv:4 (row 3): valid_task is "ja"; write yes or no, or leave it empty')
+    assert (len(lines), lines[-1], review.answers) == (6, "and 3 more", {})
+
+
+def test_no_spreadsheet_takes_an_id_for_a_number(review, tmp_path):
+    item = review.items[0].model_copy(update={"id": "123456789012"})
+    review = Review([item], tmp_path, "ann")
+    sheet = export_sheet([item], {}, tmp_path / "review.csv")
+    text = sheet.read_text(encoding="utf-8")
+    assert "item-123456789012," in text
+    sheet.write_text(text.replace(",,,,\n", ",yes,no,yes,\n"), encoding="utf-8")
+    assert import_sheet(sheet, review) == 1
+    sheet.write_text(text.replace("item-", ""), encoding="utf-8")  # a sheet of an earlier version, empty again
+    assert import_sheet(sheet, review) == 1
+
+
+def test_a_long_text_comes_back_from_a_sheet(tmp_path):
+    items = draw_sample(load_dataset([{"instruction": "Write much.", "output": "x" * 200_000}]))
+    review = Review(items, tmp_path, "ann")
+    assert import_sheet(export_sheet(items, {}, tmp_path / "review.csv"), review) == 0
 
 
 def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
