@@ -1,14 +1,19 @@
 """How sure a share is, and how far two raters agree: intervals and Cohen's kappa.
 
-share_interval(108, 200)                                # (0.471, 0.608)
-cohen_kappa(["y", "y", "n"], ["y", "n", "n"])           # 0.4
+    share_interval(108, 200)                                # (0.471, 0.608)
+    cohen_kappa(["y", "y", "n"], ["y", "n", "n"])           # 0.4
+    as_table({"valid_task": {"share": 0.54, "interval": (0.471, 0.608)}})   # to look at
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 
@@ -59,3 +64,13 @@ def kappa_interval(
     kappas = (observed[defined] - chance[defined]) / (1 - chance[defined])
     low, high = np.quantile(kappas, [0.025, 0.975])
     return float(low), float(high)
+
+
+def as_table(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Results by question as a table to look at: two digits, and an interval as "0.47 to 0.61"; empty without rows."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows.values(), index=list(rows))
+    if "interval" in table:
+        table["interval"] = [f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "" for ends in table["interval"]]
+    return table.round(2)

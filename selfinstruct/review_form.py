@@ -16,8 +16,9 @@ import time
 from typing import Any
 
 import ipywidgets as widgets
+from IPython import get_ipython
 
-from .embedded import OWNER_VARIABLE
+from .owner import OWNER_VARIABLE
 from .records import ParameterError
 from .review import QUESTIONS, Review
 
@@ -35,10 +36,16 @@ _ENTER_SECONDS = 1.0  # a value that comes later than this after an Enter key di
 
 
 def wants_form(show_form: str) -> bool:
-    """Whether to show a form: "yes", "no", or "auto", which is no where `selfinstruct run` runs the notebook."""
+    """Whether to show a form: "yes", "no", or "auto", which is no where nobody could answer it: in `selfinstruct run`, papermill, nbconvert."""
     if show_form not in ("auto", "yes", "no"):
         raise ParameterError(f'show_form={show_form!r}: choose "auto", "yes" or "no"')
-    return show_form == "yes" or (show_form == "auto" and OWNER_VARIABLE not in os.environ)
+    return show_form == "yes" or (show_form == "auto" and OWNER_VARIABLE not in os.environ and _can_be_asked())
+
+
+def _can_be_asked() -> bool:
+    """Whether the cell that runs may ask for input(): every front end for people says yes, headless runners say no."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is None or bool(kernel.get_parent().get("content", {}).get("allow_stdin", True))
 
 
 class ReviewForm(widgets.VBox):

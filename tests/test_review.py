@@ -4,11 +4,14 @@ import contextlib
 import csv
 import json
 import time
+from types import SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from scripted import ScriptedServer, prompt_of
 
-from selfinstruct.agreement import cohen_kappa, kappa_interval, share_interval
+from selfinstruct.agreement import as_table, cohen_kappa, kappa_interval, share_interval
 from selfinstruct.client import connect
 from selfinstruct.datasets import load_dataset
 from selfinstruct.records import InputError, ParameterError
@@ -155,6 +158,13 @@ def test_cohens_kappa_at_its_limits():
     assert cohen_kappa("abc", "abc") == 1.0
     assert cohen_kappa("aab", "bba") < 0
     assert cohen_kappa("aaa", "aaa") is None and cohen_kappa("", "") is None and kappa_interval("aa", "aa") is None
+
+
+def test_a_table_to_look_at_has_two_digits_and_gaps():
+    table = as_table({"a": {"kappa": 0.123456, "interval": (0.1, 0.2345)}, "b": {"kappa": None, "interval": None}})
+    assert table.loc["a"].to_list() == [0.12, "0.10 to 0.23"]
+    assert table.loc["b", "interval"] == "" and table["kappa"].isna().to_list() == [False, True]
+    assert as_table({}).empty
 
 
 def test_agreement_of_two_raters_counts_what_both_answered(review, tmp_path):
@@ -398,6 +408,23 @@ def test_a_headless_run_skips_the_form(monkeypatch):
     assert wants_form("auto") and not wants_form("no")
     with pytest.raises(ParameterError, match="show_form="):
         wants_form("maybe")
+
+
+def test_papermill_and_nbconvert_get_no_form(monkeypatch):
+    monkeypatch.delenv("SELFINSTRUCT_OWNER_PID", raising=False)
+    code = "from selfinstruct.review_form import wants_form\nprint(wants_form('auto'), wants_form('yes'))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=60).execute()
+    assert notebook.cells[0].outputs[0].text == "False True\n"
+
+
+def test_a_cell_that_a_person_runs_has_a_form(monkeypatch):
+    monkeypatch.delenv("SELFINSTRUCT_OWNER_PID", raising=False)
+    for allowed in (True, False):
+        parent = {"content": {"allow_stdin": allowed}}
+        shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda parent=parent: parent))
+        monkeypatch.setattr("selfinstruct.review_form.get_ipython", lambda shell=shell: shell)
+        assert wants_form("auto") is allowed
 
 
 # a model as rater
