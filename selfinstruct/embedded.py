@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .owner import OWNER_VARIABLE as OWNER_VARIABLE
 from .owner import find_owner, is_alive
 from .records import PROJECT_ROOT, EndpointError, project_path, shown_path
 

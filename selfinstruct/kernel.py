@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .embedded import OWNER_VARIABLE
+from .owner import OWNER_VARIABLE
 
 IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`

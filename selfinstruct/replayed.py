@@ -1,7 +1,7 @@
 """Whether a run called a model at all: what the stores know of this command, before its notebooks and after.
 
-before = calls_of_this_command([{"model": "embedded", "store": "outputs/responses.sqlite"}])
-...                                             # equal afterwards: whatever was asked, the store had it
+    before = calls_of_this_command([{"model": "embedded", "store": "outputs/responses.sqlite"}])
+    ...                                             # equal afterwards: whatever was asked, the store had it
 """
 
 from __future__ import annotations

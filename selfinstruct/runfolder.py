@@ -1,8 +1,8 @@
 """The run folder: where each notebook's files are, who writes what, and the numbers every notebook records.
 
-run = open_run("outputs/mine", "02_generate_instructions", random_seed=42, ...)
-run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
-run.record({"accepted": 64})                             # results/02_generate_instructions.json
+    run = open_run("outputs/mine", "02_generate_instructions", random_seed=42, ...)
+    run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
+    run.record({"accepted": 64})                             # results/02_generate_instructions.json
 """
 
 from __future__ import annotations

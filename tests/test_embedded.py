@@ -14,6 +14,7 @@ import pytest
 from openai import OpenAI
 
 from selfinstruct import embedded
+from selfinstruct.owner import OWNER_VARIABLE
 from selfinstruct.records import EndpointError
 
 # a process that serves and then waits, as a notebook kernel does between cells
@@ -25,11 +26,11 @@ def own_registry(tmp_path, monkeypatch):
     """No test joins a server of the person who runs it."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(embedded.tempfile, "tempdir", None)
-    monkeypatch.delenv(embedded.OWNER_VARIABLE, raising=False)
+    monkeypatch.delenv(OWNER_VARIABLE, raising=False)
 
 
 def start_kernel(owner: int | None = None) -> tuple[subprocess.Popen, int, str]:
-    env = {**os.environ, **({embedded.OWNER_VARIABLE: str(owner)} if owner else {})}
+    env = {**os.environ, **({OWNER_VARIABLE: str(owner)} if owner else {})}
     kernel = subprocess.Popen(
         [sys.executable, "-c", KERNEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
