@@ -10,6 +10,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
+from .idioms import without_idioms
 from .parsing import check_quirks
 from .records import Instance
 
@@ -18,18 +19,6 @@ BLACKLIST = (
     "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to",
 )  # fmt: skip
 _BLACKLIST = re.compile(r"\b(?:" + "|".join(BLACKLIST) + r")\b", re.IGNORECASE)
-
-# Q4: turns of phrase that hold a blacklisted word and need no picture, file or browser
-_IDIOMS = re.compile(
-    r"\bdraw (?:(?:an?|any|the|some|your|up|more) )?(?:\w+ )?(?:conclusions?|inferences?|attention|parallels?|distinctions?|comparisons?)\b"
-    r"|\bdraws? (?:on|upon|from)\b"
-    r"|\b(?:the|an?|its|his|her|their|movie|story|book|film|novel) plot\b|\bplot (?:of|twists?|summary|summaries|points?|holes?|lines?)\b"
-    r"|\bfile (?:(?:an?|for|your|my|the|their) )?(?:complaint|claim|lawsuit|suit|tax(?:es)?|tax returns?|report|bankruptcy|patent)\b"
-    r"|\bmap out\b|\b(?:road|mind) maps?\b"
-    r"|\bgo to (?:bed|sleep|school|work|college|university|church|war|court|jail|prison|the (?:gym|doctor|dentist|beach|park|store|shop|movies))\b"
-    r"|\b(?:self|public|body|brand|mirror)[- ]image\b",
-    re.IGNORECASE,
-)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 
@@ -47,7 +36,7 @@ def _too_long(text: str, fixed: bool) -> bool:
 
 def _blacklisted(text: str, fixed: bool) -> bool:
     """Q4: released, "file a complaint" is dropped for "file"; fixed sets such idioms aside first."""
-    return _BLACKLIST.search(_IDIOMS.sub(" ", text) if fixed else text) is not None
+    return _BLACKLIST.search(without_idioms(text) if fixed else text) is not None
 
 
 def _write_a_program(text: str, fixed: bool) -> bool:

@@ -10,7 +10,9 @@ from selfinstruct.filters import (
     instance_rejections,
     instruction_rejection,
 )
-from selfinstruct.records import Instance
+from selfinstruct.records import PROJECT_ROOT, Instance, iter_lines
+
+USER_ORIENTED = PROJECT_ROOT.parent / "shared" / "paper" / "data" / "user_oriented_instructions.jsonl"
 
 CASES = {
     "empty": ("Name three old rivers.", ""),
@@ -45,18 +47,50 @@ def test_rules_are_tried_in_released_order():
     assert instruction_rejection("Write a program that will plot.") == "blacklisted_word"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["Summarise the plot of the story.", "Explain how to file a complaint.", "What conclusion can you draw from it? Draw a conclusion.",
-     "Why do cats go to bed late?"],
-)  # fmt: skip
+IDIOMS = [
+    "Summarise the plot of the story.", "Give a brief outline of the film or series' plot.",
+    "Think of a new movie plot. Your plot should have a twist.", "Describe a plot twist nobody expects.",
+    "Explain how to file a complaint.", "What happens when I file for divorce?",
+    "How does one file an insurance claim?", "What conclusion can you draw from it? Draw a conclusion.",
+    "Draw up a contract for a tenant.", "Which lessons can you draw here?",
+    "Decide whether the match will end in a draw.", "Map out a week of meals.", "Map each word to its opposite.",
+    "Write a function that maps names to ages.", "Why do cats go to bed late?", "What should I pack to go to Norway?",
+    "Explain how to better your self-image.", "Look at the big picture and decide.", "What is graph theory good for?",
+]  # fmt: skip
+REAL_USES = [
+    "Plot the sales of this year.", "Make a plot of movie ratings over time.",
+    "Create a plot of the data in the story.", "Plot the length of each novel.",
+    "Read the file report and sum it up.", "Save the complaint in a file.", "Draw a house near a lake.",
+    "Draw a map comparison of both.", "Describe the map of Europe.", "Map the route from Rome to Paris.",
+    "Use the map below to find Lima.", "Go to the website and copy the text.", "I want you to go to a page.",
+    "I want to go to this web site.", "Describe what you see in the image.", "Picture the house in the picture.",
+    "Draw the graph of this function.", "Explain how to file a complaint, then draw it.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", IDIOMS)
 def test_fixed_knows_idioms(text):
     assert instruction_rejection(text) == "blacklisted_word"
     assert instruction_rejection(text, "fixed") is None
 
 
-def test_fixed_still_drops_real_uses_and_reads_other_scripts():
-    assert instruction_rejection("Plot the sales of this year.", "fixed") == "blacklisted_word"
+@pytest.mark.parametrize("text", REAL_USES)
+def test_fixed_still_drops_real_uses(text):
+    assert instruction_rejection(text) == instruction_rejection(text, "fixed") == "blacklisted_word"
+
+
+@pytest.mark.skipif(not USER_ORIENTED.is_file(), reason="needs copies of released files beside the project")
+def test_two_of_the_four_user_oriented_tasks_that_the_published_rule_drops_are_idioms():
+    texts = [row["instruction"] for _, row in iter_lines(USER_ORIENTED)]
+    dropped = {
+        kind: [text for text in texts if INSTRUCTION_RULES["blacklisted_word"](text, kind == "fixed")]
+        for kind in ("published", "fixed")
+    }
+    assert len(dropped["published"]) == 4 and len(dropped["fixed"]) == 2
+    assert all("plot" in text for text in set(dropped["published"]) - set(dropped["fixed"]))
+
+
+def test_fixed_reads_other_scripts():
     assert instruction_rejection("Épée means what in English?", "fixed") is None
     assert instruction_rejection("请把这句话翻译成英文", "fixed") is None
     assert instruction_rejection("“Quoted” start is not a letter", "fixed") == "non_ascii_start"
