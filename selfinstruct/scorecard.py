@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from .datasets import author_of, known_author
 from .records import ParameterError, project_path, read_json
-from .verdicts import VERDICTS, PaperNumber, find_ours, judge, paper_numbers, shown
+from .verdicts import VERDICTS, PaperNumber, find_ours, judge, look_up, paper_numbers, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOTEBOOK = "17_compare_with_paper"
+INSTRUCTIONS = 52_445  # of the paper's data
+SAME_SIZE = 0.01  # how far another data set's number of instructions may be from that, for its counts to compare
 TEMPLATE = Path(__file__).with_name("scorecard.html.jinja")
 
 
@@ -45,11 +47,19 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """All rows, for one data set of one run folder."""
+    """All rows, for one data set of one run folder; `label` says who wrote it, `instructions` how many it has."""
 
     data: str
     label: str
     rows: list[ScoreRow] = field(default_factory=list)
+    instructions: int = 0
+
+    @property
+    def source(self) -> str:
+        """The small print of a figure: the data set, who wrote it, and n."""
+        if not self.data:
+            return "no data set"
+        return f"{self.data}{f', {self.label}' if self.label else ''} (n = {self.instructions:,} instructions)"
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -92,7 +102,8 @@ def build_scorecard(run_dir: str | Path, data_set: str = "") -> Scorecard:
     results["run"] = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     data = _choose_data(results, data_set)
     rows = [_score(number, results, data) for number in paper_numbers()]
-    return Scorecard(data, known_author(data) or (author_of(folder) if data == folder.name else ""), rows)
+    label = known_author(data) or (author_of(folder) if data == folder.name else "")
+    return Scorecard(data, label, rows, _size(results, data))
 
 
 def _choose_data(results: dict[str, Any], data: str) -> str:
@@ -106,13 +117,26 @@ def _choose_data(results: dict[str, Any], data: str) -> str:
 
 
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
-    ours, interval = find_ours(number, results, data)
-    verdict, reason = judge(number, ours, interval)
-    numeric = isinstance(number.value, float) and isinstance(ours, (int, float))
+    found = find_ours(number, results, data)
+    verdict, reason = judge(number, found)
+    if number.whole and verdict != "not measured" and not _is_whole(size := _size(results, data)):
+        verdict, reason = "not measured", f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share"
+    numeric = isinstance(number.value, float) and isinstance(found.value, (int, float))
     return ScoreRow(
-        number.id, number.what, number.where, number.unit, number.shown or number.value, ours, interval,
-        ours - number.value if numeric else None, number.tolerance, verdict, reason, not number.given,
+        number.id, number.what, number.where, number.unit, number.shown or number.value, found.value,
+        list(found.interval) if found.interval else None, found.value - number.value if numeric else None,
+        number.tolerance, verdict, reason, not number.given,
     )  # fmt: skip
+
+
+def _size(results: dict[str, Any], data: str) -> int:
+    """How many instructions the data set has, as notebook 10 or 11 counted them."""
+    places = (("10_describe_dataset", "datasets/{data}/instructions"), ("11_parse_verb_nouns", "shares/data_set={data}/instructions"))
+    return next((count for name, path in places if (count := look_up(results.get(name), path, data))), 0)
+
+
+def _is_whole(size: int) -> bool:
+    return abs(size - INSTRUCTIONS) <= SAME_SIZE * INSTRUCTIONS
 
 
 def readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """The published numbers, and how ours is found and judged beside each of them.
 
     for number in paper_numbers():
-        ours, interval = find_ours(number, results, "outputs/run's data set")
-        verdict, reason = judge(number, ours, interval)
+        verdict, reason = judge(number, find_ours(number, results, "name of a data set"))
 
 The numbers are data: `paper_numbers.json`, one row each, with where it stands in the paper (sections as in arXiv v2), the
 tolerance, and where ours is found: a results file of the run folder and the path in it. Ours is never anything else.
@@ -10,7 +9,7 @@ tolerance, and where ours is found: a results file of the run folder and the pat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,22 @@ VERDICTS = ("reproduced", "differs", "not measured")
 WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
 WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
 MOST_NAMES = 12  # of a list in a table; the results file has all
+ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
 ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
 
 
 class Ours(Record):
-    """Where our number is: `results/<results>.json` ("run": run.json), and the path of the value and its interval in it.
+    """Where our number is: `results/<results>.json` ("run": run.json), and the paths in it of the value, its interval and n.
 
-    An interval is a list of two, or a row with `low` and `high`. The value is `offset + scale * value`, in the published unit.
+    An interval is a list of two, or a row with `low` and `high`. The value is `offset + scale * value`, in the published
+    unit. `published`: only where the notebook says that it followed `quirks="published"`, as the paper did.
     """
 
     results: str
     key: str
     interval: str = ""
+    count: str = ""
+    published: bool = False
     scale: float = 1.0
     offset: float = 0.0
 
@@ -47,7 +50,7 @@ class PaperNumber(Record):
     """One published number; `when_off`, `given` and `not_measured` name entries of the reasons in the same file.
 
     `given`: why agreement with it is no finding, for what is set and not found, such as Table 4. `names`: the value is a
-    set of names, in no order.
+    set of names, in no order. `whole`: a count, to compare with a data set of the paper's size only.
     """
 
     id: str
@@ -58,10 +61,20 @@ class PaperNumber(Record):
     shown: str = ""
     tolerance: float = 0.0
     names: bool = False
+    whole: bool = False
     ours: Ours | None = None
     when_off: str = ""
     given: str = ""
     not_measured: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Ours, in the published unit: None where the run folder does not hold it; `count` values stand behind it."""
+
+    value: Any = None
+    interval: tuple[float, float] | None = None
+    count: int | None = None
 
 
 @cache
@@ -80,15 +93,18 @@ def reasons() -> dict[str, str]:
     return _data()["reasons"]
 
 
-def find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> tuple[Any, list[float] | None]:
-    """Our value and its interval in the published unit, None where the run folder does not hold them."""
-    if number.ours is None:
-        return None, None
-    record = results.get(number.ours.results)
-    value = number.ours.in_unit(look_up(record, number.ours.key, data))
-    interval = look_up(record, number.ours.interval, data) if number.ours.interval else None
-    ends = [interval["low"], interval["high"]] if isinstance(interval, dict) else interval or []
-    return value, sorted(map(number.ours.in_unit, ends)) or None
+def find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> Found:
+    """Our value, its interval and its n, as the notebooks recorded them in `results` for the data set `data`."""
+    ours = number.ours
+    record = results.get(ours.results) if ours else None
+    if ours is None or (ours.published and (record or {}).get("quirks") != "published"):
+        return Found()
+    interval = look_up(record, ours.interval, data) if ours.interval else None
+    if isinstance(interval, dict):
+        interval = [interval["low"], interval["high"]]
+    ends = tuple(sorted(map(ours.in_unit, interval or ())))
+    count = look_up(record, ours.count, data) if ours.count else None
+    return Found(ours.in_unit(look_up(record, ours.key, data)), ends or None, count)
 
 
 def look_up(record: Any, path: str, data: str) -> Any:
@@ -113,23 +129,25 @@ def look_up(record: Any, path: str, data: str) -> Any:
     return record
 
 
-def judge(number: PaperNumber, ours: Any, interval: Sequence[float] | None) -> tuple[str, str]:
+def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
     """(verdict, reason): reproduced within the tolerance, or where our 95 % interval covers the published value.
 
-    An interval that covers it and is wider than 15 points (a share) or 30 % of it (an average) would cover nearly
-    anything: then the number counts as not measured.
+    Not measured where that says little: with fewer than 30 values, or where the interval is wider than 15 points (a
+    share) or 30 % of the published value (an average), unless ours is farther off than the whole interval is wide.
     """
-    if ours is None:
+    if found.value is None:
         return "not measured", reasons()[number.not_measured]
     if isinstance(number.value, list):
-        return _judge_list(number, number.value, list(ours))
-    covered = interval is not None and interval[0] <= number.value <= interval[1]
-    if covered and interval[1] - interval[0] > _widest(number.value, number.unit):
-        low, high = map(shown, interval)
-        return "not measured", f"too little data: ours is {shown(ours)}, anywhere from {low} to {high}"
-    if abs(ours - number.value) <= number.tolerance + ROUNDING:
+        return _judge_list(number, number.value, list(found.value))
+    if found.count is not None and found.count < ENOUGH:
+        return "not measured", f"too little data: ours is {shown(found.value)}, with n = {found.count}"
+    off = abs(found.value - number.value)
+    if found.interval and off <= found.interval[1] - found.interval[0] > _widest(number.value, number.unit):
+        low, high = map(shown, found.interval)
+        return "not measured", f"too little data: ours is {shown(found.value)}, anywhere from {low} to {high}"
+    if off <= number.tolerance + ROUNDING:
         return "reproduced", reasons().get(number.given, "")
-    if covered:
+    if found.interval and found.interval[0] <= number.value <= found.interval[1]:
         return "reproduced", "our 95 % interval covers it"
     return "differs", reasons()[number.when_off]
 
