@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,11 @@ from typing import Any, BinaryIO
 from .records import InputError, shown_path
 
 MAX_LINE_BYTES = 16 * 2**20  # the longest row of the 82K release has 9 KB
+TABLE_FILES = ("*.parquet", "*.arrow")
+TEXT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")
+_NO_ROWS = {  # what lies beside a data set's rows: Hugging Face's descriptions of them
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "metadata.json",
+}  # fmt: skip
 TABLES = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file; an Arrow stream, as `save_to_disk` writes
 LIST_KEYS = ("rows", "data", "train", "instances", "examples")  # where a JSON object may keep its rows
 
@@ -40,10 +47,18 @@ def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{name}: nothing in it; expected one JSON object a line, or a JSON list of objects")
 
 
-def find_tables(folder: Path) -> list[Path]:
-    """The Parquet and Arrow files of a Hugging Face data set's folder, in order, without what `datasets` caches there."""
-    found = [path for pattern in ("*.parquet", "*.arrow") for path in folder.rglob(pattern)]
-    return sorted(path for path in found if not path.name.startswith("cache-"))
+def find_data_files(folder: Path, patterns: tuple[str, ...] = (*TABLE_FILES, *TEXT_FILES)) -> list[Path]:
+    """The files like one of `patterns` that may hold rows, anywhere below `folder`, in order.
+
+    What describes the rows (`dataset_info.json` and the like), what `datasets` caches there and what is hidden is left out.
+    """
+    found = [path for pattern in patterns for path in folder.rglob(pattern)]
+    return sorted(path for path in found if path.is_file() and not _is_beside(path.relative_to(folder)))
+
+
+def _is_beside(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts)
+    return hidden or path.name.startswith("cache-") or path.name in _NO_ROWS
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -72,7 +87,7 @@ def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]
             raise InputError(f"{where}: longer than {MAX_LINE_BYTES >> 20} MB; expected one row a line, of some KB each")
         text = _decoded(line, where).strip()
         if number == 1 and text == "{":  # printed over several lines
-            text += _decoded(file.read(), name)
+            text = f"{text}\n{_decoded(file.read(), name)}".rstrip()
         if text:
             value = _parsed(text, where)
             listed = _listed(value) if number == 1 else None
@@ -132,8 +147,20 @@ def _parsed(text: str, where: str) -> Any:
         raise InputError(
             f"{place}: not JSON ({error.msg} at column {error.colno}); expected one JSON object a line, or a list of them"
         ) from error
+    except ValueError as error:  # JSON sets no limit to a number's digits, Python does
+        most = sys.get_int_max_str_digits()
+        raise InputError(
+            f"{_line_of_number(text, most, where)}: a number of more than {most:,} digits; write it as text, or leave it out"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{where}: nested too deep to be a row of data") from error
+
+
+def _line_of_number(text: str, most: int, where: str) -> str:
+    """The line of the first number in `text` that is longer than `most` digits, where `text` has several lines."""
+    found = re.search(rf"\d{{{most + 1},}}", text)
+    lines = text.count("\n", 0, found.start()) if found else 0
+    return f"{where.rsplit(':', 1)[0]}:{lines + 1}" if lines else where
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -3,13 +3,14 @@
     load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
     load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
 
-A data set is a run folder, a file in one of `shapes.SHAPES`, a Hugging Face data set (its folder, or a `Dataset` in memory),
-or other rows in memory.
+A data set is a run folder, a file in one of `shapes.SHAPES`, any other folder with such files (a Hugging Face data set's,
+for one), or rows in memory (a Hugging Face `Dataset`, for one).
 All rows of one file have one shape: that of its first row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .datafiles import find_tables, iter_objects
+from .datafiles import TABLE_FILES, TEXT_FILES, find_data_files, iter_objects
 from .parsing import parse_is_classification
 from .records import (
     ClassificationAnswer,
@@ -28,7 +29,7 @@ from .records import (
     read_json,
     shown_path,
 )
-from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTRUCTIONS, RunFolder, find_files, missing_file
+from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, RunFolder, find_files, missing_file
 from .shapes import Row, read_rows
 
 RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, whole and a random sample of its rows
@@ -36,7 +37,11 @@ RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, who
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep."""
+    """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep.
+
+    `source` is never empty: the path of the file or folder, below the project where it lies there, whatever folder Python
+    was started in; it tells two files of the same name apart.
+    """
 
     name: str
     rows: list[Row]
@@ -56,7 +61,7 @@ class Dataset:
 
 
 def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], part: str = "instances") -> Dataset:
-    """One data set: a run folder, a file, or rows in memory.
+    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory.
 
     Of a run folder, `part` says what is wanted: "instances" (the rows of step 4) or "instructions" (all that step 1
     admitted). Raises InputError for what cannot be read, with the file and line.
@@ -67,13 +72,12 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         return _from_objects(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
     path = project_path(data)
     if path.is_dir():
-        tables = find_tables(path)
-        return _load_tables(path, tables) if tables else _load_run(path, part)
+        return _load_run(path, part) if _is_run(path) else _load_folder(path)
     if not path.is_file():
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         raise InputError(
             f"{shown_path(path)}: no such file{several}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
-            "or a Hugging Face data set's folder"
+            "or a folder of such files"
         )
     dataset = _from_objects(iter_objects(path), shown_path(path))
     homes = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
@@ -118,13 +122,38 @@ def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
     rows, shape = read_rows(objects)
     if not rows:
         raise InputError(f"{source}: no rows in it; a data set needs at least one")
-    return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), (shape.note,) if shape.note else ())
+    notes = (*([shape.note] if shape.note else []), *_null_notes(rows))
+    return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), notes)
 
 
-def _load_tables(folder: Path, tables: list[Path]) -> Dataset:
-    """A folder that `save_to_disk` wrote, or that was downloaded from the hub: the rows of all its files."""
-    dataset = _from_objects(chain.from_iterable(map(iter_objects, tables)), shown_path(folder))
-    return replace(dataset, notes=(*dataset.notes, f"{len(tables)} files, all splits")) if len(tables) > 1 else dataset
+def _null_notes(rows: list[Row]) -> list[str]:
+    counts = Counter(chain.from_iterable(row.nulls for row in rows))
+    return [f"{count:,} row{'s' * (count != 1)} without an {field} (null)" for field, count in sorted(counts.items())]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether the pipeline wrote into the folder."""
+    written = ("run.json", INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES)
+    return any(find_files(folder, pattern) for pattern in written)
+
+
+def _load_folder(folder: Path) -> Dataset:
+    """The rows of all files of a folder: one that `save_to_disk` wrote, that was downloaded from the hub, or any other.
+
+    Where it has tables its JSON files are left out, with a note: they may well hold the same rows.
+    """
+    tables, texts = find_data_files(folder, TABLE_FILES), find_data_files(folder, TEXT_FILES)
+    files = tables or texts
+    if not files:
+        kinds = ", ".join([*TEXT_FILES[:2], *TABLE_FILES])
+        raise InputError(
+            f"{shown_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
+            f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
+        )
+    dataset = _from_objects(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
+    several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
+    left_out = [f"{len(texts)} JSON file{'s' * (len(texts) != 1)} beside the tables left out"] if tables and texts else []
+    return replace(dataset, notes=(*dataset.notes, *several, *left_out))
 
 
 def _load_run(folder: Path, part: str) -> Dataset:
@@ -168,5 +197,5 @@ def known_author(name: str) -> str:
 def _name_of(source: str) -> str:
     name = Path(source).name
     for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
-        name = name.removesuffix(suffix)
-    return name
+        name = name.removesuffix(suffix) or name
+    return name or source

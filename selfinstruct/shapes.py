@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .records import InputError
+
+MAX_ROW_CHARACTERS = 16 * 2**20  # of a row's text; as long as a line of a JSONL file may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Row:
     input: str | None = None
     output: str | None = None
     is_classification: bool | None = None  # None: the data set does not say
+    nulls: tuple[str, ...] = field(default=(), compare=False, repr=False)  # which of input and output were null, not ""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,16 @@ def _text(row: Mapping[str, Any], field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Unreadable(f'"{field}" is {json.dumps(value, default=str)[:60]}; expected text')
+        raise Unreadable(f'"{field}" is {_shown(value)}; expected text')
     # lone surrogates are legal in JSON and in no file
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)[:60]
+    except (ValueError, TypeError, RecursionError):  # rows in memory may hold what JSON has no words for
+        return f"a {type(value).__name__}"
 
 
 def _instruction(row: Mapping[str, Any], field: str) -> str:
@@ -57,11 +67,13 @@ def _instruction(row: Mapping[str, Any], field: str) -> str:
 def _columns(instruction: str, input: str = "", output: str = "") -> Callable[[Mapping[str, Any]], Iterator[Row]]:
     def read(row: Mapping[str, Any]) -> Iterator[Row]:
         label = row.get("is_classification")
+        parts = {"input": input, "output": output}.items()
         yield Row(
             _instruction(row, instruction),
             (_text(row, input) if input else "") if output else None,
             _text(row, output).removesuffix("<|endoftext|>") if output else None,
             label if isinstance(label, bool) else None,
+            tuple(part for part, field in parts if field in row and row[field] is None),
         )
 
     return read
@@ -84,9 +96,23 @@ def _chat_rows(turns: str, speaker: str, said: str) -> Callable[[Mapping[str, An
         answers = [one for one in messages if one.get(speaker) in ("assistant", "gpt")]
         if not asked or not answers:
             raise Unreadable(f'"{turns}" needs a user\'s and an assistant\'s message')
-        yield Row(_instruction(asked[0], said), "", _text(answers[0], said))
+        question, answer = _joined(asked[0], said), _joined(answers[0], said)
+        nulls = ("output",) if answer.get(said) is None else ()
+        yield Row(_instruction(question, said), "", _text(answer, said), nulls=nulls)
 
     return read
+
+
+def _joined(message: Mapping[str, Any], said: str) -> Mapping[str, Any]:
+    """`message` with its text parts as one text, a line each, where it has parts; as it is where it has plain text."""
+    parts = message.get(said)
+    if not isinstance(parts, list):
+        return message
+    for part in parts:
+        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+            kind = part.get("type", "no type") if isinstance(part, Mapping) else _shown(part)
+            raise Unreadable(f'"{said}" has a part that is no text ({kind}); only parts such as {{"type": "text", "text": ...}} can be read')
+    return {**message, said: "\n".join(part["text"] for part in parts)}
 
 
 _JOINED = "its prompts hold instruction and input together: instruction lengths include the inputs"
@@ -116,10 +142,17 @@ def read_rows(objects: Iterable[tuple[str, Any]]) -> tuple[list[Row], Shape | No
         if found is None or found is not shape:
             raise InputError(_wrong_shape(where, value, first, shape, found))
         try:
-            rows += shape.read(value)
+            rows += map(_checked, shape.read(value))
         except Unreadable as error:
             raise InputError(f"{where}: {error}") from error
     return rows, shape
+
+
+def _checked(row: Row) -> Row:
+    length = len(row.instruction) + len(row.input or "") + len(row.output or "")
+    if length > MAX_ROW_CHARACTERS:
+        raise Unreadable(f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}, and has some thousands as a rule")
+    return row
 
 
 def shape_of(value: Any) -> Shape | None:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from selfinstruct import datafiles
+from selfinstruct import datafiles, shapes
 from selfinstruct.datasets import Row, known_author, load_dataset, load_datasets
 from selfinstruct.records import PROJECT_ROOT, InputError
 from selfinstruct.runfolder import RunFolder
@@ -18,6 +18,12 @@ SHAPES = {
     "released": {"instruction": "Name a colour of the sky.", "input": "", "output": "Blue"},
     "without_input": {"instruction": "Name a colour of the sky.", "output": "Blue"},
     "null_input": {"instruction": "Name a colour of the sky.", "input": None, "output": "Blue"},
+    "chat_parts": {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Name a colour of the sky."}]},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "Blue"}]},
+        ]
+    },
     "context": {"instruction": "Name a colour of the sky.", "context": "", "response": "Blue", "category": "qa"},
     "predictions": {
         "prompt": "Name ...\nOutput:", "instruction": "Name a colour of the sky.", "input": "", "response": "Blue", "target": "B",
@@ -98,6 +104,16 @@ BAD = {
     "no_instruction": (b'{"instruction": " ", "input": "", "output": "b"}\n', ":1", '"instruction" is empty'),
     "instances": (b'{"instruction": "a", "instances": "b"}\n', ":1", '"instances" must be a list'),
     "chat": (b'{"messages": [{"role": "user", "content": "a"}]}\n', ":1", "needs a user's and an assistant's message"),
+    "image": (
+        b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, {"role": "assistant"}]}\n',
+        ":1", '"content" has a part that is no text (image_url)',
+    ),
+    "part_of_a_list": (
+        b'{"messages": [{"role": "user", "content": [7]}, {"role": "assistant", "content": "b"}]}\n', ":1", "no text (7)",
+    ),
+    "digits": (b'{"instruction": "a"}\n{"instruction": "b", "id": -%s}\n' % (b"1" * 5000), ":2", "more than 4,300 digits"),
+    "digits_in_a_list": (b'[{"instruction": "a"},\n {"instruction": "b",\n "id": %s}]' % (b"1" * 5000), ":3", "4,300 digits"),
+    "object_of_lines": (b'{\n"rows": [\n{"instruction": }]}', ":3", "not JSON"),
     "latin_1": (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}\n', ":2", "not UTF-8 text (byte 0xe9 at 21)"),
     "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "UTF-16"),
     "empty": (b"", "", "nothing in it"),
@@ -129,6 +145,42 @@ def test_a_line_too_long_is_refused_before_it_is_read_whole(tmp_path, monkeypatc
         load_dataset(path)
 
 
+def test_a_row_too_long_is_refused_in_any_layout(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "MAX_ROW_CHARACTERS", 1000)
+    rows = [GOOD, {**GOOD, "output": "a" * 990}]
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps(rows))
+    for data, where in ((path, "long.json, row 2"), (rows, "row 2")):
+        with pytest.raises(InputError, match=rf"{where}: 1,004 characters of text; a row may have 1,000"):
+            load_dataset(data)
+    chat = [{"from": "human", "value": "a" * 1001}, {"from": "gpt", "value": "b"}]
+    with pytest.raises(InputError, match="row 1: 1,002 characters"):
+        load_dataset([{"conversations": chat}])
+
+
+def test_rows_in_memory_of_what_json_has_no_words_for():
+    for value in (10**5000, {(1, 2): 3}):
+        with pytest.raises(InputError, match=f'row 1: "output" is a {type(value).__name__}; expected text'):
+            load_dataset([{**GOOD, "output": value}])
+
+
+def test_several_text_parts_are_lines_of_one_text():
+    parts = [{"type": "text", "text": "Say yes."}, {"type": "text", "text": "Loudly."}]
+    chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": []}]
+    assert load_dataset([{"messages": chat}]).rows == [Row("Say yes.\nLoudly.", "", "")]
+
+
+def test_nulls_are_counted_and_said_and_empty_texts_are_not():
+    nulls = [{**GOOD, "input": None, "output": None}, {**GOOD, "output": None}, GOOD, {**GOOD, "output": ""}]
+    dataset = load_dataset(nulls)
+    assert dataset.notes == ("1 row without an input (null)", "2 rows without an output (null)")
+    assert dataset.rows[1] == dataset.rows[3]
+    assert load_dataset([GOOD]).notes == ()
+    silent = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": None}]
+    assert load_dataset([{"messages": silent}]).notes[1:] == ("1 row without an output (null)",)
+    assert load_dataset([{"instruction": "Go.", "instances": [{"output": "Gone."}]}]).notes == ()  # no input at all: none is meant
+
+
 def test_no_such_file():
     with pytest.raises(InputError, match="no such file; data takes a run folder"):
         load_dataset("outputs/nowhere.jsonl")
@@ -137,6 +189,44 @@ def test_no_such_file():
 def test_a_list_of_files_where_one_is_wanted():
     with pytest.raises(InputError, match="one data set, please: notebooks 10 to 13 take several"):
         load_dataset("outputs/one.jsonl,outputs/two.jsonl")
+
+
+def test_a_folder_of_files_is_read_as_one_data_set(tmp_path):
+    for name in ("data/train.jsonl", "data/test.json", "dataset_info.json", ".cache/x.jsonl", "README.md"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_lines(tmp_path / "mine" / name, GOOD if "data/" in name else {"splits": []})
+    dataset = load_dataset(tmp_path / "mine")
+    assert (dataset.name, len(dataset.rows), dataset.notes) == ("mine", 2, ("2 files, all splits",))
+    write_lines(tmp_path / "mine/data/tasks.jsonl", {"instruction": "Go."})
+    with pytest.raises(InputError, match=r'tasks.jsonl:1: missing "input"; .*test.json:1 has instruction, input, output'):
+        load_dataset(tmp_path / "mine")
+
+
+def test_a_folder_without_data_says_what_was_looked_for(tmp_path):
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no data in this folder; looked for a run's files \(run.json, .*\*.jsonl, \*.json, \*.parquet"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["run.json", "machine_generated_instructions.jsonl", "is_clf_or_not_x_template_1.jsonl"])
+def test_a_run_folder_is_never_read_as_a_folder_of_files(tmp_path, written):
+    write_lines(tmp_path / written, {"instruction": "Go."})
+    with pytest.raises(InputError, match="05_filter_and_export writes it"):
+        load_dataset(tmp_path)
+
+
+def test_a_source_is_never_empty_and_does_not_depend_on_where_python_started(tmp_path, monkeypatch):
+    for name in ("one/.jsonl", "two/rows.jsonl", "three/rows.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        write_lines(tmp_path / name, GOOD)
+    first, *rows = [load_dataset(tmp_path / name) for name in ("one/.jsonl", "two/rows.jsonl", "three/rows.jsonl")]
+    assert first.name == ".jsonl" and first.source
+    assert [one.name for one in rows] == ["rows", "rows"] and rows[0].source != rows[1].source
+    before = load_dataset("seeds/seed_tasks.jsonl").source
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset("seeds/seed_tasks.jsonl").source == before == "seeds/seed_tasks.jsonl"
+    assert load_dataset(PROJECT_ROOT / "seeds" / "seed_tasks.jsonl").source == before
+    assert load_dataset([GOOD]).source == "rows in memory"
 
 
 def write_tables(folder):
@@ -162,7 +252,13 @@ def test_parquet_arrow_and_saved_data_sets(tmp_path):
     for dataset in (*files, saved):
         assert set(dataset.rows) == {Row("Go.", "", "Gone.")}
     assert [len(one.rows) for one in (*files, saved)] == [3, 3, 6]  # what `datasets` caches is left out
-    assert saved.name == "saved" and "2 files, all splits" in saved.notes
+    assert saved.name == "saved" and saved.notes[1:] == ("2 files, all splits",)
+
+
+def test_json_files_beside_tables_are_left_out_with_a_note(tmp_path):
+    *_, saved = write_tables(tmp_path)
+    write_lines(saved / "copy.jsonl", GOOD)
+    assert load_dataset(saved).notes[-1] == "1 JSON file beside the tables left out"
 
 
 def test_a_cut_table_is_named(tmp_path):
@@ -258,3 +354,9 @@ def test_published_files_load(name, rows, instructions):
     dataset = load_dataset(PUBLISHED / f"{name}.jsonl")
     assert (len(dataset.rows), len(dataset.instructions)) == (rows, instructions)
     assert all(row.output is not None for row in dataset.rows)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not beside the project")
+def test_the_folder_of_published_predictions_loads():
+    dataset = load_dataset(PUBLISHED / "predictions")
+    assert (dataset.name, len(dataset.rows), dataset.notes) == ("predictions", 756, ("3 files, all splits",))
