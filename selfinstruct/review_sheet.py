@@ -4,7 +4,9 @@
     import_sheet("review.csv", review)          # -> how many answers changed
 
 Rows may be sorted and columns moved; an item is found by its id. Only the answers and the notes are read back, from what
-spreadsheets save as CSV: commas, semicolons or tabs, UTF-8 or UTF-16, any line ends.
+spreadsheets save as CSV: commas, semicolons or tabs, UTF-8 or UTF-16, any line ends. Texts that were changed are named and
+left aside: a spreadsheet makes 0.5 of "0.50" by itself, so that to refuse them would refuse honest sheets. Only where an
+id stands beside another item's instruction (one column was sorted alone) nothing can be read.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ import csv
 import io
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from .records import InputError, shown_path, write_text
 from .review import QUESTIONS, Answer, Review, ReviewItem
 
-COLUMNS = ["id", "instruction", "input", "output", *QUESTIONS, "notes"]
+TEXTS = ("instruction", "input", "output")
+COLUMNS = ["id", *TEXTS, *QUESTIONS, "notes"]
 _WORDS = {
     **dict.fromkeys(("yes", "y", "1", "true"), True),
     **dict.fromkeys(("no", "n", "0", "false"), False),
@@ -39,7 +42,7 @@ def export_sheet(items: Sequence[ReviewItem], answers: dict[str, Answer], path: 
     writer.writerow(COLUMNS)
     for item in items:
         answer = answers.get(item.id) or Answer(id=item.id, rater="")
-        texts = [_as_text(text) for text in (item.instruction, item.input, item.output)]
+        texts = [_as_text(getattr(item, name)) for name in TEXTS]
         given = [_SHOWN[value] for value in answer.given]
         writer.writerow([_ID_MARK + item.id, *texts, *given, _as_text(answer.notes)])
     return write_text(path, "\ufeff" + out.getvalue())
@@ -55,31 +58,67 @@ def _from_text(text: str | None) -> str:
     return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA_STARTS) else text
 
 
-def import_sheet(path: str | Path, review: Review) -> int:
+def import_sheet(path: str | Path, review: Review, note: Callable[[str], None] = print) -> int:
     """Save the answers of a filled-in sheet that differ from those in `review`; returns how many items changed.
 
     Nothing is saved unless every row can be read. Raises InputError with file:line and row for a missing column, an id that
-    is not in the sample or stands twice, or an answer that is neither yes nor no; it names the first five of such faults.
+    is not in the sample, stands twice or stands beside another item's instruction, or an answer that is neither yes nor no;
+    it names the first five of such faults. `note` is told in the same way of texts that are not the sample's.
     """
-    known, seen, changed, faults = {item.id for item in review.items}, {}, [], []
-    path = Path(path)
+    path, seen, changed, faults, edits = Path(path), {}, [], [], []
+    sample = _Sample(review.items)
     for where, row in _rows(path):
         key = (row["id"] or "").strip().removeprefix(_ID_MARK)
         given, wrong = _read_answers(row)
-        if key not in known:
-            wrong = [f'id "{key}" is not in the sample; import a sheet exported from this run folder']
+        if mistaken := sample.mistaken(key, row):
+            wrong = [mistaken]
         elif key in seen:
             wrong = [f'id "{key}" stands on line {seen[key]} already']
+        elif edited := sample.edited(key, row):
+            edits.append(f"{shown_path(path)}:{where}: {edited}")
         faults += [f"{shown_path(path)}:{where}: {fault}" for fault in wrong]
         seen[key] = where
         if not wrong and given != review.of(key).model_dump(include=set(given)):
             changed.append((key, given))
     if faults:
-        more = len(faults) - _NAMED_AT_ONCE
-        raise InputError("\n".join([*faults[:_NAMED_AT_ONCE], *([f"and {more} more"] if more > 0 else [])]))
+        raise InputError(_first_of(faults))
+    if edits:
+        note(_first_of(edits))
     for key, given in changed:
         review.answer(key, **given)
     return len(changed)
+
+
+class _Sample:
+    """The texts of the sample as a sheet may hold them: without regard to blanks and line ends."""
+
+    def __init__(self, items: Sequence[ReviewItem]) -> None:
+        self._texts = {item.id: {name: _plain(_as_text(getattr(item, name))) for name in TEXTS} for item in items}
+        self._ids = {texts["instruction"]: key for key, texts in self._texts.items()}
+
+    def mistaken(self, key: str, row: dict[str, str | None]) -> str:
+        """Why the row cannot be about the item that its id names; "" where it can."""
+        if key not in self._texts:
+            return f'id "{key}" is not in the sample; import a sheet exported from this run folder'
+        instruction = _plain(row.get("instruction"))
+        beside = self._ids.get(instruction, key)
+        if beside == key or instruction == self._texts[key]["instruction"]:
+            return ""
+        return f'id "{key}" stands beside the instruction of "{beside}"; sort whole rows, or export the sheet anew'
+
+    def edited(self, key: str, row: dict[str, str | None]) -> str:
+        """Which texts of the row are not the item's, in words; "" where none. A column that is gone was not edited."""
+        names = [name for name in TEXTS if name in row and _plain(row[name]) != self._texts[key][name]]
+        return f'{" and ".join(names)} of "{key}" changed in the sheet: left aside' if names else ""
+
+
+def _plain(text: str | None) -> str:
+    return " ".join(_from_text(text).split())
+
+
+def _first_of(messages: Sequence[str]) -> str:
+    more = len(messages) - _NAMED_AT_ONCE
+    return "\n".join([*messages[:_NAMED_AT_ONCE], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _read_answers(row: dict[str, str | None]) -> tuple[dict[str, bool | str | None], list[str]]:
