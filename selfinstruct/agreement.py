@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
+_NO_WIDTH = 1e-9  # what rounding leaves between equal numbers
 
 
 def share_interval(yes: int, count: int) -> tuple[float, float] | None:
@@ -33,13 +34,20 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
 
     None where it is not defined: nothing rated, or both raters said one and the same thing throughout.
     """
-    count = len(first)
-    if not count:
+    if not first:
         return None
-    observed = sum(a == b for a, b in zip(first, second, strict=True)) / count
+    equal, chance = _equal(first, second), _chance(first, second)
+    return None if chance == 1 else (equal / len(first) - chance) / (1 - chance)
+
+
+def _equal(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    return sum(a == b for a, b in zip(first, second, strict=True))
+
+
+def _chance(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """The share of equal answers that two raters would reach who only keep their own shares of each label."""
     theirs = Counter(second)
-    chance = sum(times * theirs[label] for label, times in Counter(first).items()) / count**2
-    return None if chance == 1 else (observed - chance) / (1 - chance)
+    return sum(times * theirs[label] for label, times in Counter(first).items()) / len(first) ** 2
 
 
 def kappa_interval(
@@ -47,7 +55,8 @@ def kappa_interval(
 ) -> tuple[float, float] | None:
     """The 95 % percentile bootstrap interval of Cohen's kappa, resampling the things rated; None where it is undefined.
 
-    Resamples in which kappa is undefined are left out.
+    Resamples in which kappa is undefined are left out. Where all others have one and the same kappa (the raters never
+    differed, or one of them said one thing throughout) resampling tells nothing, and `_interval_at_chance` stands in.
     """
     import numpy as np
 
@@ -63,7 +72,20 @@ def kappa_interval(
     defined = chance < 1
     kappas = (observed[defined] - chance[defined]) / (1 - chance[defined])
     low, high = np.quantile(kappas, [0.025, 0.975])
-    return float(low), float(high)
+    return (float(low), float(high)) if high - low > _NO_WIDTH else _interval_at_chance(first, second)
+
+
+def _interval_at_chance(first: Sequence[Hashable], second: Sequence[Hashable]) -> tuple[float, float]:
+    """Wilson's interval of the share of equal answers, carried over to kappa, not below -1.
+
+    It takes the chance agreement for known, as Cohen's own standard error did (1960), but not the normal distribution,
+    whose interval has no width either where the raters never differed. After n equal answers the lower end is
+    1 - (1 - n / (n + 3.84)) / (1 - chance).
+    """
+    chance = _chance(first, second)
+    ends = share_interval(_equal(first, second), len(first)) or (0.0, 1.0)
+    low, high = ((end - chance) / (1 - chance) for end in ends)
+    return max(-1.0, low), min(1.0, high)
 
 
 def as_table(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -196,8 +196,11 @@ def load_answers(path: str | Path) -> dict[str, Answer]:
 
 
 def all_valid(answer: Answer) -> bool | None:
-    """Table 2's last row: yes to all three; None while a question is open that could decide it."""
-    return False if False in answer.given else (True if answer.is_complete else None)
+    """Table 2's last row: yes to all three; None while a question is open.
+
+    One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
+    """
+    return all(answer.given) if answer.is_complete else None
 
 
 def judgement(answer: Answer, question: str) -> bool | None:
@@ -206,7 +209,10 @@ def judgement(answer: Answer, question: str) -> bool | None:
 
 
 def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
-    """By question, and for all fields together: yes, answered, share and its 95 % interval (None without answers)."""
+    """By question, and for all fields together: yes, answered, share and its 95 % interval (None without answers).
+
+    A question counts wherever it is answered, all fields together where all three are.
+    """
     summary = {}
     for question in PAPER:
         said = [value for answer in answers.values() if (value := judgement(answer, question)) is not None]

@@ -2,21 +2,29 @@
 
 import contextlib
 import csv
+import inspect
 import json
 import time
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from nbclient import NotebookClient
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from scripted import ScriptedServer, prompt_of
 
 from selfinstruct.agreement import as_table, cohen_kappa, kappa_interval, share_interval
+from selfinstruct.cli import main
 from selfinstruct.client import connect
 from selfinstruct.datasets import load_dataset
-from selfinstruct.records import InputError, ParameterError
+from selfinstruct.parameters import notebook_parameters
+from selfinstruct.records import PROJECT_ROOT, InputError, ParameterError, load_records, read_json, write_records
 from selfinstruct.review import (
     Review,
+    ReviewItem,
     all_valid,
     answers_path,
     draw_sample,
@@ -31,6 +39,16 @@ from selfinstruct.review_model import calibrate, rate_with_model, rating_request
 from selfinstruct.review_sheet import export_sheet, import_sheet
 
 YES = {"valid_task": True, "input_appropriate": True, "output_correct": True}
+
+
+def run_notebook(name, folder, **parameters):
+    page = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
+    given = {"run_dir": str(folder), **parameters}
+    page = parameterize_notebook(page, given, kernel_name="python3", language="python")
+    names = {"display": print}
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), names)
 
 
 def dataset(count=40, labels=True):
@@ -119,17 +137,44 @@ def test_a_raters_name_is_a_file_name(tmp_path, rater):
         answers_path(tmp_path, rater)
 
 
-def test_the_summary_counts_what_is_known(review):
+def test_a_question_counts_where_it_is_answered_and_all_fields_where_all_are(review):
     ids = [item.id for item in review.items]
     for key in ids[:3]:
         review.answer(key, **YES)
-    review.answer(ids[3], valid_task=False)  # open questions cannot make it all valid any more
-    review.answer(ids[4], valid_task=True)  # these could
+    review.answer(ids[2], output_correct=False)
+    review.answer(ids[3], valid_task=False)  # a no already, but a yes alone would not count either
+    review.answer(ids[4], valid_task=True)
     summary = summarise_review(review.answers)
     assert (summary["valid_task"]["yes"], summary["valid_task"]["answered"]) == (4, 5)
-    assert (summary["all_fields_valid"]["yes"], summary["all_fields_valid"]["answered"]) == (3, 4)
-    assert summary["output_correct"]["share"] == 1.0
-    assert all_valid(review.of(ids[5])) is None
+    assert (summary["all_fields_valid"]["yes"], summary["all_fields_valid"]["answered"]) == (2, 3)
+    assert [all_valid(review.of(key)) for key in ids] == [True, True, False, None, None, None]
+
+
+def test_two_of_three_answers_say_nothing_of_all_fields(review):
+    for number, item in enumerate(review.items):
+        review.answer(item.id, valid_task=number % 2 == 0, input_appropriate=True)
+    summary = summarise_review(review.answers)
+    assert summary["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
+    assert summary["valid_task"]["share"] == 0.5 and summary["input_appropriate"]["answered"] == 6
+
+
+def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path):
+    rows = [{"instruction": f"Name {k} rivers.", "input": "", "output": f"River {k}"} for k in range(6)]
+    write_records(tmp_path / "finetuning_data/all_generated_instances.jsonl", rows)
+    review = Review(draw_sample(load_dataset(str(tmp_path))), tmp_path, "me")
+    for number, item in enumerate(review.items):
+        review.answer(item.id, valid_task=number < 4, input_appropriate=True)
+    run_notebook("14_review_quality", tmp_path, show_form="no")
+    record = read_json(tmp_path / "results/14_review_quality.json")
+    assert record["questions"]["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
+    assert record["questions"]["valid_task"]["answered"] == 6 and record["questions"]["valid_task"]["yes"] == 4
+    assert (record["answered"], record["headline"]) == (0, "0 of 6 items rated in full")
+    drawn = (tmp_path / "figures/14_review_quality.svg").read_text()
+    assert "0 of 6 items rated in full" in drawn
+    review.answer(review.items[0].id, output_correct=True)
+    run_notebook("14_review_quality", tmp_path, show_form="no")
+    record = read_json(tmp_path / "results/14_review_quality.json")
+    assert record["questions"]["all_fields_valid"]["answered"] == record["answered"] == 1
 
 
 def test_an_empty_review_has_no_shares():
@@ -158,6 +203,35 @@ def test_cohens_kappa_at_its_limits():
     assert cohen_kappa("abc", "abc") == 1.0
     assert cohen_kappa("aab", "bba") < 0
     assert cohen_kappa("aaa", "aaa") is None and cohen_kappa("", "") is None and kappa_interval("aa", "aa") is None
+
+
+@pytest.mark.parametrize("count", [4, 40, 200])
+def test_agreement_without_exception_is_no_certainty(count):
+    said = "yn" * (count // 2)
+    low, high = kappa_interval(said, said)
+    assert high == 1.0
+    assert low == pytest.approx((share_interval(count, count)[0] - 0.5) / 0.5)
+    assert low == pytest.approx(1 - 2 * 3.8415 / (count + 3.8415), abs=1e-4)  # the docstring's words in figures
+
+
+def test_the_interval_after_full_agreement_holds_the_truth_often_enough():
+    # 40 items, yes to 70 %, 2 % of them judged otherwise: kappa 0.95, and four samples in ten show no disagreement
+    truth, hits, draws = (0.98 - 0.58) / 0.42, 0, 200
+    rng = np.random.default_rng(1)
+    for yes, one, other, no in rng.multinomial(40, [0.69, 0.01, 0.01, 0.29], size=draws):
+        first, second = "y" * (yes + one) + "n" * (other + no), "y" * yes + "n" * one + "y" * other + "n" * no
+        low, high = kappa_interval(first, second, draws=200)
+        hits += low <= truth <= high
+    assert hits / draws > 0.93
+
+
+def test_a_rater_who_says_one_thing_throughout_leaves_kappa_open():
+    # every resample has kappa 0 then, whatever the raters do elsewhere
+    low, high = kappa_interval("y" * 40, "y" * 30 + "n" * 10)
+    wilson = share_interval(30, 40)
+    assert (low, high) == pytest.approx(((wilson[0] - 0.75) / 0.25, (wilson[1] - 0.75) / 0.25))
+    assert kappa_interval("y" * 40, "y" * 39 + "n")[0] == -1.0  # no kappa is below
+    assert kappa_interval("y" * 40, "y" * 40) is None and kappa_interval("", "") is None
 
 
 def test_a_table_to_look_at_has_two_digits_and_gaps():
@@ -241,6 +315,48 @@ def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, me
     assert review.answers == {}
 
 
+def test_changed_texts_are_named_and_left_aside(review, tmp_path):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    first = review.items[0]
+    text = sheet.read_text(encoding="utf-8").replace(f",{first.output},", ",A sea,").replace(",,,,\n", ",,,yes,\n")
+    sheet.write_text(text.replace(f"{review.items[1].instruction}", "Improved!"), encoding="utf-8")
+    notes = []
+    assert import_sheet(sheet, review, notes.append) == 6
+    lines = notes[0].splitlines()
+    assert lines[0].endswith(f'review.csv:2 (row 2): output of "{first.id}" changed in the sheet: left aside')
+    assert f'(row 3): instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
+    assert Review(review.items, review.folder, "ann").of(first.id).output_correct is True
+
+
+def test_what_a_spreadsheet_does_to_blanks_and_formulas_is_no_change(tmp_path):
+    rows = [{"instruction": f"{k} Say\r\nthis.", "input": "=1+1 ", "output": "\t-x"} for k in range(2)]
+    items = draw_sample(load_dataset(rows))
+    sheet = export_sheet(items, {}, tmp_path / "review.csv")
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    sheet.write_text(text.replace("\r\n", "\n").replace("'=", "="), encoding="utf-8")  # some drop the apostrophe
+    notes = []
+    assert import_sheet(sheet, Review(items, tmp_path, "ann"), notes.append) == 0 and notes == []
+
+
+def test_a_column_sorted_alone_is_refused(review, tmp_path):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, instruction in zip(rows, sorted(row["instruction"] for row in rows), strict=True):
+        row.update(instruction=instruction, valid_task="yes")
+    assert [row["instruction"] for row in rows] != [item.instruction for item in review.items]
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(
+        InputError, match=r'csv:\d+ \(row \d\): id ".*" stands beside the instruction of ".*sort whole rows'
+    ):
+        import_sheet(sheet, review)
+    assert review.answers == {}
+
+
 @pytest.mark.parametrize(
     ("encoding", "delimiter", "ends", "first"),
     [
@@ -298,6 +414,110 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
         import_sheet(tmp_path / "latin.csv", review)
     with pytest.raises(InputError, match="no such file"):
         import_sheet(tmp_path / "none.csv", review)
+
+
+# the commands
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, ["review", *map(str, arguments)])
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A data set outside any run folder."""
+    rows = [{"instruction": f"Name {k} rivers.", "input": "", "output": f"River {k}"} for k in range(12)]
+    write_records(tmp_path / "theirs.jsonl", rows)
+    return tmp_path / "theirs.jsonl"
+
+
+def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere, tmp_path):
+    folder, sheet = tmp_path / "run", tmp_path / "review.csv"
+    how = ("--data", elsewhere, "--size", 5, "--random-seed", 7)
+    assert invoke("export", sheet, "--run-dir", folder, *how).output.startswith("5 items in ")
+    kept = load_records(folder / "review/sample.jsonl", ReviewItem)
+    assert kept == draw_sample(load_one(str(elsewhere)), 5, 7)
+    run_notebook("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
+    assert invoke("export", sheet, "--run-dir", folder).output.startswith("5 items in ")  # no need to name them again
+    other = invoke("export", sheet, "--run-dir", folder, *how[:4], "--random-seed", 8)
+    assert other.exit_code == 1 and "was drawn from other data or with other parameters" in other.output
+
+
+def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
+    invoke("export", tmp_path / "review.csv", "--run-dir", tmp_path / "run", "--data", elsewhere)
+    run_notebook("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse
+    declared = notebook_parameters(PROJECT_ROOT / "notebooks/14_review_quality.ipynb")
+    drawn = inspect.signature(draw_sample).parameters
+    for name in ("size", "random_seed", "stratified"):
+        assert declared[name].default == drawn[name].default
+
+
+@pytest.mark.parametrize("command", [("export", "x.csv"), ("import", "x.csv")])
+def test_neither_sample_nor_run_says_what_to_do(tmp_path, command):
+    done = invoke(*command, "--run-dir", tmp_path / "none")
+    assert done.exit_code == 1 and "nothing to draw a sample from" in done.output
+    assert f"selfinstruct review export SHEET --data FILE --run-dir {tmp_path / 'none'}" in done.output
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", [("summary",), ("agreement", "--second-rater", "bob")])
+def test_a_command_that_only_looks_draws_no_sample(tmp_path, command):
+    rows = [{"instruction": "Name a river.", "input": "", "output": "Elbe"}]
+    write_records(tmp_path / "finetuning_data/all_generated_instances.jsonl", rows)
+    done = invoke(*command, "--run-dir", tmp_path)
+    assert done.exit_code == 1 and "review/sample.jsonl: no sample has been drawn yet" in done.output
+    assert f"selfinstruct review export SHEET --run-dir {tmp_path}" in done.output
+    assert not (tmp_path / "review").exists()
+
+
+def test_a_size_that_draws_nothing_is_refused(elsewhere, tmp_path):
+    done = invoke("export", tmp_path / "x.csv", "--run-dir", tmp_path / "run", "--data", elsewhere, "--size", 0)
+    assert done.exit_code == 1 and "size=0: must be at least 1" in done.output
+
+
+def test_import_says_which_texts_it_left_aside(elsewhere, tmp_path):
+    sheet, where = tmp_path / "review.csv", ("--run-dir", tmp_path / "run")
+    invoke("export", sheet, *where, "--data", elsewhere)
+    sheet.write_text(sheet.read_text(encoding="utf-8").replace(",River 3,", ",A sea,"), encoding="utf-8")
+    done = invoke("import", sheet, *where)
+    assert "changed in the sheet: left aside" in done.stderr and done.stdout.startswith("0 items changed")
+
+
+def test_the_command_shows_the_notebooks_table_of_two_raters(elsewhere, tmp_path):
+    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    keep_sample(folder / "review/sample.jsonl", items)
+    ann, bob = Review(items, folder, "ann"), Review(items, folder, "bob")
+    for number, item in enumerate(items):
+        ann.answer(item.id, valid_task=number % 2 == 0, input_appropriate=True)
+        bob.answer(item.id, valid_task=number % 3 == 0, input_appropriate=True)
+    table = as_table(measure_agreement(ann.answers, bob.answers))
+    said = invoke("agreement", "--run-dir", folder, "--rater", "ann", "--second-rater", "bob").output
+    assert [line.split() for line in said.splitlines()[:3]] == [
+        ["both", "equal", "kappa", "interval"],
+        ["valid_task", "12", "0.5", "0.0", *table.loc["valid_task", "interval"].split()],
+        ["input_appropriate", "12", "1.0"],  # both said yes throughout
+    ]
+    assert said.splitlines()[4].split() == ["all_fields_valid", "0"]
+
+
+def test_a_second_rater_without_answers_is_named_with_those_who_have_some(elsewhere, tmp_path):
+    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    keep_sample(folder / "review/sample.jsonl", items)
+    Review(items, folder, "ann").answer(items[0].id, **YES)
+    done = invoke("agreement", "--run-dir", folder, "--rater", "ann", "--second-rater", "bbo")
+    assert (
+        done.exit_code == 1 and "answers_bbo.jsonl: no answers to this sample; there are answers of ann" in done.output
+    )
+    same = invoke("agreement", "--run-dir", folder, "--rater", "ann", "--second-rater", "ann")
+    assert same.exit_code == 1 and "name another" in same.output
+
+
+def test_the_summary_says_where_there_is_nothing_to_count(elsewhere, tmp_path):
+    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    keep_sample(folder / "review/sample.jsonl", items)
+    Review(items, folder, "me").answer(items[0].id, valid_task=False, input_appropriate=True)
+    said = invoke("summary", "--run-dir", folder).output.splitlines()
+    assert said[0].endswith("here 0% (0% to 79%) of 1") and said[3].endswith("here nothing to count yet")
 
 
 # the form
