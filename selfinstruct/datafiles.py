@@ -50,7 +50,7 @@ def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def find_data_files(folder: Path, patterns: tuple[str, ...] = (*TABLE_FILES, *TEXT_FILES)) -> list[Path]:
     """The files like one of `patterns` that may hold rows, anywhere below `folder`, in order.
 
-    What describes the rows (`dataset_info.json` and the like), what `datasets` caches there and what is hidden is left out.
+    Left out is what describes the rows (`dataset_info.json` and the like), what `datasets` caches, and what is hidden.
     """
     found = [path for pattern in patterns for path in folder.rglob(pattern)]
     return sorted(path for path in found if path.is_file() and not _is_beside(path.relative_to(folder)))
@@ -150,7 +150,7 @@ def _parsed(text: str, where: str) -> Any:
     except ValueError as error:  # JSON sets no limit to a number's digits, Python does
         most = sys.get_int_max_str_digits()
         raise InputError(
-            f"{_line_of_number(text, most, where)}: a number of more than {most:,} digits; write it as text, or leave it out"
+            f"{_line_of_number(text, most, where)}: a number of more than {most:,} digits; write it as text"
         ) from error
     except RecursionError as error:
         raise InputError(f"{where}: nested too deep to be a row of data") from error

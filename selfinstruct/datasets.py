@@ -39,8 +39,8 @@ RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, who
 class Dataset:
     """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep.
 
-    `source` is never empty: the path of the file or folder, below the project where it lies there, whatever folder Python
-    was started in; it tells two files of the same name apart.
+    `source` is never empty and tells two files of the same name apart: the path of the file or folder, from the project's
+    root where it lies below it, wherever Python was started.
     """
 
     name: str
@@ -152,7 +152,7 @@ def _load_folder(folder: Path) -> Dataset:
         )
     dataset = _from_objects(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
     several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
-    left_out = [f"{len(texts)} JSON file{'s' * (len(texts) != 1)} beside the tables left out"] if tables and texts else []
+    left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
     return replace(dataset, notes=(*dataset.notes, *several, *left_out))
 
 

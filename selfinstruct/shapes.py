@@ -111,7 +111,7 @@ def _joined(message: Mapping[str, Any], said: str) -> Mapping[str, Any]:
     for part in parts:
         if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
             kind = part.get("type", "no type") if isinstance(part, Mapping) else _shown(part)
-            raise Unreadable(f'"{said}" has a part that is no text ({kind}); only parts such as {{"type": "text", "text": ...}} can be read')
+            raise Unreadable(f'"{said}" has a part that is no text ({kind}); expected parts {{"type": "text", "text": ...}}')
     return {**message, said: "\n".join(part["text"] for part in parts)}
 
 
@@ -151,7 +151,7 @@ def read_rows(objects: Iterable[tuple[str, Any]]) -> tuple[list[Row], Shape | No
 def _checked(row: Row) -> Row:
     length = len(row.instruction) + len(row.input or "") + len(row.output or "")
     if length > MAX_ROW_CHARACTERS:
-        raise Unreadable(f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}, and has some thousands as a rule")
+        raise Unreadable(f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands")
     return row
 
 

@@ -178,7 +178,8 @@ def test_nulls_are_counted_and_said_and_empty_texts_are_not():
     assert load_dataset([GOOD]).notes == ()
     silent = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": None}]
     assert load_dataset([{"messages": silent}]).notes[1:] == ("1 row without an output (null)",)
-    assert load_dataset([{"instruction": "Go.", "instances": [{"output": "Gone."}]}]).notes == ()  # no input at all: none is meant
+    no_input_at_all = {"instruction": "Go.", "instances": [{"output": "Gone."}]}
+    assert load_dataset([no_input_at_all]).notes == ()
 
 
 def test_no_such_file():
@@ -197,18 +198,19 @@ def test_a_folder_of_files_is_read_as_one_data_set(tmp_path):
         write_lines(tmp_path / "mine" / name, GOOD if "data/" in name else {"splits": []})
     dataset = load_dataset(tmp_path / "mine")
     assert (dataset.name, len(dataset.rows), dataset.notes) == ("mine", 2, ("2 files, all splits",))
-    write_lines(tmp_path / "mine/data/tasks.jsonl", {"instruction": "Go."})
-    with pytest.raises(InputError, match=r'tasks.jsonl:1: missing "input"; .*test.json:1 has instruction, input, output'):
+    write_lines(tmp_path / "mine/data/train2.jsonl", {"instruction": "Go."})
+    with pytest.raises(InputError, match=r'train2.jsonl:1: missing "input"; .*test.json:1 has instruction, input'):
         load_dataset(tmp_path / "mine")
 
 
 def test_a_folder_without_data_says_what_was_looked_for(tmp_path):
     (tmp_path / "state.json").write_text("{}")
-    with pytest.raises(InputError, match=r"no data in this folder; looked for a run's files \(run.json, .*\*.jsonl, \*.json, \*.parquet"):
+    looked_for = r"looked for a run's files \(run.json, .*\*.jsonl, \*.json, \*.parquet"
+    with pytest.raises(InputError, match=f"no data in this folder; {looked_for}"):
         load_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("written", ["run.json", "machine_generated_instructions.jsonl", "is_clf_or_not_x_template_1.jsonl"])
+@pytest.mark.parametrize("written", ["run.json", "machine_generated_instances.jsonl", "is_clf_or_not_x_template_1.jsonl"])
 def test_a_run_folder_is_never_read_as_a_folder_of_files(tmp_path, written):
     write_lines(tmp_path / written, {"instruction": "Go."})
     with pytest.raises(InputError, match="05_filter_and_export writes it"):
@@ -258,7 +260,7 @@ def test_parquet_arrow_and_saved_data_sets(tmp_path):
 def test_json_files_beside_tables_are_left_out_with_a_note(tmp_path):
     *_, saved = write_tables(tmp_path)
     write_lines(saved / "copy.jsonl", GOOD)
-    assert load_dataset(saved).notes[-1] == "1 JSON file beside the tables left out"
+    assert load_dataset(saved).notes[-1] == "JSON files beside the tables left out: 1"
 
 
 def test_a_cut_table_is_named(tmp_path):
