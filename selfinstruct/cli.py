@@ -138,10 +138,10 @@ def _try_endpoint(model: str, base_url: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--from", "source", default="", metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub.")
+@click.option("--from", "source", default=None, metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub.")
 @click.option("--list", "listing", is_flag=True, help="Only show the published files and which of them are here.")
-def fetch(names: tuple[str, ...], source: str, listing: bool) -> None:
-    """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some.
+def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
+    """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some by parts of their paths.
 
     They are needed only for `prompt_source published` and for comparisons with the paper's own data.
     """
@@ -150,7 +150,7 @@ def fetch(names: tuple[str, ...], source: str, listing: bool) -> None:
     if not listing:
         fetch_published(names, source, out=click.echo)
         return
-    for file, state in fetched_state():
+    for file, state in fetched_state(names=names):
         click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
 
 

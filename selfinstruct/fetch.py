@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import httpx2 as httpx
 
 ATTEMPTS = 4
+SILENCE_S = 12.0  # how long a server may send nothing at all
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that may be gone in a moment
 
 
@@ -31,11 +33,41 @@ class AlteredFile(InputError):
 
 
 class UnreachableSource(InputError):
-    """No connection to the server at all: asking it for the next file would end the same way."""
+    """No connection to the server, or no word from it: asking it for the next file would end the same way."""
 
 
 class _Interrupted(Exception):
     """The connection broke, or the server asked to come back; what arrived so far is kept."""
+
+
+class _Silent(_Interrupted):
+    """The server took the question, or sent a part of the answer, and then nothing more."""
+
+
+@contextmanager
+def web_client() -> Iterator[httpx.Client]:
+    """What `download_verified` asks with. Raises InputError where the environment names a proxy that cannot be used."""
+    import httpx2 as httpx
+
+    try:
+        client = httpx.Client(follow_redirects=True, timeout=SILENCE_S)
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise InputError(f"the proxy that the environment names cannot be used ({error})") from error
+    with client:
+        yield client
+
+
+def check_address(address: str) -> None:
+    """Raise InputError where `address` is not one that a web client could ask."""
+    import httpx2 as httpx
+
+    try:
+        url = httpx.URL(address)
+        url.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise InputError(f"{address}: not a web address ({error})") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"{address}: not a web address; it begins with http:// or https:// and names a server")
 
 
 def git_blob_id(path: str | Path) -> str:
@@ -75,11 +107,18 @@ def copy_verified(name: str, blob_id: str, source: Path, target: Path) -> None:
         os.replace(_partial(target), target)
 
 
-def download_verified(address: str, blob_id: str, target: Path, client: httpx.Client, pause_s: float = 1.0) -> None:
-    """Download `address` to `target`, going on where an earlier call was stopped; up to four attempts.
+def download_verified(
+    address: str,
+    blob_id: str,
+    target: Path,
+    client: httpx.Client,
+    pause_s: float = 1.0,
+    out: Callable[[str], None] = print,
+) -> None:
+    """Download `address` to `target`, going on where an earlier call was stopped; up to four attempts, each said with `out`.
 
-    Raises InputError where it cannot be had (UnreachableSource where there is no connection), AlteredFile where what
-    arrived is not what was published.
+    Raises InputError where it cannot be had (UnreachableSource where nobody answers), AlteredFile where what arrived is
+    not what was published.
     """
     with _writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +128,8 @@ def download_verified(address: str, blob_id: str, target: Path, client: httpx.Cl
             _receive(address, target, client)
         except _Interrupted as error:
             if attempt == ATTEMPTS:
-                have = f"the same command goes on from {_have(target):,} bytes"
-                raise InputError(f"{address}: {error}; {have}") from error
+                raise _given_up(address, target, error) from error
+            out(f"{address}: {error}; trying again, {attempt + 1} of {ATTEMPTS}")
             time.sleep(pause_s * attempt)
             continue
         if is_true(_partial(target), blob_id):
@@ -101,6 +140,12 @@ def download_verified(address: str, blob_id: str, target: Path, client: httpx.Cl
         if not resumed:  # else an old beginning may be what is wrong: once more from the first byte
             raise AlteredFile(message)
     raise AlteredFile(message)
+
+
+def _given_up(address: str, target: Path, error: _Interrupted) -> InputError:
+    if isinstance(error, _Silent) and not _have(target):
+        return UnreachableSource(f"{address}: {error}, {ATTEMPTS} times")
+    return InputError(f"{address}: {error}; the same command goes on from {_have(target):,} bytes")
 
 
 def _receive(address: str, target: Path, client: httpx.Client) -> None:
@@ -115,12 +160,18 @@ def _receive(address: str, target: Path, client: httpx.Client) -> None:
                 return  # nothing after what we have: it is whole, or wrong, and the caller finds out which
             _check_status(address, response)
             _save(response, target, have)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
         raise InputError(f"{address}: not a web address ({error})") from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise UnreachableSource(f"{address}: no connection ({error or type(error).__name__})") from error
+        elsewhere = error.request.url != httpx.URL(address)  # a redirect of this one file
+        kind = InputError if elsewhere else UnreachableSource
+        raise kind(f"{address}: no connection ({error or type(error).__name__})") from error
+    except httpx.ReadTimeout as error:
+        raise _Silent(f"the server has sent nothing for {SILENCE_S:g} s") from error
     except httpx.TransportError as error:
         raise _Interrupted(f"the connection failed ({error or type(error).__name__})") from error
+    except httpx.HTTPError as error:  # too many redirects, for one: the next attempt would end the same way
+        raise InputError(f"{address}: {error or type(error).__name__}") from error
 
 
 def _check_status(address: str, response: httpx.Response) -> None:

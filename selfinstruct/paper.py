@@ -10,18 +10,21 @@ They come from one commit of github.com/yizhongw/self-instruct (Apache-2.0) and 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from .fetch import UnreachableSource, copy_verified, download_verified, is_true
+from .fetch import UnreachableSource, check_address, copy_verified, download_verified, is_true, web_client
 from .records import InputError, ParameterError, project_path, read_json, shown_path, write_text
 
 COMMIT = "0b26ccaa415992100fa32df62d41b994cf928e23"
 SOURCE = f"https://raw.githubusercontent.com/yizhongw/self-instruct/{COMMIT}"
 LICENCE = "Apache-2.0"
 FOLDER = "seeds/published"
+FROM_GITHUB, FROM_MIRROR, FROM_FOLDER = "github.com, the pinned commit", "a mirror on the web", "a local copy"
 
 SEED_TASKS = "data/seed_tasks.jsonl"
 RELEASE_82K = "data/gpt3_generations/batch_221203/all_instances_82K.jsonl"
@@ -65,24 +68,25 @@ def choose_files(names: Sequence[str] = ()) -> list[PublishedFile]:
 
 def fetch_published(
     names: Sequence[str] = (),
-    source: str = "",
+    source: str | None = None,
     folder: str | Path = FOLDER,
     out: Callable[[str], None] = print,
     pause_s: float = 1.0,
 ) -> list[Path]:
     """Bring the published files from the pinned commit (or `source`: a mirror's URL, or a folder) and verify each one.
 
-    What is there already is not fetched again. `pause_s`: seconds before the first retry. Raises InputError at the end,
-    naming every file that could not be had or was not the published one; the others are there by then.
+    What is there already is not fetched again. `pause_s`: seconds before the first retry. Raises InputError at once for a
+    `source` that is neither; at the end, naming every file that could not be had or was not the published one: the others
+    are there by then.
     """
-    import httpx2 as httpx
-
-    folder, paths, faults = project_path(folder), [], []
-    with httpx.Client(follow_redirects=True, timeout=60) as client:
-        for file in choose_files(names):
+    chosen, origin, folder = choose_files(names), _origin(source), project_path(folder)
+    brought: dict[str, str] = {}
+    faults: list[str] = []
+    with nullcontext() if isinstance(origin, Path) else web_client() as client:
+        for file in chosen:
             target = folder / file.path
             try:
-                said = _bring(file, source, target, client, pause_s)
+                said = _bring(file, origin, target, client, pause_s, out)
             except InputError as error:
                 faults.append(str(error))
                 out(f"{file.path}\n    FAILED")
@@ -90,29 +94,48 @@ def fetch_published(
                     break
                 continue
             out(f"{file.path}\n    {said}, {target.stat().st_size:,} bytes, {file.licence}: {file.purpose}")
-            paths.append(target)
-    if paths:
-        _write_sources(folder)
+            brought[file.path] = said
+    if brought:
+        _write_sources(folder, {path: _named(origin) for path, said in brought.items() if said != _THERE})
     if faults:
-        raise InputError(_faults_text(faults, len(paths), len(choose_files(names)), source))
-    return paths
+        raise InputError(_faults_text(faults, len(brought), len(chosen), source))
+    return [folder / path for path in brought]
 
 
-def _bring(file: PublishedFile, source: str, target: Path, client: object, pause_s: float) -> str:
+_THERE = "already there, verified"
+
+
+def _origin(source: str | None) -> str | Path:
+    """The web address or the folder that `source` names; None is the pinned commit."""
+    if source is None:
+        return SOURCE
+    if source.startswith(("http://", "https://")):
+        check_address(source)
+        return source.rstrip("/")
+    folder = Path(source).expanduser().resolve()
+    if not source.strip() or not folder.is_dir():
+        raise InputError(f"{source!r}: neither a folder nor a web address that begins with http:// or https://")
+    return folder
+
+
+def _named(origin: str | Path) -> str:
+    """An origin as the README names it: no path of this machine, no address that may hold a password."""
+    return FROM_FOLDER if isinstance(origin, Path) else FROM_GITHUB if origin == SOURCE else FROM_MIRROR
+
+
+def _bring(
+    file: PublishedFile, origin: str | Path, target: Path, client: Any, pause_s: float, out: Callable[[str], None]
+) -> str:
     if is_true(target, file.blob_id):
-        return "already there, verified"
-    if not source or source.startswith(("http://", "https://")):
-        address = f"{(source or SOURCE).rstrip('/')}/{file.path}"
-        download_verified(address, file.blob_id, target, client, pause_s)  # type: ignore[arg-type]
-        return "fetched, verified"
-    origin = Path(source).expanduser().resolve()
-    if not origin.is_dir():
-        raise InputError(f"{source}: neither a folder nor a web address that begins with http:// or https://")
-    copy_verified(file.path, file.blob_id, origin, target)
-    return "copied, verified"
+        return _THERE
+    if isinstance(origin, Path):
+        copy_verified(file.path, file.blob_id, origin, target)
+        return "copied, verified"
+    download_verified(f"{origin}/{file.path}", file.blob_id, target, client, pause_s, out)
+    return "fetched, verified"
 
 
-def _faults_text(faults: list[str], had: int, wanted: int, source: str) -> str:
+def _faults_text(faults: list[str], had: int, wanted: int, source: str | None) -> str:
     lines = "\n  ".join(faults)
     advice = (
         "" if source else "\nNo way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
@@ -120,17 +143,30 @@ def _faults_text(faults: list[str], had: int, wanted: int, source: str) -> str:
     return f"{had} of {wanted} files are there; {len(faults)} could not be had:\n  {lines}{advice}"
 
 
-def _write_sources(folder: Path) -> None:
-    """A README beside the files: where they are from, under which licence, and what each is for."""
-    rows = "".join(f"| {file.path} | {file.licence} | {file.purpose} |\n" for file in published_files())
-    head = f"# Published files\n\nFrom {SOURCE}, unchanged. Not part of this project, and not in its git.\n\n"
-    write_text(folder / "README.md", f"{head}| file | licence | what it is for |\n|---|---|---|\n{rows}")
+def _write_sources(folder: Path, brought: Mapping[str, str]) -> None:
+    """A README beside the files: which are there, where each came from, under which licence, and what it is for."""
+    readme = folder / "README.md"
+    origins = {**_origins_in(readme), **brought}
+    rows = "".join(
+        f"| {file.path} | {origins.get(file.path, 'was here already')} | {file.licence} | {file.purpose} |\n"
+        for file in published_files()
+        if is_true(folder / file.path, file.blob_id)
+    )
+    head = f"# Published files\n\nAs in {SOURCE}, byte for byte. Not part of this project, and not in its git.\n\n"
+    write_text(readme, f"{head}| file | from | licence | what it is for |\n|---|---|---|---|\n{rows}")
 
 
-def fetched_state(folder: str | Path = FOLDER) -> list[tuple[PublishedFile, str]]:
-    """Each published file with "fetched", "altered" or "not fetched"."""
+def _origins_in(readme: Path) -> dict[str, str]:
+    """Where the files came from that an earlier call brought, as its README says."""
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 4}
+
+
+def fetched_state(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
+    """Each published file (or those that `names` choose) with "fetched", "altered" or "not fetched"."""
     folder = project_path(folder)
-    return [(file, _state(folder / file.path, file.blob_id)) for file in published_files()]
+    return [(file, _state(folder / file.path, file.blob_id)) for file in choose_files(names)]
 
 
 def _state(path: Path, blob_id: str) -> str:
@@ -147,6 +183,19 @@ def published_path(name: str, folder: str | Path = FOLDER) -> Path:
     if state != "fetched":
         raise InputError(f"{shown_path(path)}: {state}; `selfinstruct fetch {Path(name).name}` brings it")
     return path
+
+
+def check_published(seed_tasks: bool, templates: bool, folder: str | Path = FOLDER) -> None:
+    """Raise InputError, saying how to get them, where the released seed tasks or templates are missing or altered."""
+    files = sorted({name for name, _ in _TEMPLATES.values()}) if templates else []
+    faults = []
+    for name in [SEED_TASKS, *files] if seed_tasks else files:
+        try:
+            published_path(name, folder)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("; ".join(faults))
 
 
 def published_templates(folder: str | Path = FOLDER) -> dict[str, str]:

@@ -211,5 +211,19 @@ def test_fetch_passes_names_and_source_on_and_lists_what_there_is(monkeypatch):
     monkeypatch.setattr("selfinstruct.paper.fetch_published", lambda *args, **_: seen.append(args))
     assert invoke("fetch", "seed_tasks", "--from", "../mirror").exit_code == 0
     assert seen == [(("seed_tasks",), "../mirror")]
+    assert invoke("fetch").exit_code == 0
+    assert seen[1:] == [((), None)]  # not "": that is an empty variable in a script, and never GitHub
     assert "data/seed_tasks.jsonl" in invoke("fetch", "--list").output
-    assert len(seen) == 1
+    assert len(seen) == 2
+
+
+def test_fetch_lists_the_files_of_that_name_only():
+    lines = invoke("fetch", "davinci", "--list").output.splitlines()
+    assert lines and all("davinci" in line for line in lines)
+    assert invoke("fetch", "nothing_so", "--list").exit_code == 1
+
+
+def test_fetch_from_an_empty_name_is_refused():
+    done = invoke("fetch", "--from", "")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert done.output.startswith("Error: '': neither a folder nor a web address")

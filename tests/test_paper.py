@@ -2,11 +2,13 @@
 
 import hashlib
 import re
+import socket
 from pathlib import Path
 
 import pytest
 from werkzeug import Request, Response
 
+from selfinstruct import fetch as fetching
 from selfinstruct import paper
 from selfinstruct.fetch import AlteredFile, git_blob_id
 from selfinstruct.paper import PublishedFile, fetch_published, fetched_state, published_path, published_templates
@@ -37,8 +39,8 @@ def fetch(published, httpserver, tmp_path):
     """fetch(names...) from the loopback server into tmp_path / "published", without waiting."""
     httpserver.expect_request("/data/small.txt").respond_with_data(b"hello\n")
 
-    def run(*names, source=None):
-        return fetch_published(names, source or httpserver.url_for(""), tmp_path / "published", lambda _: None, 0)
+    def run(*names, source=None, out=lambda _: None):
+        return fetch_published(names, source or httpserver.url_for(""), tmp_path / "published", out, 0)
 
     return run
 
@@ -161,6 +163,77 @@ def test_an_altered_file_on_disk_is_fetched_again(fetch, httpserver, tmp_path):
 def test_no_connection_stops_at_the_first_file(fetch):
     with pytest.raises(InputError, match=r"0 of 2 files are there; 1 could not(.|\n)*no connection"):
         fetch(source="http://127.0.0.1:9")  # the discard port: nobody listens
+
+
+def test_a_redirect_in_a_circle_is_one_line_and_the_others_come(fetch, httpserver, tmp_path):
+    httpserver.expect_request("/data/big.bin").respond_with_data("", status=302, headers={"Location": "/data/big.bin"})
+    with pytest.raises(InputError, match=r"1 of 2 files are there(.|\n)*data/big\.bin: Exceeded maximum allowed redirects"):
+        fetch()
+    assert (tmp_path / "published/data/small.txt").exists()
+
+
+@pytest.mark.parametrize("location", ["ftp://127.0.0.1/x", "http://[::1", "http://" + "a" * 99 + "/x", "http:///x"])
+def test_a_redirect_to_nowhere_is_one_line_and_the_others_come(fetch, httpserver, tmp_path, location):
+    httpserver.expect_request("/data/big.bin").respond_with_data("", status=302, headers={"Location": location})
+    with pytest.raises(InputError, match=r"1 of 2 files are there"):
+        fetch()
+    assert (tmp_path / "published/data/small.txt").exists()
+
+
+def test_a_server_that_takes_the_question_and_says_nothing_is_given_up_for_all_files(fetch, monkeypatch):
+    monkeypatch.setattr(fetching, "SILENCE_S", 0.1)
+    said = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"0 of 2 files are there; 1 could not(.|\n)*sent nothing for 0.1 s, 4 times"):
+            fetch(source=address, out=said.append)
+    retry = f"{address}/data/big.bin: the server has sent nothing for 0.1 s; trying again, "
+    assert said == [*(f"{retry}{number} of 4" for number in (2, 3, 4)), "data/big.bin\n    FAILED"]
+
+
+def test_a_retry_is_said_before_half_a_minute():
+    assert 10 <= fetching.SILENCE_S <= 15
+
+
+@pytest.mark.parametrize("source", ["", " ", "/no/such/folder", "ftp://127.0.0.1/x", __file__])
+def test_a_source_that_is_none_is_refused_once_and_never_means_github(published, tmp_path, source):
+    said = []
+    with pytest.raises(InputError) as error:
+        fetch_published([], source, tmp_path / "published", said.append)
+    assert str(error.value).endswith("neither a folder nor a web address that begins with http:// or https://")
+    assert not said and not (tmp_path / "published").exists()
+
+
+@pytest.mark.parametrize("source", ["http://", "http:///x", "https://[::1", "http://a\x01b/", "http://" + "a" * 99])
+def test_an_address_that_is_none_is_refused_once(published, tmp_path, source):
+    with pytest.raises(InputError) as error:
+        fetch_published([], source, tmp_path / "published")
+    assert "not a web address" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line_and_none_is_needed_for_a_folder(fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://127.0.0.1")
+    with pytest.raises(InputError, match="the proxy that the environment names cannot be used"):
+        fetch()
+    (tmp_path / "small.txt").write_bytes(b"hello\n")
+    assert fetch("small", source=str(tmp_path))
+
+
+def test_the_readme_lists_what_is_there_and_where_each_came_from(fetch, tmp_path):
+    readme, copy = tmp_path / "published/README.md", tmp_path / "copy"
+    fetch("small")
+    assert "| data/small.txt | a mirror on the web | Apache-2.0 | to test with |" in readme.read_text()
+    assert "big.bin" not in readme.read_text()
+    copy.mkdir()
+    (copy / "big.bin").write_bytes(CONTENT)
+    fetch("big", source=str(copy))
+    fetch(source=str(copy))  # both are there: nothing new is said of them
+    text = readme.read_text()
+    assert "| data/small.txt | a mirror on the web |" in text and "| data/big.bin | a local copy |" in text
+    assert str(tmp_path) not in text
+    readme.write_text("| file | licence | what it is for |\n| data/big.bin | Apache-2.0 | to test with |\n")  # as it once was
+    fetch("small")
+    assert "| data/big.bin | was here already |" in readme.read_text()
 
 
 def test_from_a_folder_under_the_whole_path_or_its_end(fetch, tmp_path):
