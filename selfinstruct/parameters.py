@@ -14,14 +14,17 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .completion import APIS
+from .endpoint import find_endpoint
+from .paper import check_published
 from .parsing import QUIRKS
 from .prompts import PAPER_REQUESTS, PROMPT_SOURCES
 from .providers import provider_for
@@ -45,6 +48,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     ),
 }
 FILES = ("price_table", "seed_tasks_path")
+FEW_SHOT_NOTEBOOKS = ("03_identify_classification", "04_generate_instances")  # their prompts begin with templates
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -121,9 +125,29 @@ def _parsed(text: str) -> Any:
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: brackets in brackets in brackets
             continue
     return text
+
+
+def check_prerequisites(notebook: str, given: Mapping[str, Any]) -> None:
+    """Raise what `notebook` would raise minutes later, once it reads the published files or looks for its model.
+
+    InputError where files of `prompt_source="published"` are missing or altered; ParameterError or EndpointError where no
+    endpoint is as `model`, `base_url` and `api` say. Nothing is started or asked.
+    """
+    if given.get("prompt_source") == "published":
+        own_seeds = given.get("seed_tasks_path") or not given.get("include_seed_tasks", True)
+        check_published("seed_tasks_path" in given and not own_seeds, notebook in FEW_SHOT_NOTEBOOKS)
+    model = given.get("model") or given.get("rater_model")
+    if model and "concurrency" in given:  # 00 has none: its four questions go live, whatever `api` says
+        _check_endpoint(model, given.get("base_url", ""), given.get("api", "completions"))
+
+
+@cache
+def _check_endpoint(model: str, base_url: str, api: str) -> None:
+    """Once for all notebooks of a run: the embedded weights are hashed for it."""
+    find_endpoint(model, base_url, api)
 
 
 def notebook_parameters(path: Path) -> dict[str, Parameter]:
@@ -180,7 +204,7 @@ def load_parameters(path: Path) -> dict[str, Any]:
 
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{shown_path(path)}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1

@@ -2,8 +2,9 @@
 
     run_notebooks("outputs/mine", {"random_seed": "7"}, only=["02", "13"])
 
-Before anything runs: unknown parameters, wrong types and values, input files that nobody will have written, a run folder
-made with other parameters, and one that another command is at work in are refused. A notebook whose source, parameters,
+Before anything runs: unknown parameters, wrong types and values, input files that nobody will have written, published
+files that were not fetched, a model that cannot be asked so, a run folder made with other parameters, and one that another
+command is at work in are refused. A notebook whose source, parameters,
 inputs, outputs and kit code are those of its last run is skipped. Executed copies lie in `notebooks/` of the run folder,
 free of dates and machine names.
 """
@@ -23,7 +24,7 @@ from . import manifest, records
 from .executed import normalise_notebook
 from .kernel import kernel_environment, patience
 from .occupied import occupying
-from .parameters import Parameter, check_names, notebook_parameters
+from .parameters import Parameter, check_names, check_prerequisites, notebook_parameters
 from .records import PROJECT_ROOT, InputError, ParameterError, SelfInstructError, StoppedEarly, project_path, shown_path
 from .replayed import REPLAYED, asks_a_model, calls_of_this_command
 from .runfolder import NOTEBOOKS, Notebook, check_parameters, find_files, missing_file, note_run
@@ -73,8 +74,8 @@ def run_notebooks(
 ) -> list[Outcome]:
     """Run the main notebooks (or `only` some, or those from `start` on) and write report.html; returns what became of each.
 
-    Raises ParameterError or InputError before anything runs, SelfInstructError where another command is in the folder, and
-    the notebook's own error, in one line, where one fails.
+    Raises ParameterError, InputError or EndpointError before anything runs, SelfInstructError where another command is in
+    the folder, and the notebook's own error, in one line, where one fails.
     """
     folder = project_path(run_dir)
     with occupying(folder):
@@ -158,10 +159,11 @@ def _fits(path: Path, wanted: str) -> bool:
 
 
 def plan_steps(folder: Path, given: Mapping[str, Any], paths: Sequence[Path]) -> list[Step]:
-    """Every notebook with its full parameters; raises ParameterError or InputError for whatever could not work."""
+    """Every notebook with its full parameters; raises the kit's error for whatever could not work."""
     steps = declare_steps(folder, given, paths)
     for number, step in enumerate(steps):
         check_parameters(folder, step.name, step.parameters)
+        check_prerequisites(step.name, step.parameters)
         _check_inputs(folder, step, steps[:number])
     return steps
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+from selfinstruct import paper
 from selfinstruct.cli import main
 from selfinstruct.completion import APIS
-from selfinstruct.parameters import CHOICES, FILES, RANGES, Parameter, check_value, notebook_parameters
+from selfinstruct.parameters import (
+    CHOICES,
+    FEW_SHOT_NOTEBOOKS,
+    FILES,
+    RANGES,
+    Parameter,
+    check_prerequisites,
+    check_value,
+    load_parameters,
+    notebook_parameters,
+)
 from selfinstruct.parsing import check_quirks
 from selfinstruct.prompts import find_seed_tasks
-from selfinstruct.records import InputError, ParameterError, write_json
+from selfinstruct.records import EndpointError, InputError, ParameterError, write_json
 from selfinstruct.runner import NOTEBOOKS_DIR
 
 
@@ -97,3 +108,80 @@ def test_a_file_that_is_there_is_taken(tmp_path):
 def test_a_name_of_a_notebook_of_ones_own_may_hold_anything():
     check_value("my_own", -1)
     check_value("show", "in words")
+
+
+SEEDS, INSTANCES = "seed_tasks.jsonl` brings it", "instance_gen_template.py` brings it"
+
+
+@pytest.fixture
+def nothing_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr(paper, "project_path", lambda path: tmp_path / path)
+    return tmp_path / paper.FOLDER
+
+
+@pytest.mark.parametrize(
+    ("only", "given", "named"),
+    [
+        ("", [], [SEEDS]),
+        ("01", [], [SEEDS]),
+        ("02", [], [SEEDS]),
+        ("13", [], [SEEDS]),
+        ("02,03,04", ["-p", "seed_tasks_path", "seeds/seed_tasks.jsonl"], ["clf_task_template.py", INSTANCES]),
+    ],
+)
+def test_published_files_that_are_not_there_are_found_before_anything_runs(tmp_path, nothing_fetched, only, given, named):
+    choice = ["--only", only] if only else []
+    done = CliRunner().invoke(
+        main, ["run", "--run-dir", str(tmp_path / "run"), *choice, "-p", "prompt_source", "published", *given]
+    )
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert all(name in done.output for name in named) and "not fetched; `selfinstruct fetch " in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_altered_published_file_is_found_too_and_all_are_named_at_once(nothing_fetched):
+    (nothing_fetched / "data").mkdir(parents=True)
+    (nothing_fetched / "data" / "seed_tasks.jsonl").write_text("{}")
+    with pytest.raises(InputError) as error:
+        check_prerequisites("03_identify_classification", {"prompt_source": "published", "seed_tasks_path": ""})
+    assert "altered; `selfinstruct fetch seed_tasks.jsonl`" in str(error.value) and INSTANCES in str(error.value)
+
+
+def test_published_files_that_nobody_reads_may_be_missing(nothing_fetched):
+    check_prerequisites("00_start_here", {"model": "embedded", "api": "batch"})
+    check_prerequisites("02_generate_instructions", {"prompt_source": "ours", "seed_tasks_path": ""})
+    own = {"prompt_source": "published", "seed_tasks_path": "mine.jsonl"}
+    check_prerequisites("02_generate_instructions", own)
+    check_prerequisites("05_filter_and_export", {**own, "seed_tasks_path": "", "include_seed_tasks": False})
+
+
+def test_the_notebooks_with_templates_are_those_that_load_them_by_prompt_source():
+    paths = sorted(NOTEBOOKS_DIR.glob("[0-9]*.ipynb"))
+    assert [path.stem for path in paths if "load_templates(prompt_source)" in path.read_text()] == [*FEW_SHOT_NOTEBOOKS]
+    reading = [path.stem for path in paths if "find_seed_tasks(" in path.read_text()]
+    assert reading == [path.stem for path in paths if "seed_tasks_path" in notebook_parameters(path)]
+
+
+@pytest.mark.parametrize("api", ["batch", "batch-completions"])
+def test_a_batch_job_of_the_embedded_model_is_refused_before_anything_runs(tmp_path, api):
+    done = CliRunner().invoke(main, ["run", "--run-dir", str(tmp_path / "run"), "-p", "api", api])
+    assert done.exit_code == 1
+    assert done.output == f"Error: api='{api}': the embedded model has no batch jobs; use completions\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_file_that_is_not_there_is_refused_and_a_served_model_is_not_asked():
+    with pytest.raises(EndpointError, match="no such file"):
+        check_prerequisites("02_generate_instructions", {"model": "none.gguf", "concurrency": 4})
+    served = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "api": "batch", "concurrency": 4}
+    check_prerequisites("02_generate_instructions", served)
+    check_prerequisites("14_review_quality", {**served, "model": "", "rater_model": ""})
+
+
+def test_brackets_without_end_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text("sampling: " + "[" * 5000)
+    with pytest.raises(InputError, match="recursion"):
+        load_parameters(path)
+    with pytest.raises(ParameterError, match="sampling takes a dict"):
+        declared()["sampling"][0].checked("[" * 200_000)
