@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from .bootstrap import generate_instructions
+from .bootstrap import MACHINE_INSTRUCTIONS_IN_PROMPT, generate_instructions, sample_in_context
 from .completion import failed_completion
-from .pipeline import instance_requests
+from .pipeline import choose_tasks, instance_requests
 from .prompts import PAPER_REQUESTS, load_templates, request_settings
-from .records import SeedTask, SelfInstructError, dump_line, write_records
+from .quirks import cut_at_stop, instances_of
+from .records import MachineInstances, MachineInstruction, SeedTask, SelfInstructError, dump_line, write_records
 from .runfolder import RunFolder
 
 
@@ -41,11 +42,21 @@ def run_without_answers(seed_tasks: Sequence[SeedTask]) -> str:
     down = SimpleNamespace(complete=lambda requests: [failed_completion("no connection", "")] * len(requests))
     failed = 0
     try:
-        for round_ in generate_instructions(down, seed_tasks, request_settings("instructions", False)):
+        shown = min(8, len(seed_tasks))
+        settings = request_settings("instructions", False)
+        for round_ in generate_instructions(down, seed_tasks, settings, num_prompt_instructions=shown):
             failed += round_.failed
     except SelfInstructError as error:
         return f"after {failed} failed requests: {error}"
     return ""
+
+
+def prompts_after_restart(human: Sequence[str], machine: Sequence[str], random_seed: int = 42) -> dict[str, list[str]]:
+    """Q9: the instructions in the first two prompts of a run, and in the first after a restart as released, from one pool."""
+    unbroken, again = random.Random(random_seed), random.Random(random_seed)
+    draws = {"first prompt": unbroken, "second prompt": unbroken, "first after a restart": again}
+    size = min(8, len(human) + min(MACHINE_INSTRUCTIONS_IN_PROMPT, len(machine)))
+    return {name: sample_in_context(rng, human, machine, size) for name, rng in draws.items()}
 
 
 def rows_left_after_stop(rows: int = 100, written: int = 3) -> dict[str, int]:
@@ -62,6 +73,37 @@ def rows_left_after_stop(rows: int = 100, written: int = 3) -> dict[str, int]:
             raise KeyboardInterrupt
         paths = {"as published": emptied, "fixed": kept}
         return {name: len(path.read_text().splitlines()) for name, path in paths.items()}
+
+
+def step_3_on_unseen(labels: dict[str, bool]) -> dict[str, str]:
+    """Q12: what step 3 says to an instruction that step 2 has not labelled, as released and in the kit."""
+    unseen, said = MachineInstruction(instruction="Name a bird that step 2 has never seen."), {}
+    try:
+        said["as published"] = str(labels[unseen.instruction])
+    except KeyError as error:
+        said["as published"] = f"KeyError: {error}"
+    try:
+        said["fixed"] = str(choose_tasks([unseen], labels))
+    except SelfInstructError as error:
+        said["fixed"] = str(error)
+    return said
+
+
+def instances_before_stop(written: int = 12) -> dict[str, int]:
+    """Q14: how many of so many class labels, or examples, a completion still has after step 3's stop sequences."""
+    request = instance_requests(["A task"], {"A task": True}, load_templates("ours"), PAPER_REQUESTS["instances"])[0]
+    texts = {
+        True: "".join(f"Class label: {k}\nText: t{k}\n" for k in range(1, written + 1)),
+        False: "".join(f"Example {k}\nInput: i{k}\nOutput: o{k}\n" for k in range(1, written + 1)),
+    }
+    cut = {
+        kind: MachineInstances(instruction="A task", raw_instances=cut_at_stop(text, request.stop))
+        for kind, text in texts.items()
+    }
+    return {
+        name: len(instances_of(kind, "published")(cut[kind]))
+        for name, kind in (("class labels", True), ("examples", False))
+    }
 
 
 def tokens_allowed(instructions: Sequence[str], labels: dict[str, bool], quirks: str) -> dict[str, int]:

@@ -1,34 +1,22 @@
 """What the released code does oddly, shown on the texts at hand: as published, put right, and how many rows it touches.
 
-    material = load_material(run)
     contrast("Q1", "candidates", material.candidates, split_instructions, lambda t: split_instructions(t, "fixed"), "Say NASA.")
 
-Notebook 22 goes through all twenty. The rules themselves are in `parsing`, `filters`, `export` and `bootstrap`, under
-`quirks="published"` and `quirks="fixed"`.
+Notebook 22 goes through all twenty; what it looks at comes from `quirk_material`. The rules themselves are in `parsing`,
+`filters`, `export` and `bootstrap`, under `quirks="published"` and `quirks="fixed"`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .datasets import load_dataset
 from .filters import INSTRUCTION_RULES
 from .parsing import check_quirks, parse_instances, split_instructions
-from .pipeline import classification_labels
-from .records import (
-    ClassificationAnswer,
-    InputError,
-    Instance,
-    InstanceRow,
-    MachineInstances,
-    MachineInstruction,
-    Rejection,
-    load_records,
-    read_json,
-)
-from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder, find_files
+from .quirk_material import Material
+from .records import Instance, InstanceRow, MachineInstances, MachineInstruction, Rejection, dump_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +44,10 @@ QUIRKS = {
     "Q20": "step 4 compares instances within a task only",
 }
 T = TypeVar("T")
-R = TypeVar("R")
+# Q1: what capitals lost leave behind: a lone "i" (no roman numeral, no i.e.), a sentence that begins small (not after e.g.)
+_SMALL_I = re.compile(r"(?<![\w/(.-])i(?![\w/).-])")
+_SMALL_START = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\.)[.?!] [a-z]")
+_MARKER = re.compile(r"\bExample\b|\b(?:Input|Output)\s*\d*\s*:|\bClass label:")
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,7 @@ class Contrast:
     looked_at: int
     touched: list[tuple[Any, Any, Any]]
     made_up: tuple[Any, Any, Any] | None = None
+    note: str = ""
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -99,7 +91,7 @@ def show_contrasts(*contrasts: Contrast, show: int = 3) -> pd.DataFrame:
     import pandas as pd
 
     for one in contrasts:
-        print(f"{one.quirk} touches: {touches(one.counts)}")
+        print(f"{one.quirk} touches: {touches(one.counts)}" + (f"; {one.note}" if one.note else ""))
     columns = ["quirk", "from", "text", "as published", "fixed"]
     return pd.DataFrame([row for one in contrasts for row in one.examples(show)], columns=columns).set_index("quirk")
 
@@ -128,88 +120,6 @@ def contrast(
     return Contrast(quirk, unit, len(every), touched, example)
 
 
-@dataclass
-class Material:
-    """The texts of a run folder, or of another data set, that quirks can be shown on; parts that are not there are empty."""
-
-    records: list[MachineInstruction] = field(default_factory=list)
-    answers: list[ClassificationAnswer] = field(default_factory=list)
-    raw: list[MachineInstances] = field(default_factory=list)
-    rows: list[InstanceRow] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    instructions: list[str] = field(default_factory=list)
-
-    @property
-    def labels(self) -> dict[str, bool]:
-        """instruction -> is it classification, as step 2 said."""
-        return classification_labels(self.answers)
-
-    @property
-    def completions(self) -> list[str]:
-        """The different completions of step 1 that an instruction was taken from, as they came."""
-        found = (_completion_of(record) for record in self.records)
-        return list(dict.fromkeys(text for text in found if text))
-
-    @property
-    def candidates(self) -> list[str]:
-        """The items of those completions, with their capitals."""
-        return [item for text in self.completions for item in split_instructions(text, "fixed")]
-
-    def raw_of(self, is_classification: bool) -> list[MachineInstances]:
-        """The raw instances of one type of task."""
-        labels = self.labels
-        return [record for record in self.raw if labels.get(record.instruction) is is_classification]
-
-    def rejected(self, reason: str) -> list[Rejection]:
-        """The ledger's rows of one rule."""
-        return [row for row in self.rejections if row.reason == reason]
-
-
-def _completion_of(record: MachineInstruction) -> str:
-    """The completion behind an instruction; "" in a run with `quirks="fixed"`, which does not repeat it in each row (Q10)."""
-    choices = (record.metadata.get("response") or {}).get("choices") or [{}]
-    return choices[0].get("text") or (choices[0].get("message") or {}).get("content") or ""
-
-
-def load_material(run: RunFolder, data: str = "") -> Material:
-    """What `run` holds, or the rows of the data set `data` alone.
-
-    Raises InputError where there is neither an instruction nor a row.
-    """
-    if data:
-        dataset = load_dataset(data)
-        rows = [
-            InstanceRow(instruction=r.instruction, input=r.input or "", output=r.output or "") for r in dataset.rows
-        ]
-        return Material(rows=rows if dataset.has_instances else [], instructions=dataset.instructions)
-    material = Material(
-        records=_newest(run, INSTRUCTIONS, MachineInstruction),
-        answers=_newest(run, CLASSIFICATION, ClassificationAnswer),
-        raw=_newest(run, INSTANCES, MachineInstances),
-        rows=_newest(run, ALL_INSTANCES, InstanceRow),
-        rejections=_newest(run, REJECTIONS, Rejection),
-    )
-    material.instructions = [record.instruction for record in material.records]
-    if not material.instructions and not material.rows:
-        raise InputError(
-            f"{run.path.name}: no instructions in this run folder; run notebook 02 first, or set data to a file"
-        )
-    return material
-
-
-def asked_for(run: RunFolder) -> int | None:
-    """How many instructions step 1 was told to generate in this run folder; None where it was not run by the runner."""
-    path = run / "run.json"
-    state = read_json(path) if path.is_file() else {}
-    given = state.get("notebooks", {}).get("02_generate_instructions", {}).get("parameters", {})
-    return given.get("num_instructions_to_generate")
-
-
-def _newest(run: RunFolder, pattern: str, record: type[R]) -> list[R]:
-    found = sorted(find_files(run.path, pattern), key=lambda path: path.stat().st_mtime_ns)
-    return load_records(found[-1], record) if found else []  # type: ignore[type-var]
-
-
 def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     """`text` as a model would return it with these stop sequences: up to the first of them."""
     ends = [text.find(stop) for stop in stops if stop in text]
@@ -236,9 +146,104 @@ def rounds_cut(rejections: Sequence[Rejection]) -> list[list[str]]:
     return list(rounds.values())
 
 
-def instances_told_twice(rows: Sequence[InstanceRow]) -> list[tuple[str, list[str]]]:
-    """(input and output, the instructions that share them) for instances that stand under several tasks."""
-    tasks: dict[tuple[str, str], dict[str, None]] = {}
+def told_under_several_tasks(rows: Sequence[InstanceRow]) -> tuple[dict[str, Any], list[tuple[str, list[str]]]]:
+    """Q20: the count of rows whose input and output stand under another task, too, of all rows with an input; and the pairs
+    themselves, each with its instructions.
+    """
+    tasks: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        tasks.setdefault((row.input, row.output), {})[row.instruction] = None
-    return [(f"{key[0]!r} -> {key[1]!r}", list(found)) for key, found in tasks.items() if len(found) > 1]
+        if row.input:
+            tasks.setdefault((row.input, row.output), []).append(row.instruction)
+    shared = {pair: found for pair, found in tasks.items() if len(set(found)) > 1}
+    counted = count(
+        sum(map(len, shared.values())), sum(map(len, tasks.values())), "rows with an input, under several tasks"
+    )
+    return counted, [(f"{pair[0]!r} -> {pair[1]!r}", list(dict.fromkeys(found))) for pair, found in shared.items()]
+
+
+def capitals(material: Material) -> Contrast:
+    """Q1 on the candidates of a run; finished rows have none, there it is the mark that counts: small letters out of place.
+
+    Small letters are no proof: a person may write them, too. And they understate: a lower-cased name is not told by rule.
+    """
+    if material.candidates or not material.instructions:
+        example = "Name three NASA missions that I can explain in Python."
+        fixed = lambda text: split_instructions(text, "fixed")  # noqa: E731
+        return contrast("Q1", "candidates", material.candidates, split_instructions, fixed, example)
+    small = [text for text in material.instructions if text[1:] == text[1:].lower()]
+    lone = [text for text in small if _SMALL_I.search(text)]
+    marked = lone + [text for text in small if text not in set(lone) and _SMALL_START.search(text)]
+    note = f"{len(small):,} have no capital but the first letter, {len(lone):,} of them a lone i"
+    touched = [(text, text, "(cannot be restored)") for text in marked]
+    return Contrast("Q1", "instructions, by the mark it leaves", len(material.instructions), touched, note=note)
+
+
+def banned_words(material: Material) -> Contrast:
+    """Q4 on all instructions, and on those that a run's ledger says were dropped for a word."""
+    texts = material.instructions + [row.candidate for row in material.rejected("blacklisted_word")]
+    published, fixed = [rule_says("blacklisted_word", kind) for kind in ("published", "fixed")]
+    told = contrast(
+        "Q4", "instructions, kept or dropped", texts, published, fixed, "Sum up the plot of a novel that you have read."
+    )
+    dropped = [sum(rule(text) == "dropped" for text in texts) for rule in (published, fixed)]
+    return replace(told, note=f"the published rule drops {dropped[0]:,} of them, the fixed one {dropped[1]:,}")
+
+
+def labels_spelt_twice(material: Material, made_up: str) -> Contrast:
+    """Q14 on the raw completions of classification tasks; without them, on outputs of one task that differ in case alone."""
+    raw, published = material.raw_of(True), instances_of(True, "published")
+    if raw or not material.rows:
+        told = contrast("Q14", "classification tasks", raw, published, instances_of(True, "fixed"), _raw(made_up))
+        return replace(
+            told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion"
+        )
+    return contrast("Q14", "tasks", material.tasks, list, _one_spelling)
+
+
+def _one_spelling(rows: Sequence[InstanceRow]) -> list[InstanceRow]:
+    first: dict[str, str] = {}
+    return [row.model_copy(update={"output": first.setdefault(row.output.casefold(), row.output)}) for row in rows]
+
+
+def markers_inside(material: Material, made_up: str) -> Contrast:
+    """Q17 on the raw completions of other tasks; without them, on finished rows put back into the form of a completion.
+
+    Instructions are left out: step 3 writes none, so that no marker in them is ever parsed.
+    """
+    raw, unit, note = material.raw_of(False), "other tasks", ""
+    if not raw and material.rows:
+        raw, unit = (
+            [_raw(_as_completion(row), row.instruction) for row in material.rows],
+            "rows, written as completions again",
+        )
+        marked = sum(bool(_MARKER.search(f"{row.input}\n{row.output}")) for row in material.rows)
+        note = f"a marker stands in the text of {marked:,}"
+    told = contrast("Q17", unit, raw, instances_of(False, "published"), instances_of(False, "fixed"), _raw(made_up))
+    return replace(told, note=note)
+
+
+def _as_completion(row: InstanceRow) -> str:
+    return f"Example 1\nInput: {row.input}\nOutput: {row.output}" if row.input else f"Output: {row.output}"
+
+
+def _raw(text: str, instruction: str = "A task") -> MachineInstances:
+    return MachineInstances(instruction=instruction, raw_instances=text)
+
+
+def tasks_with_several(material: Material) -> dict[str, Any]:
+    """Q15: the tasks whose instances have an order to lose, of all tasks: by step 3's completions, else by the finished rows."""
+    tasks = [instances_of(kind, "published")(raw) for kind in (True, False) for raw in material.raw_of(kind)]
+    sizes = [len(task) for task in tasks or material.tasks]
+    return count(sum(size > 1 for size in sizes), len(sizes), "tasks, with several instances")
+
+
+def bytes_stored(records: Sequence[MachineInstruction]) -> pd.DataFrame | None:
+    """Q10: bytes of step 1's file as it is and without prompts and responses; says so where there is no such file."""
+    import pandas as pd
+
+    if not records:
+        print("no file of step 1 in this data: nothing to compare")
+        return None
+    full = sum(len(dump_line(record).encode()) for record in records)
+    bare = sum(len(dump_line({**record.model_dump(), "metadata": {}}).encode()) for record in records)
+    return pd.Series({"as it is": full, "without prompt and response": bare}, name="bytes").to_frame()

@@ -9,8 +9,17 @@ from papermill.parameterize import parameterize_notebook
 from selfinstruct import quirk_trials, quirks
 from selfinstruct.parsing import split_instructions
 from selfinstruct.prompts import PAPER_REQUESTS
-from selfinstruct.quirks import contrast, cut_at_stop, instances_of, load_material, rule_says, show_contrasts, touches
-from selfinstruct.records import PROJECT_ROOT, InputError, MachineInstances, SeedTask, write_json, write_records
+from selfinstruct.quirk_material import Material, load_material
+from selfinstruct.quirks import contrast, cut_at_stop, instances_of, rule_says, show_contrasts, touches
+from selfinstruct.records import (
+    PROJECT_ROOT,
+    InputError,
+    InstanceRow,
+    MachineInstances,
+    SeedTask,
+    write_json,
+    write_records,
+)
 from selfinstruct.runfolder import RunFolder
 
 SAMPLE = PROJECT_ROOT.parent / "shared" / "paper" / "data" / "release_sample_1000.jsonl"
@@ -105,6 +114,81 @@ def test_the_texts_of_a_run_folder(run):
     assert len(material.raw_of(False)) == 2 and len(material.rejected("blacklisted_word")) == 2
 
 
+def test_a_run_folder_as_data_is_the_same_material_as_the_run_itself(run, tmp_path):
+    elsewhere = RunFolder(tmp_path / "elsewhere", "22_meet_the_quirks")
+    material = load_material(elsewhere, str(run.path))
+    assert material == load_material(run)
+    assert material.target == 2 and material.step_1["requested"] == 5 and len(material.rejections) == 5
+    assert material.label_files == ["is_clf_or_not_SmolLM2_template_1.jsonl"]
+
+
+def test_a_file_of_rows_has_labels_where_its_format_has(tmp_path):
+    write_records(tmp_path / "rows.jsonl", [{"instruction": "A", "input": "", "output": "b"}])
+    assert load_material(RunFolder(tmp_path, ""), str(tmp_path / "rows.jsonl")).labels == {}
+    seed = {
+        "id": "1",
+        "name": "a",
+        "instruction": "A",
+        "instances": [{"input": "", "output": "b"}],
+        "is_classification": True,
+    }
+    write_records(tmp_path / "seeds.jsonl", [seed])
+    material = load_material(RunFolder(tmp_path, ""), str(tmp_path / "seeds.jsonl"))
+    assert material.labels == {"A": True} and not material.label_files and material.target is None
+
+
+def rows_of(*triples):
+    names = ("instruction", "input", "output")
+    rows = [InstanceRow(**dict(zip(names, triple, strict=True))) for triple in triples]
+    return Material(rows=rows, instructions=list(dict.fromkeys(row.instruction for row in rows)))
+
+
+def test_capitals_lost_are_told_by_their_mark_in_finished_rows(capsys):
+    texts = [
+        "How can i win?",
+        "Name one. explain it.",
+        "Name three birds.",
+        "Ask what I want.",
+        "Match /x/i in it, i.e. once.",
+        "Solve (i) and (ii).",
+    ]
+    told = quirks.capitals(Material(instructions=texts))
+    assert [row[0] for row in told.touched] == texts[:2] and told.looked_at == 6
+    assert told.touched[0][1:] == (texts[0], "(cannot be restored)")
+    show_contrasts(told)
+    assert "5 have no capital but the first letter, 1 of them a lone i" in capsys.readouterr().out
+
+
+def test_banned_words_say_how_many_each_rule_drops():
+    told = quirks.banned_words(
+        Material(instructions=["Outline the plot of a film.", "Describe this image to me.", "Name three birds."])
+    )
+    assert told.counts["touched"] == 1 and told.note == "the published rule drops 2 of them, the fixed one 1"
+
+
+def test_finished_rows_tell_of_labels_markers_and_several_instances():
+    material = rows_of(
+        ("Judge it.", "Fine!", "Good"), ("Judge it.", "Great!", "good"), ("Quote.", "Example: a", "An Example"), ("Add.", "1 + 1", "2"),
+        ("Sum up.", "Input: x", "y"),
+    )  # fmt: skip
+    assert quirks.labels_spelt_twice(material, "x").counts == {"touched": 1, "of": 4, "unit": "tasks"}
+    told = quirks.markers_inside(material, "x")
+    assert (len(told.touched), told.looked_at) == (1, 5) and told.note == "a marker stands in the text of 2"
+    assert quirks.tasks_with_several(material)["touched"] == 1 and quirks.tasks_with_several(material)["of"] == 4
+
+
+def test_rows_under_several_tasks_are_counted_of_the_rows_with_an_input():
+    material = rows_of(("A", "x", "1"), ("B", "x", "1"), ("B", "y", "1"), ("C", "", "1"), ("D", "", "1"))
+    counted, told = quirks.told_under_several_tasks(material.rows)
+    assert (counted["touched"], counted["of"]) == (2, 3) and told == [("'x' -> '1'", ["A", "B"])]
+
+
+def test_bytes_are_compared_only_where_there_is_a_file_of_step_1(run, capsys):
+    assert quirks.bytes_stored([]) is None and "nothing to compare" in capsys.readouterr().out
+    sizes = quirks.bytes_stored(load_material(run).records)["bytes"]
+    assert sizes["as it is"] > 3 * 400 + sizes["without prompt and response"]
+
+
 def test_neither_run_nor_data_is_an_error(tmp_path):
     with pytest.raises(InputError, match="run notebook 02 first, or set data to a file"):
         load_material(RunFolder(tmp_path, ""))
@@ -145,18 +229,30 @@ def test_the_trials():
     assert hours["200 instructions"] == pytest.approx(4 * hours["100 instructions"]) and hours["100 instructions"] > 0
 
 
+def test_a_restart_draws_the_first_prompt_again():
+    draws = quirk_trials.prompts_after_restart([f"seed {k}" for k in range(20)], ["m1", "m2", "m3"])
+    assert draws["first after a restart"] == draws["first prompt"] != draws["second prompt"]
+    assert {len(drawn) for drawn in draws.values()} == {8}
+    assert quirk_trials.prompts_after_restart(["one"], [])["first prompt"] == ["one"]
+
+
+def test_an_unseen_instruction_and_a_list_of_labels_without_end():
+    said = quirk_trials.step_3_on_unseen({"x": True})
+    assert said["as published"].startswith("KeyError") and "run 03_identify_classification" in said["fixed"]
+    assert quirk_trials.instances_before_stop(12) == {"class labels": 12, "examples": 5}
+
+
+def seed_task(k):
+    instances = [{"input": "", "output": "x"}]
+    return SeedTask(
+        id=f"{k}", name=f"{k}", instruction=f"Name {k} birds.", instances=instances, is_classification=False
+    )
+
+
 def test_step_1_without_answers_ends_and_says_so():
-    seeds = [
-        SeedTask(
-            id=f"{k}",
-            name=f"{k}",
-            instruction=f"Name {k} birds.",
-            instances=[{"input": "", "output": "x"}],
-            is_classification=False,
-        )
-        for k in range(9)
-    ]
+    seeds = [seed_task(k) for k in range(9)]
     assert "after 100 failed requests: step 1 stopped: 20 rounds in a row" in quirk_trials.run_without_answers(seeds)
+    assert "after 100 failed requests" in quirk_trials.run_without_answers(seeds[:1])
 
 
 def test_tokens_depend_on_neighbours_as_published_only():
@@ -178,10 +274,31 @@ def test_the_notebook_counts_every_quirk(run):
     assert {name: counts[name] for name in expected} == expected
 
 
+def test_the_notebook_on_a_run_folder_as_data_counts_the_same(run, tmp_path):
+    counts = run_notebook(run.path)
+    assert run_notebook(tmp_path / "elsewhere", data=str(run.path)) == counts
+
+
+def test_the_notebook_with_one_seed_task(run):
+    write_records(run.path / "one.jsonl", [seed_task(3).model_dump()])
+    counts = run_notebook(run.path, seed_tasks_path=str(run.path / "one.jsonl"))
+    assert counts["Q5"] == {"touched": 1, "of": 1, "unit": "seed tasks"}  # "Name 3 birds." is too short
+
+
 @pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
 def test_the_notebook_on_released_data_and_published_seed_tasks(tmp_path):
     counts = run_notebook(tmp_path, data=str(SAMPLE), seed_tasks_path=str(SAMPLE.with_name("seed_tasks.jsonl")))
-    assert counts["Q1"] == {"touched": 0, "of": 0, "unit": "candidates"}  # finished rows hold no completions
+    assert 63 <= counts["Q1"]["touched"] < counts["Q1"]["of"] == 995
     assert counts["Q5"]["touched"] == 7  # two too short, one program, four too similar
+    assert (counts["Q15"]["touched"], counts["Q15"]["of"]) == (5, 995)
     assert counts["Q16"]["touched"] == 995 and counts["Q19"]["touched"] == 1000
-    assert 0 < counts["Q18"]["touched"] < 556
+    assert counts["Q17"]["touched"] == 7 and 0 < counts["Q18"]["touched"] < 556
+    assert counts["Q20"]["touched"] == 14 and counts["Q20"]["of"] == counts["Q18"]["of"]
+    untold = [name for name, one in counts.items() if not one["of"]]
+    assert untold == ["Q3", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"]
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
+def test_two_user_oriented_tasks_are_dropped_for_the_plot_of_a_film(tmp_path):
+    counts = run_notebook(tmp_path, data=str(SAMPLE.with_name("user_oriented_instructions.jsonl")))
+    assert (counts["Q4"]["touched"], counts["Q4"]["of"]) == (2, 251)
