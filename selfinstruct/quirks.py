@@ -82,7 +82,7 @@ def count(touched: int, of: int, unit: str) -> dict[str, Any]:
 def touches(counted: dict[str, Any]) -> str:
     """An entry of the results as a sentence, which tells "none of them" from "there are none here to look at"."""
     if not counted["of"]:
-        return f"no {counted['unit']} in this data to tell by"
+        return f"no {counted['unit'].partition(',')[0]} in this data to tell by"
     return f"{counted['touched']:,} of {counted['of']:,} {counted['unit']}"
 
 
@@ -192,12 +192,10 @@ def banned_words(material: Material) -> Contrast:
 def labels_spelt_twice(material: Material, made_up: str) -> Contrast:
     """Q14 on the raw completions of classification tasks; without them, on outputs of one task that differ in case alone."""
     raw, published = material.raw_of(True), instances_of(True, "published")
-    if raw or not material.rows:
-        told = contrast("Q14", "classification tasks", raw, published, instances_of(True, "fixed"), _raw(made_up))
-        return replace(
-            told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion"
-        )
-    return contrast("Q14", "tasks", material.tasks, list, _one_spelling)
+    told = contrast("Q14", "classification tasks", raw, published, instances_of(True, "fixed"), _raw(made_up))
+    if material.rows and not raw:
+        return replace(contrast("Q14", "tasks", material.tasks, list, _one_spelling), made_up=told.made_up)
+    return replace(told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion")
 
 
 def _one_spelling(rows: Sequence[InstanceRow]) -> list[InstanceRow]:

@@ -104,6 +104,7 @@ def test_a_contrast_keeps_what_differs_and_shows_the_made_up_example_only_withou
 def test_nothing_to_look_at_is_not_nothing_found():
     assert touches({"touched": 0, "of": 7, "unit": "inputs"}) == "0 of 7 inputs"
     assert touches({"touched": 0, "of": 0, "unit": "requests"}) == "no requests in this data to tell by"
+    assert touches({"touched": 0, "of": 0, "unit": "rows, under several"}) == "no rows in this data to tell by"
 
 
 def test_the_texts_of_a_run_folder(run):
@@ -172,6 +173,8 @@ def test_finished_rows_tell_of_labels_markers_and_several_instances():
         ("Sum up.", "Input: x", "y"),
     )  # fmt: skip
     assert quirks.labels_spelt_twice(material, "x").counts == {"touched": 1, "of": 4, "unit": "tasks"}
+    none = quirks.labels_spelt_twice(rows_of(("Add.", "1 + 1", "2")), "Class label: A\nb\nClass label: a\nc")
+    assert [row["fixed"] for row in none.examples(1)] == ["'b' -> 'A' | 'c' -> 'A'"]
     told = quirks.markers_inside(material, "x")
     assert (len(told.touched), told.looked_at) == (1, 5) and told.note == "a marker stands in the text of 2"
     assert quirks.tasks_with_several(material)["touched"] == 1 and quirks.tasks_with_several(material)["of"] == 4
