@@ -29,7 +29,16 @@ from .records import (
     read_json,
     shown_path,
 )
-from .runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, RunFolder, find_files, missing_file
+from .runfolder import (
+    ALL_INSTANCES,
+    CLASSIFICATION,
+    INSTANCES,
+    INSTRUCTIONS,
+    REJECTIONS,
+    RunFolder,
+    find_files,
+    missing_file,
+)
 from .shapes import Row, read_rows
 
 RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, whole and a random sample of its rows
@@ -131,6 +140,12 @@ def _null_notes(rows: list[Row]) -> list[str]:
     return [f"{count:,} row{'s' * (count != 1)} without an {field} (null)" for field, count in sorted(counts.items())]
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder, a run's or another, that hold a data set."""
+    written = (INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS)
+    return [path for pattern in written for path in find_files(folder, pattern)] if _is_run(folder) else find_data_files(folder)
+
+
 def _is_run(folder: Path) -> bool:
     """Whether the pipeline wrote into the folder."""
     written = ("run.json", INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES)
@@ -164,7 +179,7 @@ def _load_run(folder: Path, part: str) -> Dataset:
         raise InputError(missing_file(folder, pattern))
     dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(folder)
     rows = [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows] if labels else dataset.rows
-    return replace(dataset, name=folder.name, rows=rows, label=author_of(folder))
+    return replace(dataset, name=folder.name, source=shown_path(folder), rows=rows, label=author_of(folder))
 
 
 def _labels(folder: Path) -> dict[str, bool]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .datasets import files_of
 from .records import PROJECT_ROOT, project_path, read_json
 from .runfolder import REJECTIONS, find_files, note_run
 
@@ -37,11 +38,11 @@ def fingerprint(folder: Path, notebook: Path, parameters: Mapping[str, Any], rea
 
 
 def _named_files(value: str) -> list[Path]:
-    """The files a parameter's text points to, if it is the path of a file or of a folder of JSONL files."""
+    """The files a parameter's text points to, if it is the path of a file or of a data set's folder."""
     path = project_path(value) if value and len(value) < 500 and "\0" not in value else None
     if path is None or not path.exists():
         return []
-    return [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+    return [path] if path.is_file() else files_of(path)
 
 
 def _method_files() -> list[Path]:

@@ -154,8 +154,8 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
+        raise InputError(f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})") from error
     if isinstance(value, dict):
         return value
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
@@ -246,5 +246,5 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{shown_path(path)}: not JSON ({error})") from error

@@ -47,12 +47,16 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """All rows, for one data set of one run folder; `label` says who wrote it, `instructions` how many it has."""
+    """All rows, for one data set of one run folder; `label` says who wrote it, `instructions` how many it has.
+
+    `problems`: notebooks that were left out, since they read something else under the data set's name.
+    """
 
     data: str
     label: str
     rows: list[ScoreRow] = field(default_factory=list)
     instructions: int = 0
+    problems: list[str] = field(default_factory=list)
 
     @property
     def source(self) -> str:
@@ -101,9 +105,10 @@ def build_scorecard(run_dir: str | Path, data_set: str = "") -> Scorecard:
     results = {path.stem: read_json(path) for path in sorted(folder.glob("results/*.json"))}
     results["run"] = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     data = _choose_data(results, data_set)
+    problems = _leave_out_others(results, data)
     rows = [_score(number, results, data) for number in paper_numbers()]
     label = known_author(data) or (author_of(folder) if data == folder.name else "")
-    return Scorecard(data, label, rows, _size(results, data))
+    return Scorecard(data, label, rows, _size(results, data), problems)
 
 
 def _choose_data(results: dict[str, Any], data: str) -> str:
@@ -114,6 +119,18 @@ def _choose_data(results: dict[str, Any], data: str) -> str:
             f'data_set="{data}": no results of it in this run folder; there are: {", ".join(known) or "none"}'
         )
     return data or next(iter(known), "")
+
+
+def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
+    """Take out of `results` what another file of the same name gave, and say so: the first notebook's file counts."""
+    sources = {name: source for name, record in results.items() if (source := look_up(record, "sources/{data}", data))}
+    first = next(iter(sources.values()), "")
+    problems = []
+    for name, source in sources.items():
+        if source != first:
+            problems.append(f"{name} is left out: it read {source}, and {next(iter(sources))} {first}")
+            del results[name]
+    return problems
 
 
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:

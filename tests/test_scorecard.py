@@ -131,6 +131,20 @@ def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
     assert card(instructions=52_400, instances=82_000)["table1.instances"].verdict == "differs"
 
 
+def test_two_files_of_one_name_are_not_mixed(tmp_path):
+    described = {"datasets": {"train": {"instructions": 995}}, "sources": {"train": "a/train.jsonl"}}
+    write_json(tmp_path / "results/10_describe_dataset.json", described)
+    shares = [{"data_set": "train", "rule": "published", "verb_noun": 176, "share": 0.7, "low": 0.6, "high": 0.8, "instructions": 251}]
+    for source, problems in (("a/train.jsonl", 0), ("b/train.jsonl", 1)):
+        write_json(tmp_path / "results/11_parse_verb_nouns.json", {"shares": shares, "sources": {"train": source}})
+        card = build_scorecard(tmp_path, "train")
+        assert len(card.problems) == problems
+        assert (rows_of(card)["fig3.verb_noun_share"].ours is None) == bool(problems)
+    assert card.problems == [
+        "11_parse_verb_nouns is left out: it read b/train.jsonl, and 10_describe_dataset a/train.jsonl"
+    ]
+
+
 def test_the_fixed_rule_is_not_held_against_the_paper(tmp_path):
     for quirks, verdict in (("published", "differs"), ("fixed", "not measured")):
         record = {"quirks": quirks, "covered": {"mine": 0.3}, "shares": []}
