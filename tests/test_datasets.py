@@ -8,7 +8,7 @@ import json
 import pytest
 
 from selfinstruct import datafiles, shapes
-from selfinstruct.datasets import Row, known_author, load_dataset, load_datasets
+from selfinstruct.datasets import Row, files_of, known_author, load_dataset, load_datasets
 from selfinstruct.records import PROJECT_ROOT, InputError
 from selfinstruct.runfolder import RunFolder
 
@@ -44,6 +44,7 @@ SHAPES = {
 
 
 def write_lines(path, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path
 
@@ -362,3 +363,13 @@ def test_published_files_load(name, rows, instructions):
 def test_the_folder_of_published_predictions_loads():
     dataset = load_dataset(PUBLISHED / "predictions")
     assert (dataset.name, len(dataset.rows), dataset.notes) == ("predictions", 756, ("3 files, all splits",))
+
+
+def test_the_files_of_a_folder_are_those_that_hold_its_data(tmp_path):
+    write_lines(tmp_path / "plain" / "data" / "train.jsonl", GOOD)
+    write_lines(tmp_path / "plain" / "dataset_info.json", {})
+    assert [path.name for path in files_of(tmp_path / "plain")] == ["train.jsonl"]
+    for name in ("run.json", "parses.jsonl", "machine_generated_instructions.jsonl", "finetuning_data/all_generated_instances.jsonl"):
+        write_lines(tmp_path / "run" / name, GOOD)
+    names = {path.name for path in files_of(tmp_path / "run")}
+    assert names == {"machine_generated_instructions.jsonl", "all_generated_instances.jsonl"}

@@ -28,6 +28,8 @@ def written(tmp_path, text, encoding="utf-8"):
         ("", "no seed tasks in it"),
         ("\n\n", "no seed tasks in it"),
         (GOOD + "\n{not json", r":2: not JSON"),
+        (GOOD + '\n{"n": ' + 5000 * "7" + "}", r":2: not JSON"),
+        (GOOD + "\n" + 100_000 * "[", r":2: not JSON"),
         (GOOD + "\n[1]", r":2: a list, not an object"),
         ('{"id": "a"}', r':1: missing "name"; a SeedTask needs id, name, instruction, instances, is_classification'),
         (GOOD.replace('[{"input": "", "output": "x"}]', "[]"), r':1: "instances": List should have at least 1 item'),
