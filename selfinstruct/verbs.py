@@ -61,6 +61,10 @@ class Parser:
 
         return {"model": self.name, "version": self.version, "sha256": self.sha256, "spacy": spacy.__version__}
 
+    def takes(self, text: str) -> bool:
+        """Whether spaCy parses a text of this length: it stops at a million characters, for the memory that they take."""
+        return len(text) <= self.pipeline.max_length
+
 
 def load_parser() -> Parser:
     """spaCy's small English model under whichever of its names is installed. Raises SelfInstructError where none is."""
@@ -87,10 +91,13 @@ def _model_sha256(folder: Path) -> str:
 
 
 def parse_texts(texts: Sequence[str], parser: Parser) -> list[Sentence]:
-    """The first sentence of each text as words, in order; () for a text without any. About 600 texts a second."""
+    """The first sentence of each text as words, in order. About 600 texts a second.
+
+    () for a text without any words, and for one that the parser does not take: one such text must not cost all others.
+    """
     from tqdm.auto import tqdm
 
-    docs = parser.pipeline.pipe(texts, batch_size=BATCH)
+    docs = parser.pipeline.pipe([text if parser.takes(text) else "" for text in texts], batch_size=BATCH)
     return [_first_sentence(doc) for doc in tqdm(docs, total=len(texts), desc="parsing", disable=len(texts) < BATCH)]
 
 
@@ -185,8 +192,9 @@ def _search(sentence: Sentence, at: int, fixed: bool) -> VerbNoun:
 
 
 def scaled_min_count(instructions: int) -> int:
-    """The paper's "more than 30 times" for a data set of another size, in proportion: 0 for a small one."""
-    return round(PAPER_MIN_COUNT * instructions / PAPER_INSTRUCTIONS)
+    """The paper's "more than 30 times" for a data set of another size, in proportion and rounded down, so that a
+    small one (fewer than 1,749 instructions) loses no pair."""
+    return PAPER_MIN_COUNT * instructions // PAPER_INSTRUCTIONS
 
 
 def top_pairs(
@@ -216,10 +224,16 @@ def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str
     return {"instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high}
 
 
-def common_verbs(found: Iterable[VerbNoun], count: int = 10) -> list[str]:
-    """The commonest verbs, with or without a noun, each with its count: "write 21"."""
-    counts = Counter(pair.verb for pair in found if pair.verb)
+def common_verbs(found: Iterable[VerbNoun], count: int = 10, with_object: bool = False) -> list[str]:
+    """The commonest verbs, each with its count: "write 21"; those with or without a noun, or only those with one."""
+    counts = Counter(pair.verb for pair in found if pair.verb and (pair.noun or not with_object))
     return [f"{verb} {times}" for verb, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
+
+
+def tell_not_parsed(counts: Mapping[str, int], parser: Parser) -> list[str]:
+    """A line for each data set with texts that the parser does not take; `counts` says how many."""
+    why = f"longer than spaCy's limit of {parser.pipeline.max_length:,} characters; counted as without verb and noun"
+    return [f"{name}: {count:,} of its instructions not parsed, {why}" for name, count in counts.items() if count]
 
 
 def count_pairs(chosen: Mapping[str, Mapping[str, int]]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -187,7 +186,8 @@ def test_top_pairs_by_hand():
 
 
 def test_the_limit_is_scaled_to_the_data():
-    assert [scaled_min_count(count) for count in (60, 995, 26_000, 52_445)] == [0, 1, 15, 30]
+    counts = (60, 995, 1748, 1749, 26_000, 52_444, 52_445)
+    assert [scaled_min_count(count) for count in counts] == [0, 0, 0, 1, 14, 29, 30]  # rounded down: a small set loses nothing
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +217,8 @@ def test_parser_says_what_it_is(parser):
 class Counting:
     """A parser that counts what it is asked."""
 
+    max_length = 100
+
     def __init__(self, parser, sha256="0" * 64):
         self.asked, self.inner = [], parser.pipeline
         self.parser = verbs.Parser("counting", "1", sha256, self)
@@ -233,6 +235,28 @@ def test_texts_are_parsed_once(tmp_path, parser):
     assert counting.asked == texts[:2]
     assert verbs.load_parses([*texts, "Go."], counting.parser, cache) | {"Go.": ()} == first | {"Go.": ()}
     assert counting.asked == [*texts[:2], "Go."]
+
+
+def test_a_text_too_long_for_the_parser_costs_only_itself(tmp_path, parser):
+    long, counting = "Write a story. " * 7, Counting(parser)
+    parses = verbs.load_parses(["Give a list.", long, "Sing a song."], counting.parser, tmp_path / "p.jsonl")
+    assert [find_verb_noun(parses[text]) for text in parses] == [("give", "list"), (None, None), ("sing", "song")]
+    assert [counting.parser.takes(text) for text in ("x" * 100, "x" * 101)] == [True, False]
+    (line,) = verbs.tell_not_parsed({"fine": 0, "mine": 1}, counting.parser)
+    assert line.startswith("mine: 1 of its instructions not parsed") and "100 characters" in line
+
+
+def test_the_parsers_own_limit_is_heeded(parser):
+    """spaCy raises ValueError (its E088) for longer ones."""
+    longest = parser.pipeline.max_length
+    assert verbs.parse_texts(["Sing a song.", "x" * (longest + 1)], parser)[1] == ()
+
+
+def test_common_verbs_with_and_without_an_object():
+    found = [VerbNoun("explain")] * 3 + [VerbNoun("give", "list")] * 2 + [VerbNoun("explain", "rule"), VerbNoun()]
+    assert verbs.common_verbs(found) == ["explain 4", "give 2"]
+    assert verbs.common_verbs(found, with_object=True) == ["give 2", "explain 1"]
+    assert verbs.common_verbs(found, 1) == ["explain 4"]
 
 
 def test_a_cut_cache_and_another_model_are_parsed_again(tmp_path, parser):
@@ -293,8 +317,8 @@ def test_seed_tasks_verbs(parser, tmp_path):
     assert sum(pair.noun is not None for pair in found) == 120
     assert verbs.common_verbs(found, 2) == ["write 21", "explain 10"]
     assert verbs.summarise_rule(found)["share"] == pytest.approx(120 / 175)
-    top = Counter(pair.verb for pair in found if pair.noun).most_common(6)
-    assert dict(top) == {"write": 20, "give": 10, "generate": 8, "explain": 7, "create": 5, "make": 5}
+    top = verbs.common_verbs(found, 6, with_object=True)
+    assert top == ["write 20", "give 10", "generate 8", "explain 7", "create 5", "make 5"]
 
 
 @published
