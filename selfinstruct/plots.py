@@ -3,7 +3,8 @@
     figure, ax = new_figure(source="release (n = 52,445)")
     plot_overlap({"release": scores}, ax)
 
-Made for one column of a printed page (3.35 in), in the colours of Okabe and Ito, which colour-blind readers can tell apart.
+Made for one column of a printed page (3.35 in; only the figure of `sunburst` may be wider), in the colours of Okabe and Ito,
+which colour-blind readers can tell apart.
 Where several data sets are drawn together they also differ in line style, and the y axis is their share, not their count.
 """
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from .datasets import Dataset
     from .scorecard import ScoreRow
 
-COLUMN_INCHES = 3.35
+COLUMN_INCHES, PAGE_INCHES = 3.35, 7.0  # one column of a printed page, and both
+LEGEND_POINTS = 6.5
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 LINES = ("-", "--", "-.", ":")
 STYLE = {
-    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 6.5,
+    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": LEGEND_POINTS,
     "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.frameon": False, "figure.dpi": 150,
     "svg.hashsalt": "selfinstruct",
@@ -41,14 +43,16 @@ PAPER_AXES = {
 }
 
 
-def new_figure(rows: int = 1, height: float = 2.1, source: str = "") -> tuple[Figure, Any]:
-    """A figure one column wide with `rows` axes, `height` inches each, and `source` in small print below it."""
+def new_figure(
+    rows: int = 1, height: float = 2.1, source: str = "", columns: int = 1, width: float = COLUMN_INCHES
+) -> tuple[Figure, Any]:
+    """A figure `width` inches wide with `rows` axes, `height` inches each, in `columns`; `source` in small print below it."""
     import matplotlib.pyplot as plt
 
     plt.rcParams.update(STYLE)
-    figure, axes = plt.subplots(rows, 1, figsize=(COLUMN_INCHES, height * rows), layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained")
     if source:
-        text = textwrap.fill(source, 78)
+        text = textwrap.fill(source, int(78 * width / COLUMN_INCHES))
         figure.text(0.5, -0.01, text, ha="center", va="top", fontsize=6, color="0.35", parse_math=False)
     return figure, axes
 
@@ -70,18 +74,16 @@ def _escaped(text: str) -> str:
 def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruction") -> Axes:
     """A histogram of lengths in words, as a panel of the paper's Figure 5: 0 to 60, one bar a word; medians dashed.
 
-    words: data set -> lengths (n,). The tail over 60 is told in words.
+    words: data set -> lengths (n,). The legend tells n, and the share of the tail over 60.
     """
     import numpy as np
 
     _draw_histograms(words, np.arange(-0.5, LONG + 1.5), ax, part)
-    for colour, counts in zip(COLOURS, words.values(), strict=False):
+    for number, counts in enumerate(words.values()):
         if len(counts):
-            ax.axvline(float(np.median(counts)), color=colour, linestyle=(0, (2, 2)), linewidth=0.9)
+            ax.axvline(float(np.median(counts)), color=_look(number)["color"], linestyle=(0, (2, 2)), linewidth=0.9)
     title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
     ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
-    if len(words) > 3:  # a tall legend reaches down to the hump
-        _make_room(ax, len(words))
     _legend([_length_label(name, counts, len(words) > 1) for name, counts in words.items()], ax)
     return ax
 
@@ -89,30 +91,35 @@ def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruc
 def _length_label(name: str, counts: np.ndarray, named: bool) -> str:
     import numpy as np
 
-    prefix = f"{_short(name)}: " if named else ""
+    prefix = f"{short_name(name)}: " if named else ""
     if not len(counts):
         return f"{prefix}none"
-    if named:
-        return f"{prefix}median {np.median(counts):g}"
     over, longest = float((counts > LONG).mean()), int(counts.max())
-    tail = f"{over:.1%} > {LONG}, max {longest:,}" if longest > LONG else f"max {longest}"
-    return f"{prefix}median {np.median(counts):g}, {tail}"
+    tail = f", {_percent(over)} > {LONG}" if over else ""
+    end = "" if named else f", max {longest:,}"  # for several there is no room
+    return f"{prefix}n = {len(counts):,}, median {np.median(counts):g}{tail}{end}"
+
+
+def _percent(share: float) -> str:
+    """One decimal, but never 0.0% for what is not 0."""
+    return f"{share:.1%}" if share >= 0.0005 or not share else f"{100 * share:.1g}%"
 
 
 def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task") -> Axes:
     """A histogram of each instruction's best ROUGE-L with `other`, as the paper's Figure 4; the threshold dashed.
 
-    scores: data set -> values in 0..1 (n,); bars are 0.01 wide, outlines of several data sets have steps of 0.02.
+    scores: data set -> values in 0..1 (n,); bars are 0.01 wide, outlines of several data sets have steps of 0.02, and each
+    holds its right end, not its left one.
     """
     import numpy as np
 
-    # a hair below the round numbers, so that 0.3 falls in the bar that begins there
     width = 0.01 if len(scores) == 1 else 0.02
-    _draw_histograms(scores, np.arange(0, 1 + 1.5 * width, width) - 1e-9, ax, "overlap")
+    # a hair above the round numbers: a score of just the threshold, which the filter keeps, stands left of the line
+    bins = np.arange(0, 1 + width / 2, width) + 1e-9
+    bins[0] = 0  # and 0 itself in the first bar
+    _draw_histograms(scores, bins, ax, "overlap")
     ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
     ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
-    if len(scores) > 1:
-        _make_room(ax, len(scores))
     _legend([_overlap_label(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
     return ax
 
@@ -120,25 +127,28 @@ def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 
 def _overlap_label(name: str, values: np.ndarray, threshold: float, named: bool) -> str:
     import numpy as np
 
-    prefix = f"{_short(name)}: " if named else ""
-    return f"{prefix}mean {np.mean(values):.2f}, {np.mean(values > threshold):.1%} > {threshold:g}"
+    prefix = f"{short_name(name)}: " if named else ""
+    return f"{prefix}mean {np.mean(values):.2f}, {_percent(float(np.mean(values > threshold)))} > {threshold:g}"
 
 
 def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
     """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
     colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
     markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the line at 1 runs behind the names
     for height, row in enumerate(reversed(rows)):
         look = {"color": colours[row.verdict], "linewidth": 1.2}
         ax.plot([end / row.published for end in row.interval], [height, height], **look)
         ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
-        ax.text(0.01, height + 0.22, _escaped(row.what), fontsize=6.5, va="bottom", transform=ax.get_yaxis_transform())
+        place = {"va": "bottom", "transform": ax.get_yaxis_transform(), "bbox": box}
+        ax.text(0.01, height + 0.22, _escaped(row.what), fontsize=6.5, **place)
     ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
     ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
     return ax
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A data set's name for legends and titles, cut where it is long."""
     return _escaped(name if len(name) <= 22 else f"{name[:21]}…")
 
 
@@ -151,13 +161,12 @@ def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axe
         heights, _ = np.histogram(one, bins)
         heights = heights if alone else heights / max(len(one), 1)
         peak = max(peak, float(heights.max()))
-        look = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
-        ax.stairs(heights, bins, fill=alone, **(look if not alone else {"color": COLOURS[0], "alpha": 0.75}))
+        ax.stairs(heights, bins, fill=alone, **({"color": COLOURS[0], "alpha": 0.75} if alone else _look(number)))
     if alone:
         _count_axis(ax, peak, len(next(iter(values.values()))), axis)
     else:
         ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
-        ax.set(ylim=(0, 1.15 * peak or 1), ylabel="share")
+        ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
 
 
 def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
@@ -168,20 +177,19 @@ def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     unit = "instructions" if axis == "overlap" else f"{axis}s"
-    ax.set(ylim=(0, max(top * count / of, 1.25 * peak) or 1), ylabel=unit)
+    ax.set(ylim=(0, max(top * count / of, 1.05 * peak) or 1), ylabel=unit)
 
 
-def _make_room(ax: Axes, lines: int) -> None:
-    """Lift the upper end of the axis, so that a legend of as many lines stands above the highest bar."""
-    ax.set_ylim(top=ax.get_ylim()[1] * 0.96 / (1 - 0.07 * min(lines, 10)))
+def _look(number: int) -> dict[str, str]:
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
 
 
 def _legend(labels: Sequence[str], ax: Axes) -> None:
-    """The labels in the upper right corner, where bars are low; white behind them, so that no line runs through."""
+    """The labels above the axes, clear of bars and lines; the figure grows by their height, so that the axes keep theirs."""
     from matplotlib.lines import Line2D
 
-    looks = [{"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]} for i in range(len(labels))]
+    handles = [Line2D([], [], **_look(number)) for number in range(len(labels))]
     alone = {"handlelength": 0, "handletextpad": 0} if len(labels) == 1 else {"handlelength": 2.6}
-    handles = [Line2D([], [], **look) for look in looks]
-    box = {"frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 0.9, "borderpad": 0.1}
-    ax.legend(handles, labels, loc="upper right", borderaxespad=0.1, labelspacing=0.25, **box, **alone)
+    spacing = {"borderaxespad": 0.2, "borderpad": 0, "labelspacing": 0.25}
+    ax.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), **spacing, **alone)
+    ax.figure.set_figheight(ax.figure.get_figheight() + len(labels) * 1.3 * LEGEND_POINTS / 72)

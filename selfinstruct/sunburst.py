@@ -2,7 +2,8 @@
 
 Slices are drawn in exact proportion, verbs large and small in turn, so that thin slices do not crowd. Noun labels stand
 outside, moved apart just as far as their height asks and tied to their slices by thin lines. A verb's label stands in its
-slice; where that is too thin, the verb joins its nouns outside.
+slice; where that is too thin, the verb joins its nouns outside. No label is smaller than five points, for print: the rings
+shrink to make room, and what still finds none is left out, the rarest pairs first, and counted below.
 """
 
 from __future__ import annotations
@@ -12,18 +13,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .plots import COLOURS
+from .plots import COLOURS, COLUMN_INCHES, PAGE_INCHES, new_figure, short_name
+from .ring_labels import LINE_HEIGHT, SIZES, Label, fit_labels, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+Pairs = Mapping[str, Mapping[str, int]]  # verb -> noun -> count
+CROWDED, CROWDED_INCHES = 40, 5.0  # labels that fill a column, and the width of a figure with more
 HOLE, VERBS_END, NOUNS_END, LABELS_START = 0.12, 0.54, 0.66, 0.72  # radii
-LARGEST, SMALLEST = 7.0, 4.0  # points
-LINE_HEIGHT, LETTER_WIDTH, BOLD_WIDTH = 1.2, 0.58, 0.7  # of a label, in font sizes
-SLACK = 0.87  # of the room around the rings is filled at most: a full circle would push every label far from its slice
+NOTE = 6.0  # points
 
 
-def plot_verb_nouns(pairs: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
+def draw_verb_nouns(sets: Mapping[str, Pairs], source: str, covered: Mapping[str, float]) -> Figure:
+    """The whole figure: one data set in a column, or five inches wide if it is crowded; several two by two on a page.
+
+    sets and covered: data set -> its pairs, and the share of its instructions that they are.
+    """
+    if len(sets) == 1:
+        (pairs,) = sets.values()
+        width = CROWDED_INCHES if sum(map(len, pairs.values())) > CROWDED else COLUMN_INCHES
+        figure, ax = new_figure(1, width, source, width=width)
+        plot_verb_nouns(pairs, ax)
+        return figure
+    figure, grid = new_figure(math.ceil(len(sets) / 2), PAGE_INCHES / 2 + 0.2, source, columns=2, width=PAGE_INCHES)
+    for ax in grid.flat[len(sets) :]:
+        ax.remove()
+    panels = list(zip(sets.items(), grid.flat, strict=False))
+    for (name, _), ax in panels:
+        ax.axis("off")
+        ax.set_title(f"{short_name(name)}: {covered[name]:.0%} of the instructions")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # all panels keep the room that the titles leave, whatever is drawn in the others
+    for (_, pairs), ax in panels:
+        plot_verb_nouns(pairs, ax)
+    return figure
+
+
+def plot_verb_nouns(pairs: Pairs, ax: Axes) -> Axes:
     """Draw verb -> noun -> count as two rings, clockwise from the top, verbs inside and their nouns outside."""
     ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
     ax.axis("off")
@@ -33,17 +61,17 @@ def plot_verb_nouns(pairs: Mapping[str, Mapping[str, int]], ax: Axes) -> Axes:
         return ax
     slices = _slices(pairs, total)
     scale = _half_width(ax)
-    half, size = _fit(slices, scale)
+    fit = fit_labels(lambda unit: _outside(slices, unit), LABELS_START, scale, note=LINE_HEIGHT * NOTE)
+    half = scale / fit.unit
     ax.set(xlim=(-half, half), ylim=(-half, half))
     for slice_ in slices:
-        _draw_ring(ax, slice_.at, [slice_.share], HOLE, VERBS_END, [_tint(slice_.colour, 0.45)])
-        tints = [_tint(slice_.colour, 0.6 + 0.08 * (i % 4)) for i in range(len(slice_.nouns))]
-        _draw_ring(ax, slice_.at, list(slice_.nouns.values()), VERBS_END, NOUNS_END, tints)
-        inside = _verb_size(slice_, scale / half)
-        if inside:
-            turn = slice_.at + slice_.share / 2
-            _write(ax, slice_.verb, turn, VERBS_END - 0.02, inside, inwards=True, weight="bold")
-    _write_nouns(ax, _outside(slices, scale / half), size, scale / half)
+        _draw_slice(ax, slice_, fit.unit)
+    for label, moved in zip(fit.labels, fit.turns, strict=True):
+        _tie(ax, label.turn, moved)
+        _write(ax, label.text, moved, LABELS_START, fit.size)
+    if fit.unnamed:
+        said = f"the {fit.unnamed} rarest pairs are not named"
+        ax.text(0, -half, said, fontsize=NOTE, color="0.35", ha="center", va="bottom", rotation_mode="anchor")
     return ax
 
 
@@ -67,7 +95,7 @@ class _Slice:
         return sum(self.nouns.values())
 
 
-def _slices(pairs: Mapping[str, Mapping[str, int]], total: int) -> list[_Slice]:
+def _slices(pairs: Pairs, total: int) -> list[_Slice]:
     slices: list[_Slice] = []
     for number, (verb, nouns) in enumerate(_in_turn(pairs)):
         at = slices[-1].at + slices[-1].share if slices else 0.0
@@ -76,32 +104,18 @@ def _slices(pairs: Mapping[str, Mapping[str, int]], total: int) -> list[_Slice]:
     return slices
 
 
-def _fit(slices: Sequence[_Slice], scale: float) -> tuple[float, float]:
-    """(half width of the axes in radii, size of the nouns' labels in points) so that the longest label ends inside.
-
-    A wider view makes the rings smaller, hence the labels closer and smaller: a few rounds settle it.
-    """
-    half, size = 1.0, LARGEST
-    for _ in range(8):
-        unit = scale / half
-        labels = _outside(slices, unit)
-        size = max(SMALLEST, min(LARGEST, SLACK * 2 * math.pi * LABELS_START * unit / (LINE_HEIGHT * len(labels))))
-        half = max(1.0, LABELS_START + max(len(text) for _, text in labels) * LETTER_WIDTH * size / unit)
-    return half, size
-
-
-def _outside(slices: Sequence[_Slice], unit: float) -> list[tuple[float, str]]:
-    """(turn, label) of every noun, the verb before it where the verb has no room in its own slice."""
+def _outside(slices: Sequence[_Slice], unit: float) -> list[Label]:
+    """A label for every noun, the verb before it where the verb has no room in its own slice; `unit` is points a radius."""
     labels = []
     for slice_ in slices:
         at, prefix = slice_.at, "" if _verb_size(slice_, unit) else f"{slice_.verb} "
         for noun, share in slice_.nouns.items():
-            labels.append((at + share / 2, prefix + noun))
+            labels.append(Label(prefix + noun, at + share / 2, share))
             at += share
     return labels
 
 
-def _in_turn(pairs: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
+def _in_turn(pairs: Pairs) -> list[tuple[str, Mapping[str, int]]]:
     """The verbs with their nouns: the largest, the smallest, the second largest, and so on."""
     ranked = sorted(pairs.items(), key=lambda item: -sum(item[1].values()))
     return [ranked[i // 2] if i % 2 == 0 else ranked[-1 - i // 2] for i in range(len(ranked))]
@@ -111,6 +125,16 @@ def _tint(colour: str, white: float) -> tuple[float, ...]:
     from matplotlib.colors import to_rgb
 
     return tuple(white + (1 - white) * part for part in to_rgb(colour))
+
+
+def _draw_slice(ax: Axes, slice_: _Slice, unit: float) -> None:
+    _draw_ring(ax, slice_.at, [slice_.share], HOLE, VERBS_END, [_tint(slice_.colour, 0.45)])
+    tints = [_tint(slice_.colour, 0.6 + 0.08 * (i % 4)) for i in range(len(slice_.nouns))]
+    _draw_ring(ax, slice_.at, list(slice_.nouns.values()), VERBS_END, NOUNS_END, tints)
+    inside = _verb_size(slice_, unit)
+    if inside:
+        turn = slice_.at + slice_.share / 2
+        _write(ax, slice_.verb, turn, VERBS_END - 0.02, inside, inwards=True, weight="bold")
 
 
 def _draw_ring(ax: Axes, at: float, shares: Sequence[float], inner: float, outer: float, colours: Sequence) -> None:
@@ -129,28 +153,18 @@ def _write(ax: Axes, text: str, turn: float, radius: float, size: float, inwards
     right = math.sin(angle) >= 0
     ax.text(
         radius * math.sin(angle), radius * math.cos(angle), text, fontsize=size, parse_math=False, clip_on=False,
-        rotation=90 - 360 * turn if right else 270 - 360 * turn, rotation_mode="anchor", va="center_baseline",
+        rotation=90 - 360 * turn if right else 270 - 360 * turn, rotation_mode="anchor", va="center",
         ha="left" if right != inwards else "right", **look,
     )  # fmt: skip
 
 
 def _verb_size(slice_: _Slice, unit: float) -> float:
     """The largest size at which the verb fits into its slice, 0 where none does; `unit` is points a radius."""
-    size = LARGEST
-    while size >= SMALLEST + 0.6:
-        innermost = VERBS_END - 0.02 - len(slice_.verb) * BOLD_WIDTH * size / unit  # where the slice is narrowest
+    for size in SIZES:
+        innermost = VERBS_END - 0.02 - text_width(slice_.verb, "bold") * size / unit  # where the slice is narrowest
         if innermost > HOLE and 2 * math.pi * min(slice_.share, 0.25) * innermost * unit >= LINE_HEIGHT * size:
             return size
-        size -= 0.2
     return 0.0
-
-
-def _write_nouns(ax: Axes, labels: Sequence[tuple[float, str]], size: float, unit: float) -> None:
-    gap = LINE_HEIGHT * size / (2 * math.pi * LABELS_START * unit)
-    turns = spread_turns([turn for turn, _ in labels], min(gap, 1 / len(labels)))
-    for (turn, text), moved in zip(labels, turns, strict=True):
-        _tie(ax, turn, moved)
-        _write(ax, text, moved, LABELS_START, size)
 
 
 def _tie(ax: Axes, turn: float, moved: float) -> None:
@@ -160,30 +174,3 @@ def _tie(ax: Axes, turn: float, moved: float) -> None:
     out = LABELS_START - 0.01 - NOUNS_END
     path = [(NOUNS_END + out * k / steps, 2 * math.pi * (turn + way * k / steps)) for k in range(steps + 1)]
     ax.plot([r * math.sin(a) for r, a in path], [r * math.cos(a) for r, a in path], color="0.6", lw=0.4)
-
-
-def spread_turns(turns: Sequence[float], gap: float) -> list[float]:
-    """`turns` (ascending, in 0..1) moved as little as can be until neighbours are `gap` apart, around the circle too.
-
-    Least squares: after taking the gaps out, what is left must not fall, which is isotonic regression.
-    """
-    free = 1 - gap * len(turns)
-    cut = max(range(len(turns)), key=lambda i: (turns[i] - turns[i - 1]) % 1) if len(turns) > 1 else 0
-    order = [*range(cut, len(turns)), *range(cut)]
-    rest = [turns[i] + (i < cut) - gap * place for place, i in enumerate(order)]
-    level = _not_falling(rest)
-    middle = (level[0] + level[-1]) / 2
-    low, high = middle - free / 2, middle + free / 2
-    moved = {i: min(max(value, low), high) + gap * place for place, (i, value) in enumerate(zip(order, level, strict=True))}
-    return [moved[i] for i in range(len(turns))]
-
-
-def _not_falling(values: Sequence[float]) -> list[float]:
-    """The closest sequence to `values` that never falls: neighbours out of order are pooled to their mean."""
-    blocks: list[list[float]] = []  # [mean, size]
-    for value in values:
-        blocks.append([value, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            mean, size = blocks.pop()
-            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * size) / (blocks[-1][1] + size), blocks[-1][1] + size]
-    return [mean for mean, size in blocks for _ in range(int(size))]

@@ -92,9 +92,26 @@ def test_verbs_and_nouns(run_dir):
     assert (run_dir / "figures" / "verb_nouns.png").is_file() and (run_dir / "figures" / "verb_nouns.svg").is_file()
     assert "very small model" in results["figures"]["verb_nouns"]
     assert len((run_dir / "parses.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    assert results["headline"] == "2 of 4 with verb and noun (50.0%)"
+    assert results["common_verbs"] == {"mine": {"all": ["write 2", "decide 1"], "with an object": ["write 2"]}}
     _, fixed = run_cells("11_parse_verb_nouns", run_dir, quirks="fixed")
     assert fixed["covered"] == {"mine": 0.75}
+    assert fixed["headline"] == "3 of 4 with verb and noun (75.0%), rule: fixed"  # of the rule that the figure follows
+    assert fixed["quirks"] == "fixed"
     assert len((run_dir / "parses.jsonl").read_text(encoding="utf-8").splitlines()) == 4  # parsed once
+
+
+def test_one_text_too_long_for_the_parser_is_told_and_the_rest_parsed(run_dir, tmp_path, capsys):
+    long = tmp_path / "long.jsonl"
+    write_records(long, [{"instruction": "Write a poem. " * 80_000}, {"instruction": "Write a poem."}])
+    _, results = run_cells("11_parse_verb_nouns", tmp_path / "run", data=f"{run_dir}, {long}")
+    assert results["not_parsed"] == {"mine": 0, "long": 1}
+    (line,) = results["not_read"]
+    assert line.startswith("long: 1 of its instructions not parsed") and f"NOT PARSED {line}" in capsys.readouterr().out
+    found = {row["data_set"]: (row["instructions"], row["verb_noun"]) for row in results["shares"] if row["rule"] == "published"}
+    assert found == {"mine": (4, 2), "long": (2, 1)}
+    _, lengths = run_cells("12_measure_lengths", tmp_path / "run", data=f"{run_dir}, {long}")
+    assert lengths["lengths"]["long"]["instruction"]["max"] == 240_000
 
 
 def test_lengths(run_dir):
@@ -181,5 +198,9 @@ def test_the_published_sets_side_by_side(tmp_path, name):
     if name.startswith("10"):
         assert results["datasets"]["seed_tasks"]["instructions"] == 175
         assert results["datasets"]["davinci_predictions"]["instances"] == 252
+    if name.startswith("11"):
+        top = results["common_verbs"]["seed_tasks"]
+        assert top["with an object"][:6] == ["write 20", "give 10", "generate 8", "explain 7", "create 5", "make 5"]
+        assert top["all"][:2] == ["write 21", "explain 10"]
     if name.startswith("13"):
         assert results["with_others"]["seed_tasks"]["mean"] == pytest.approx(0.362, abs=5e-4)
