@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,9 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         return _load_run(path, part) if _is_run(path) else _load_folder(path)
     if not path.is_file():
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
+        fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
         raise InputError(
-            f"{shown_path(path)}: no such file{several}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            f"{shown_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
             "or a folder of such files"
         )
     dataset = _from_objects(iter_objects(path), shown_path(path))
@@ -112,6 +113,13 @@ def load_datasets(
     return _with_distinct_names(datasets), problems
 
 
+def check_data(data: str | Sequence[Any]) -> None:
+    """Raise the InputError of the first data set where none that `data` names is there; "" names none."""
+    sources = _sources(data)
+    if sources and not any(isinstance(one, str) and project_path(one).exists() for one in sources):
+        load_dataset(sources[0])
+
+
 def _sources(data: str | Sequence[Any]) -> list[Any]:
     if not isinstance(data, str):
         return list(data)
@@ -120,11 +128,15 @@ def _sources(data: str | Sequence[Any]) -> list[Any]:
 
 
 def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
-    names = [dataset.name for dataset in datasets]
-    return [
-        replace(one, name=f"{one.name} ({number})") if one.name in names[: number - 1] else one
-        for number, one in enumerate(datasets, 1)
-    ]
+    """The data sets with a number after every name that stands before it, or that another one bears."""
+    taken, named = {dataset.name for dataset in datasets}, []
+    for dataset in datasets:
+        name = dataset.name
+        if any(name == one.name for one in named):
+            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken)
+        taken.add(name)
+        named.append(replace(dataset, name=name))
+    return named
 
 
 def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
@@ -137,7 +149,7 @@ def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
 
 def _null_notes(rows: list[Row]) -> list[str]:
     counts = Counter(chain.from_iterable(row.nulls for row in rows))
-    return [f"{count:,} row{'s' * (count != 1)} without an {field} (null)" for field, count in sorted(counts.items())]
+    return [f"{times:,} row{'s' * (times != 1)} without an {field} (null)" for field, times in sorted(counts.items())]
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from typing import Any, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .completion import APIS
+from .datasets import check_data
 from .endpoint import find_endpoint
 from .paper import check_published
 from .parsing import QUIRKS
@@ -131,11 +132,13 @@ def _parsed(text: str) -> Any:
 
 
 def check_prerequisites(notebook: str, given: Mapping[str, Any]) -> None:
-    """Raise what `notebook` would raise minutes later, once it reads the published files or looks for its model.
+    """Raise what `notebook` would raise minutes later, once it reads its data or the published files or looks for its model.
 
-    InputError where files of `prompt_source="published"` are missing or altered; ParameterError or EndpointError where no
-    endpoint is as `model`, `base_url` and `api` say. Nothing is started or asked.
+    InputError where nothing that `data` names is there, and where files of `prompt_source="published"` are missing or
+    altered; ParameterError or EndpointError where no endpoint is as `model`, `base_url` and `api` say. Nothing is started.
     """
+    if isinstance(given.get("data"), str):
+        check_data(given["data"])
     if given.get("prompt_source") == "published":
         own_seeds = given.get("seed_tasks_path") or not given.get("include_seed_tasks", True)
         check_published("seed_tasks_path" in given and not own_seeds, notebook in FEW_SHOT_NOTEBOOKS)

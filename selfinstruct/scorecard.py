@@ -130,6 +130,7 @@ def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
         if source != first:
             problems.append(f"{name} is left out: it read {source}, and {next(iter(sources))} {first}")
             del results[name]
+            results["run"].get("parameters", {}).pop(name, None)
     return problems
 
 

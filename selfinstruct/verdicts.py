@@ -137,14 +137,16 @@ def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
     """
     if found.value is None:
         return "not measured", reasons()[number.not_measured]
-    if isinstance(number.value, list):
-        return _judge_list(number, number.value, list(found.value))
     if found.count is not None and found.count < ENOUGH:
         return "not measured", f"too little data: ours is {shown(found.value)}, with n = {found.count}"
+    if isinstance(number.value, list):
+        return _judge_list(number, number.value, list(found.value))
     off = abs(found.value - number.value)
     if found.interval and off <= found.interval[1] - found.interval[0] > _widest(number.value, number.unit):
         low, high = map(shown, found.interval)
-        return "not measured", f"too little data: ours is {shown(found.value)}, anywhere from {low} to {high}"
+        covered = found.interval[0] <= number.value <= found.interval[1]
+        beside = "" if covered else "; that leaves the published value out, but by less than its own width"
+        return "not measured", f"too little data: ours is {shown(found.value)}, anywhere from {low} to {high}{beside}"
     if off <= number.tolerance + ROUNDING:
         return "reproduced", reasons().get(number.given, "")
     if found.interval and found.interval[0] <= number.value <= found.interval[1]:

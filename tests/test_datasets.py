@@ -373,3 +373,12 @@ def test_the_files_of_a_folder_are_those_that_hold_its_data(tmp_path):
         write_lines(tmp_path / "run" / name, GOOD)
     names = {path.name for path in files_of(tmp_path / "run")}
     assert names == {"machine_generated_instructions.jsonl", "all_generated_instances.jsonl"}
+
+
+def test_every_data_set_has_a_name_of_its_own(tmp_path):
+    paths = [tmp_path / folder / name for folder, name in (("c", "rows (2).jsonl"), ("a", "rows.jsonl"), ("b", "rows.jsonl"))]
+    for number, path in enumerate(paths):
+        write_lines(path, {**GOOD, "output": str(number)})
+    datasets, _ = load_datasets([*paths, paths[1]], RunFolder(tmp_path, ""))
+    assert [one.name for one in datasets] == ["rows (2)", "rows", "rows (3)", "rows (4)"]
+    assert [one.rows[0].output for one in datasets] == ["0", "1", "2", "1"]

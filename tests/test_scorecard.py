@@ -119,6 +119,11 @@ def test_few_values_say_nothing():
     assert judge(number(15.9), Found(18.0, (17.5, 18.5), 30))[0] == "differs"
 
 
+def test_a_wide_interval_beside_the_published_value_says_so():
+    verdict, reason = judge(number(18.9), Found(28.4, (22.7, 34.3), 51))
+    assert verdict == "not measured" and reason.endswith("leaves the published value out, but by less than its own width")
+
+
 def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
     def card(**counts):
         write_json(tmp_path / "results/10_describe_dataset.json", {"datasets": {"mine": counts}})
@@ -147,7 +152,8 @@ def test_two_files_of_one_name_are_not_mixed(tmp_path):
 
 def test_the_fixed_rule_is_not_held_against_the_paper(tmp_path):
     for quirks, verdict in (("published", "differs"), ("fixed", "not measured")):
-        record = {"quirks": quirks, "covered": {"mine": 0.3}, "shares": []}
+        shares = [{"data_set": "mine", "rule": "published", "instructions": 99, "share": 0.5, "low": 0.4, "high": 0.6}]
+        record = {"quirks": quirks, "covered": {"mine": 0.3}, "shares": shares}
         write_json(tmp_path / "results/11_parse_verb_nouns.json", record)
         assert rows_of(build_scorecard(tmp_path))["fig3.covered"].verdict == verdict
 
@@ -272,7 +278,7 @@ def test_what_the_notebooks_record_is_found(tmp_path):
         sum(sum(one.values()) for one in record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
     )
     page = scorecard_html(folder)
-    assert "1 of 16 in common" in page
+    assert "too little data: ours is write, with n = 12" in page
     cells = re.findall(r'<td class="(n|list)">([^<]*)', page)
     assert ("n", "52,445") in cells and any(kind == "list" and text.startswith("write, give") for kind, text in cells)
     assert not [text for kind, text in cells if kind == "n" and len(html.unescape(text)) > 30]  # those cells do not wrap
