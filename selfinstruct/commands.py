@@ -128,8 +128,9 @@ def _open_drawn(run_dir: str, rater: str) -> Review:
 
 def _draw(folder: Path, given: dict[str, Any]) -> list[ReviewItem]:
     """A sample with notebook 14's own parameters, but for those in `given`."""
+    from .datasets import load_dataset
     from .parameters import notebook_parameters
-    from .review import draw_sample, load_one
+    from .review import draw_sample
     from .runfolder import ALL_INSTANCES, RunFolder, find_files
     from .runner import NOTEBOOKS_DIR
 
@@ -145,7 +146,7 @@ def _draw(folder: Path, given: dict[str, Any]) -> list[ReviewItem]:
             f"{shown_path(folder)}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give "
             f"the --run-dir of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {run_dir}"
         )
-    return draw_sample(load_one(data or RunFolder(folder, name)), *how)
+    return draw_sample(load_dataset(data or RunFolder(folder, name)), *how)
 
 
 @review.command("export")

@@ -1,6 +1,6 @@
 """The quality review of Table 2 (paper section 3.3): 200 random instructions, three yes-or-no questions each.
 
-    items = draw_sample(load_one("outputs/run"), size=200, random_seed=42)
+    items = draw_sample(load_dataset("outputs/run"), size=200, random_seed=42)
     review = Review(items, run.path, rater="ann")            # answers in review/answers_ann.jsonl of the run folder
     review.answer(items[0].id, valid_task=True)              # saved at once
     summarise_review(review.answers)["valid_task"]["share"]
@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from .agreement import cohen_kappa, kappa_interval, share_interval
-from .datasets import Dataset, load_dataset
+from .datasets import Dataset
 from .records import (
     InputError,
     ParameterError,
     Record,
     append_record,
     load_records,
-    project_path,
     shown_path,
     write_records,
     write_text,
 )
-from .runfolder import RunFolder
 from .shapes import Row
 
 QUESTIONS = {
@@ -69,13 +67,6 @@ class Answer(Record):
     @property
     def is_complete(self) -> bool:
         return None not in self.given
-
-
-def load_one(data: str | RunFolder) -> Dataset:
-    """The data set to review; raises ParameterError for a list with commas, InputError for what cannot be read."""
-    if isinstance(data, str) and "," in data and not project_path(data).exists():
-        raise ParameterError(f'data="{data}": the review takes one data set; name one, and a run_dir for each')
-    return load_dataset(data)
 
 
 def draw_sample(dataset: Dataset, size: int = 200, random_seed: int = 42, stratified: bool = False) -> list[ReviewItem]:

@@ -30,7 +30,6 @@ from selfinstruct.review import (
     draw_sample,
     keep_sample,
     load_answers,
-    load_one,
     measure_agreement,
     summarise_review,
 )
@@ -89,11 +88,11 @@ def test_instructions_alone_cannot_be_reviewed():
 
 
 def test_a_review_takes_one_data_set(tmp_path):
-    with pytest.raises(ParameterError, match=r"outputs/a, outputs/b.*takes one data set"):
-        load_one("outputs/a, outputs/b")
+    with pytest.raises(InputError, match=r"outputs/a, outputs/b: no such file \(one data set, please"):
+        load_dataset("outputs/a, outputs/b")
     odd = tmp_path / "mine, and yours.jsonl"
     odd.write_text('{"instruction": "Name a river.", "input": "", "output": "Elbe"}\n')
-    assert len(load_one(str(odd)).rows) == 1  # a comma in a name is no list
+    assert len(load_dataset(str(odd)).rows) == 1  # a comma in a name is no list
 
 
 def test_another_sample_does_not_take_the_place_of_the_first(tmp_path):
@@ -436,7 +435,7 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
     how = ("--data", elsewhere, "--size", 5, "--random-seed", 7)
     assert invoke("export", sheet, "--run-dir", folder, *how).output.startswith("5 items in ")
     kept = load_records(folder / "review/sample.jsonl", ReviewItem)
-    assert kept == draw_sample(load_one(str(elsewhere)), 5, 7)
+    assert kept == draw_sample(load_dataset(str(elsewhere)), 5, 7)
     run_notebook("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
     assert invoke("export", sheet, "--run-dir", folder).output.startswith("5 items in ")  # no need to name them again
     other = invoke("export", sheet, "--run-dir", folder, *how[:4], "--random-seed", 8)
@@ -484,7 +483,7 @@ def test_import_says_which_texts_it_left_aside(elsewhere, tmp_path):
 
 
 def test_the_command_shows_the_notebooks_table_of_two_raters(elsewhere, tmp_path):
-    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    items, folder = draw_sample(load_dataset(str(elsewhere))), tmp_path / "run"
     keep_sample(folder / "review/sample.jsonl", items)
     ann, bob = Review(items, folder, "ann"), Review(items, folder, "bob")
     for number, item in enumerate(items):
@@ -501,7 +500,7 @@ def test_the_command_shows_the_notebooks_table_of_two_raters(elsewhere, tmp_path
 
 
 def test_a_second_rater_without_answers_is_named_with_those_who_have_some(elsewhere, tmp_path):
-    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    items, folder = draw_sample(load_dataset(str(elsewhere))), tmp_path / "run"
     keep_sample(folder / "review/sample.jsonl", items)
     Review(items, folder, "ann").answer(items[0].id, **YES)
     done = invoke("agreement", "--run-dir", folder, "--rater", "ann", "--second-rater", "bbo")
@@ -513,7 +512,7 @@ def test_a_second_rater_without_answers_is_named_with_those_who_have_some(elsewh
 
 
 def test_the_summary_says_where_there_is_nothing_to_count(elsewhere, tmp_path):
-    items, folder = draw_sample(load_one(str(elsewhere))), tmp_path / "run"
+    items, folder = draw_sample(load_dataset(str(elsewhere))), tmp_path / "run"
     keep_sample(folder / "review/sample.jsonl", items)
     Review(items, folder, "me").answer(items[0].id, valid_task=False, input_appropriate=True)
     said = invoke("summary", "--run-dir", folder).output.splitlines()
