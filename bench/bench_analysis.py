@@ -24,8 +24,8 @@ from papermill.parameterize import parameterize_notebook
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.table import Figure, show_table
-from selfinstruct import analysis, plots, sunburst, verbs  # noqa: F401
-from selfinstruct.similarity import best_matches, nearest_neighbours
+from selfinstruct.analysis import verbs
+from selfinstruct.similarity.pool import best_matches, nearest_neighbours
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared/bench/instructions_52k.jsonl.gz"

@@ -44,7 +44,8 @@ def cpu_seconds() -> float:
 
 def measure_throughput(requests: int, folder: Path) -> list[Figure]:
     """`requests` calls, 64 at a time, to a server in another process that answers after 500 ms."""
-    from selfinstruct.client import Request, connect
+    from selfinstruct.models.connection import connect
+    from selfinstruct.records import Request
 
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = server.stdout.readline().strip()
@@ -81,10 +82,10 @@ def scripted_step_1(seed: int = 1):
 
 def step_1(folder: Path, responses: int, ask=None) -> tuple[int, int, float]:
     """Step 1 over the store; (instructions admitted, candidates rejected, seconds). `ask` answers what is not stored."""
-    from selfinstruct.client import connect
-    from selfinstruct.pipeline import generate_instructions
+    from selfinstruct.models.connection import connect
     from selfinstruct.prompts import request_settings
     from selfinstruct.records import load_seed_tasks
+    from selfinstruct.steps.instructions import generate_instructions
 
     started, admitted, rejected = time.perf_counter(), 0, 0
     with connect("scripted", "http://127.0.0.1:9/v1", store=folder / "replay.sqlite", concurrency=1) as client:

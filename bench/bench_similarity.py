@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct.similarity import InstructionPool, best_matches, nearest_neighbours
+from selfinstruct.similarity.pool import InstructionPool, best_matches, nearest_neighbours
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared/bench/instructions_52k.jsonl.gz"

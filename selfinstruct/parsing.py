@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from .records import Instance, ParameterError
+from .files import ParameterError
+from .records import Instance
 
 QUIRKS = ("published", "fixed")
 

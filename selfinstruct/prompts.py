@@ -1,20 +1,25 @@
-"""The three prompts as data and small builders (paper section 2.2 and Tables 5-8; layout of the released code).
+"""The prompts of steps 1 to 3 as data and small builders (paper section 2.2 and Tables 5-8; layout of the released code).
 
-`parsing` is the inverse of this module. Our own demonstrations are in `seeds/*_demonstrations.jsonl`; the published
-few-shot texts take their place with `prompt_source="published"`, once they have been fetched.
+    prompts = load_prompts()                            # ours; or "published", or a folder of yours
+    build_instruction_prompt(task.instruction for task in prompts.seed_tasks[:8])
+    prompts.classification_prompt("Name a colour.")
+
+`parsing` is the inverse of this module. A prompt set is a folder: seed tasks and few-shot demonstrations. Ours is `seeds/`;
+`selfinstruct fetch` writes the published one. Nobody has to change this file to ask in other words.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import InputError, ParameterError, SeedTask, iter_lines, load_seed_tasks, project_path, shown_path
+from .files import InputError, ParameterError, SelfInstructError, iter_lines, project_path, shown_path
+from .records import SeedTask, load_seed_tasks
 
-PROMPT_SOURCES = ("ours", "published")
+PROMPT_SOURCES = {"ours": "seeds", "published": "seeds/published/prompts"}
 
 INSTRUCTION_HEADER = "Come up with a series of tasks:\n"
 CLASSIFICATION_INSTRUCTION_HEADER = (
@@ -90,13 +95,14 @@ def _one_line(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Templates:
-    """The few-shot prefixes of steps 2 and 3; each ends in "Task:", where the queried instruction follows."""
+class PromptSet:
+    """The few-shot prefixes of steps 2 and 3, each ending in "Task:", where the queried instruction follows, and seed tasks."""
 
     classification: str
     output_first: str
     input_first: str
-    source: str
+    seed_tasks: list[SeedTask] = field(default_factory=list, repr=False)
+    name: str = ""
 
     def classification_prompt(self, instruction: str) -> str:
         """The step-2 query: the demonstrations, then `instruction` and the open question."""
@@ -108,38 +114,35 @@ class Templates:
         return f"{prefix} {instruction.strip()}\n"
 
 
-def load_templates(prompt_source: str = "ours", folder: str | Path = "seeds") -> Templates:
-    """The few-shot prefixes: "ours" rendered from `folder`, or "published" as fetched by `selfinstruct fetch`.
+def load_prompts(prompt_source: str | Path = "ours", seed_tasks_path: str | Path = "") -> PromptSet:
+    """The prompt set of a folder: "ours", "published" (once fetched), or the path of any other.
 
+    A folder holds `seed_tasks.jsonl`, whose place `seed_tasks_path` may take, and for each few-shot prefix its text,
+    `classification.txt`, or its demonstrations, `classification_demonstrations.jsonl`; so for `output_first` and `input_first`.
     Raises ParameterError for another source, InputError where a file is missing or malformed.
     """
-    if prompt_source not in PROMPT_SOURCES:
-        raise ParameterError(f"prompt_source={prompt_source!r}: choose one of {', '.join(PROMPT_SOURCES)}")
-    if prompt_source == "published":
-        from .paper import published_templates
-
-        return Templates(**published_templates(), source="published")
-    folder = project_path(folder)
-    return Templates(
-        classification=render_classification(_demonstrations(folder / "classification_demonstrations.jsonl")),
-        output_first=render_output_first(_demonstrations(folder / "output_first_demonstrations.jsonl")),
-        input_first=render_input_first(_demonstrations(folder / "input_first_demonstrations.jsonl")),
-        source="ours",
+    folder = project_path(PROMPT_SOURCES.get(str(prompt_source), prompt_source))
+    if not folder.is_dir():
+        raise _no_such_set(prompt_source, folder)
+    return PromptSet(
+        **{name: _load_prefix(folder, name) for name in _RENDERERS},
+        seed_tasks=load_seed_tasks(seed_tasks_path or folder / "seed_tasks.jsonl"),
+        name=str(prompt_source),
     )
 
 
-def find_seed_tasks(prompt_source: str = "ours", seed_tasks_path: str = "") -> list[SeedTask]:
-    """The seed tasks of `seed_tasks_path` if given, else those that belong to `prompt_source`.
+def _no_such_set(prompt_source: str | Path, folder: Path) -> SelfInstructError:
+    if prompt_source in PROMPT_SOURCES:
+        return InputError(f"{shown_path(folder)}: not fetched; `selfinstruct fetch` brings it")
+    return ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
 
-    Raises ParameterError for an unknown source, InputError where the file is missing, malformed or not fetched yet.
-    """
-    if prompt_source not in PROMPT_SOURCES:
-        raise ParameterError(f"prompt_source={prompt_source!r}: choose one of {', '.join(PROMPT_SOURCES)}")
-    if prompt_source == "published" and not seed_tasks_path:
-        from .paper import SEED_TASKS, published_path
 
-        return load_seed_tasks(published_path(SEED_TASKS))
-    return load_seed_tasks(seed_tasks_path or "seeds/seed_tasks.jsonl")
+def _load_prefix(folder: Path, name: str) -> str:
+    """A few-shot prefix as it stands in NAME.txt, or rendered from the demonstrations of NAME_demonstrations.jsonl."""
+    text = folder / f"{name}.txt"
+    if text.is_file():
+        return text.read_text(encoding="utf-8")
+    return _RENDERERS[name](_demonstrations(folder / f"{name}_demonstrations.jsonl"))
 
 
 def _demonstrations(path: Path) -> list[dict[str, Any]]:
@@ -185,3 +188,6 @@ def render_input_first(demonstrations: Sequence[dict[str, Any]]) -> str:
 
 def _join(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
+
+
+_RENDERERS = {"classification": render_classification, "output_first": render_output_first, "input_first": render_input_first}

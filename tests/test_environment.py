@@ -12,8 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from selfinstruct.embedded import WEIGHTS_COMMAND
-from selfinstruct.records import PROJECT_ROOT
+from selfinstruct.files import PROJECT_ROOT
+from selfinstruct.models.embedded import WEIGHTS_COMMAND
 
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (PROJECT_ROOT / "requirements.lock").read_text()

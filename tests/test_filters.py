@@ -1,7 +1,9 @@
 """Each rule keeps one text and drops another, and says which rule it was."""
 
 import pytest
+from helpers.places import PUBLISHED_DATA
 
+from selfinstruct.files import iter_lines
 from selfinstruct.filters import (
     BLACKLIST,
     INSTANCE_RULES,
@@ -10,9 +12,9 @@ from selfinstruct.filters import (
     instance_rejections,
     instruction_rejection,
 )
-from selfinstruct.records import PROJECT_ROOT, Instance, iter_lines
+from selfinstruct.records import Instance
 
-USER_ORIENTED = PROJECT_ROOT.parent / "shared" / "paper" / "data" / "user_oriented_instructions.jsonl"
+USER_ORIENTED = PUBLISHED_DATA / "user_oriented_instructions.jsonl"
 
 CASES = {
     "empty": ("Name three old rivers.", ""),

@@ -2,8 +2,9 @@
 
 import pytest
 
+from selfinstruct.files import ParameterError
 from selfinstruct.parsing import parse_instances, parse_instructions, parse_is_classification, split_instructions
-from selfinstruct.records import Instance, ParameterError
+from selfinstruct.records import Instance
 
 COMPLETION = (
     " Sort these   names.\n10. Translate the NASA motto.\n11 . What do I owe?\n12.Glued on\n13) Glued too\n14. "

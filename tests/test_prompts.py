@@ -2,16 +2,16 @@
 
 import pytest
 
+from selfinstruct.files import InputError, ParameterError
 from selfinstruct.prompts import (
     PAPER_REQUESTS,
     build_instruction_prompt,
-    load_templates,
+    load_prompts,
     render_classification,
     render_input_first,
     render_output_first,
     request_settings,
 )
-from selfinstruct.records import InputError, ParameterError
 
 
 def test_instruction_prompt_layout():
@@ -52,7 +52,7 @@ def test_input_first_layout():
 
 
 def test_queries():
-    templates = load_templates()
+    templates = load_prompts()
     assert templates.classification_prompt(" Do it. ").endswith("\n\nTask: Do it.\nIs it classification?")
     assert templates.instance_prompt("Do it.", False).endswith("\n\nTask: Do it.\n")
     assert templates.instance_prompt("Do it.", True).startswith(templates.output_first)
@@ -78,9 +78,9 @@ def test_settings_the_embedded_model_and_the_caller_change():
 
 def test_bad_sources(tmp_path):
     with pytest.raises(ParameterError, match="ours, published"):
-        load_templates("theirs")
+        load_prompts("theirs")
     with pytest.raises(InputError, match="no such file"):
-        load_templates(folder=tmp_path)
+        load_prompts(tmp_path)
     (tmp_path / "classification_demonstrations.jsonl").write_text('{"task": 1}\n')
     with pytest.raises(InputError, match=r"demonstrations.jsonl:1.*instruction"):
-        load_templates(folder=tmp_path)
+        load_prompts(tmp_path)

@@ -2,16 +2,8 @@
 
 import pytest
 
-from selfinstruct.records import (
-    InputError,
-    SeedTask,
-    append_record,
-    load_records,
-    load_seed_tasks,
-    read_json,
-    write_json,
-    write_records,
-)
+from selfinstruct.files import InputError, append_record, load_records, read_json, write_json, write_records
+from selfinstruct.records import SeedTask, load_seed_tasks
 
 GOOD = '{"id": "a", "name": "n", "instruction": "Do it.", "instances": [{"input": "", "output": "x"}], "is_classification": false}'
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from selfinstruct.files import PROJECT_ROOT, iter_lines
 from selfinstruct.filters import filter_instances, instruction_rejection
-from selfinstruct.prompts import load_templates
-from selfinstruct.records import PROJECT_ROOT, Instance, iter_lines, load_seed_tasks
-from selfinstruct.similarity import InstructionPool
+from selfinstruct.prompts import load_prompts
+from selfinstruct.records import Instance, load_seed_tasks
+from selfinstruct.similarity.pool import InstructionPool
 
 SEEDS = PROJECT_ROOT / "seeds"
 PUBLISHED = Path(PROJECT_ROOT).parent / "shared/paper/data/seed_tasks.jsonl"
@@ -95,6 +96,6 @@ def test_input_first_demonstrations():
 
 
 def test_the_templates_fit_a_small_models_context():
-    templates = load_templates()
+    templates = load_prompts()
     sizes = [len(templates.classification), len(templates.output_first), len(templates.input_first)]
     assert all(3000 < size < 8500 for size in sizes), sizes

@@ -1,0 +1,1 @@
+"""The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""

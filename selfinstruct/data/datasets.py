@@ -1,0 +1,220 @@
+"""Data sets of any origin as rows (instruction, input, output): what the analyses read.
+
+    load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
+    load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
+
+A data set is a run folder, a file in one of `shapes.SHAPES`, any other folder with such files (a Hugging Face data set's,
+for one), or rows in memory (a Hugging Face `Dataset`, for one).
+All rows of one file have one shape: that of its first row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from ..files import InputError, SelfInstructError, load_records, project_path, shown_path
+from ..parsing import parse_is_classification
+from ..records import ClassificationAnswer
+from ..runfolder import (
+    ALL_INSTANCES,
+    CLASSIFICATION,
+    INSTANCES,
+    INSTRUCTIONS,
+    REJECTIONS,
+    RunFolder,
+)
+from .formats import Row, read_rows
+from .reading import TABLE_FILES, TEXT_FILES, find_data_files, iter_objects
+
+RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, whole and a random sample of its rows
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep.
+
+    `source` is never empty and tells two files of the same name apart: the path of the file or folder, from the project's
+    root where it lies below it, wherever Python was started.
+    """
+
+    name: str
+    rows: list[Row]
+    source: str
+    label: str = ""
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def instructions(self) -> list[str]:
+        """The instructions without repetition, in order of first appearance."""
+        return list(dict.fromkeys(row.instruction for row in self.rows))
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the rows have outputs, not only instructions."""
+        return any(row.output is not None for row in self.rows)
+
+
+def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], part: str = "instances") -> Dataset:
+    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory.
+
+    Of a run folder, `part` says what is wanted: "instances" (the rows of step 4) or "instructions" (all that step 1
+    admitted). Raises InputError for what cannot be read, with the file and line.
+    """
+    if isinstance(data, RunFolder):
+        return _load_run(data, part)
+    if not isinstance(data, (str, Path)):
+        return _from_objects(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
+    path = project_path(data)
+    if path.is_dir():
+        run = RunFolder(path)
+        return _load_run(run, part) if _is_run(run) else _load_folder(path)
+    if not path.is_file():
+        several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
+        fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
+        raise InputError(
+            f"{shown_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            "or a folder of such files"
+        )
+    dataset = _from_objects(iter_objects(path), shown_path(path))
+    homes = [run for folder in (path.parent, path.parent.parent) if (run := RunFolder(folder)).state]
+    return replace(dataset, label=author_of(homes[0])) if homes else dataset
+
+
+def load_datasets(
+    data: str | Sequence[Any], run: RunFolder, part: str = "instances"
+) -> tuple[list[Dataset], list[str]]:
+    """(data sets, what could not be read) of a notebook's `data` parameter: "" is the run's own, else one or several,
+    as a list or in one text with commas between.
+
+    Raises InputError only where none could be read.
+    """
+    datasets, problems = [], []
+    for source in _sources(data) or [run]:
+        try:
+            datasets.append(load_dataset(source, part))
+        except SelfInstructError as error:
+            problems.append(str(error))
+    if not datasets:
+        raise InputError("; ".join(problems))
+    return _with_distinct_names(datasets), problems
+
+
+def check_data(data: str | Sequence[Any]) -> None:
+    """Raise the InputError of the first data set where none that `data` names is there; "" names none."""
+    sources = _sources(data)
+    if sources and not any(isinstance(one, str) and project_path(one).exists() for one in sources):
+        load_dataset(sources[0])
+
+
+def _sources(data: str | Sequence[Any]) -> list[Any]:
+    if not isinstance(data, str):
+        return list(data)
+    whole = [data.strip()] if data.strip() and project_path(data.strip()).exists() else None
+    return whole or [part.strip() for part in data.split(",") if part.strip()]
+
+
+def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
+    """The data sets with a number after every name that stands before it, or that another one bears."""
+    taken, named = {dataset.name for dataset in datasets}, []
+    for dataset in datasets:
+        name = dataset.name
+        if any(name == one.name for one in named):
+            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken)
+        taken.add(name)
+        named.append(replace(dataset, name=name))
+    return named
+
+
+def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
+    rows, shape = read_rows(objects)
+    if not rows:
+        raise InputError(f"{source}: no rows in it; a data set needs at least one")
+    notes = (*([shape.note] if shape.note else []), *_null_notes(rows))
+    return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), notes)
+
+
+def _null_notes(rows: list[Row]) -> list[str]:
+    counts = Counter(chain.from_iterable(row.nulls for row in rows))
+    return [f"{times:,} row{'s' * (times != 1)} without an {field} (null)" for field, times in sorted(counts.items())]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder, a run's or another, that hold a data set."""
+    written = (INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS)
+    run = RunFolder(folder)
+    return [path for pattern in written for path in run.find(pattern)] if _is_run(run) else find_data_files(folder)
+
+
+def _is_run(run: RunFolder) -> bool:
+    """Whether the pipeline wrote into the folder."""
+    written = ("run.json", INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES)
+    return any(run.find(pattern) for pattern in written)
+
+
+def _load_folder(folder: Path) -> Dataset:
+    """The rows of all files of a folder: one that `save_to_disk` wrote, that was downloaded from the hub, or any other.
+
+    Where it has tables its JSON files are left out, with a note: they may well hold the same rows.
+    """
+    tables, texts = find_data_files(folder, TABLE_FILES), find_data_files(folder, TEXT_FILES)
+    files = tables or texts
+    if not files:
+        kinds = ", ".join([*TEXT_FILES[:2], *TABLE_FILES])
+        raise InputError(
+            f"{shown_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
+            f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
+        )
+    dataset = _from_objects(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
+    several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
+    left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
+    return replace(dataset, notes=(*dataset.notes, *several, *left_out))
+
+
+def _load_run(run: RunFolder, part: str) -> Dataset:
+    """A run folder's instances with the labels of step 2, or the instructions of step 1."""
+    pattern = INSTRUCTIONS if part == "instructions" else ALL_INSTANCES
+    found = run.find(pattern)
+    if not found:
+        raise run.missing(pattern)
+    dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(run)
+    rows = [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows] if labels else dataset.rows
+    return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
+
+
+def _labels(run: RunFolder) -> dict[str, bool]:
+    """instruction -> is it classification, from the newest answers of step 2; {} before step 2."""
+    found = run.find_newest(CLASSIFICATION)
+    answers = load_records(found, ClassificationAnswer) if found else []
+    return {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
+
+
+def author_of(run: RunFolder) -> str:
+    """Who wrote a run folder's text, from its run.json: a small model's work is never shown without saying so."""
+    model = str(run.state.get("model", {}).get("model", ""))
+    if "135M" in model or model == "embedded":
+        return "written by SmolLM2-135M, a very small model"
+    if "scripted" in model:
+        return "written by a script, for tests only"
+    return f"written by {model}" if model else ""
+
+
+def known_author(name: str) -> str:
+    """Who wrote the text of a published file, told by its name; "" for any other."""
+    if name in RELEASED:
+        return "written by GPT-3, as released"
+    if name == "user_oriented_instructions":
+        return "written by people, as released"
+    return f"responses of {name.removesuffix('_predictions')}" if name.endswith("_predictions") else ""
+
+
+def _name_of(source: str) -> str:
+    name = Path(source).name
+    for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
+        name = name.removesuffix(suffix) or name
+    return name or source

@@ -1,0 +1,151 @@
+"""Files: where they are, how lines of JSON are read and written, and every error the kit raises.
+
+    for number, value in iter_lines("seeds/seed_tasks.jsonl"):      # InputError names file and line
+        ...
+    write_records("outputs/run/rows.jsonl", rows)                   # whole or not at all
+
+The error tree; a caller that only wants to report catches the root:
+
+    SelfInstructError            something a person can put right; the text says what, where and what to do
+    ├── InputError               a file: missing, malformed, empty, or without a field it must have (file:line)
+    ├── ParameterError           a parameter: unknown, of the wrong type, or at odds with the run folder
+    ├── EndpointError            a model that cannot be used: server down, wrong key, no such model, garbage for an answer
+    └── StoppedEarly             a limit or Ctrl-C ended a run in good order; the same command continues it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+R = TypeVar("R", bound="BaseModel")
+
+
+class SelfInstructError(Exception):
+    """Anything a person can put right; the message says what, where and what to do."""
+
+
+class InputError(SelfInstructError):
+    """A file is missing, malformed, empty, or lacks a field."""
+
+
+class ParameterError(SelfInstructError):
+    """A parameter is unknown, has the wrong type, or contradicts the run folder."""
+
+
+class EndpointError(SelfInstructError):
+    """The model cannot be used: no server, wrong key, no such model, or unusable answers."""
+
+
+class StoppedEarly(SelfInstructError):
+    """A limit or Ctrl-C ended the run in good order; running the same command again continues it."""
+
+
+def project_path(path: str | Path) -> Path:
+    """`path` as it is when absolute, else below the project's root: JupyterLab and papermill start in different folders."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def shown_path(path: str | Path) -> str:
+    """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
+    path = Path(path)
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSONL file; raises InputError at the first line that is not a JSON object."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parse_object(line, f"{shown_path(path)}:{number}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _parse_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
+        raise InputError(f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})") from error
+    if isinstance(value, dict):
+        return value
+    raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
+
+
+def load_records(path: str | Path, record: type[R]) -> list[R]:
+    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
+    return [_validated(record, value, f"{shown_path(path)}:{number}") for number, value in iter_lines(path)]
+
+
+def _validated(record: type[R], value: dict[str, Any], where: str) -> R:
+    from pydantic import ValidationError  # takes a while to load, and not all who read files need it
+
+    try:
+        return record.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        what = f'missing "{field}"' if first["type"] == "missing" else f'"{field}": {first["msg"]}'
+        needs = ", ".join(name for name, info in record.model_fields.items() if info.is_required())
+        raise InputError(f"{where}: {what}; a {record.__name__} needs {needs}") from error
+
+
+def dump_line(record: BaseModel | dict[str, Any]) -> str:
+    """One JSON line, newline included; key order is field order, so equal records give equal bytes."""
+    value = record if isinstance(record, dict) else record.model_dump()
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` whole or not at all: to a neighbour first, then renamed over `path`."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as out:
+            out.write(text)
+        os.chmod(out.name, 0o644)
+        os.replace(out.name, path)
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
+    return path
+
+
+def write_records(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> Path:
+    """Write `records` as JSONL, whole or not at all."""
+    return write_text(path, "".join(dump_line(record) for record in records))
+
+
+def append_record(path: str | Path, record: BaseModel | dict[str, Any]) -> None:
+    """Add one JSON line to `path`, flushed before returning."""
+    with Path(path).open("a", encoding="utf-8") as out:
+        out.write(dump_line(record))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON, whole or not at all."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON of `path`; raises InputError where it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{shown_path(path)}: not JSON ({error})") from error

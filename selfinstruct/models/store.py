@@ -1,0 +1,245 @@
+"""The store: every response of a model, once, in one SQLite file; cache, resume, replay and cost ledger in one.
+
+    store = ResponseStore("outputs/responses.sqlite")
+    key = request_key({"model": "m", "prompt": "p", ...})       # sha256 of the canonical request
+    store.put(StoredResponse(key=key, ...))                     # on disk before it returns
+    store.get_many([key])                                       # {key: StoredResponse}
+
+Write-ahead logging with synchronous=NORMAL: what was put survives kill -9 of the process, and several processes and
+threads may write at a time. Only the loss of power can take the last moments back. Keys of providers are never written.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..files import InputError, iter_lines, project_path, shown_path, write_records
+from .protocol import StoredResponse, canonical, row_fault
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 60.0
+LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS responses (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, api TEXT NOT NULL, endpoint TEXT NOT NULL, step TEXT NOT NULL,
+    request TEXT NOT NULL, response TEXT NOT NULL, finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, created_at TEXT NOT NULL, latency_s REAL NOT NULL, transport TEXT NOT NULL,
+    session TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS spending ON responses (session, model, transport, prompt_tokens, completion_tokens);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, step TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
+    failed_at TEXT NOT NULL, attempts INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    tag TEXT PRIMARY KEY, batch_id TEXT NOT NULL, endpoint TEXT NOT NULL, status TEXT NOT NULL, submitted_at TEXT NOT NULL,
+    keys TEXT NOT NULL, changes TEXT NOT NULL);
+"""
+
+
+_COLUMNS = tuple(StoredResponse.model_fields)
+_BATCH_COLUMNS = ("tag", "batch_id", "endpoint", "status", "submitted_at", "keys", "changes")
+_JSON_COLUMNS = ("request", "response")
+_INSERT = f"INSERT OR IGNORE INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+
+
+class ResponseStore:
+    """One SQLite file of responses. Safe for several threads and processes; every write is a transaction of its own.
+
+    Raises InputError where the file cannot be opened, is not a store, or was written by a later version.
+    """
+
+    def __init__(self, path: str | Path = "outputs/responses.sqlite"):
+        self.path = project_path(path)
+        self._lock = threading.Lock()
+        with self._errors_told():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise InputError(f"{shown_path(self.path)}: written by a later version of the kit; update it")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        if version < SCHEMA_VERSION:
+            self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        where = shown_path(self.path)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise InputError(f"{where}: cannot be used ({error}); check the disk and your rights to the folder") from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{where}: not a store of responses ({error}); move it away or name another") from error
+        except OSError as error:
+            raise InputError(f"{where}: cannot be opened ({error.strerror}); choose a folder you may write to") from error
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, self._errors_told():
+            return self._db.execute(sql, values).fetchall()
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, StoredResponse]:
+        """The stored responses among `keys`."""
+        keys = list(dict.fromkeys(keys))
+        found: dict[str, StoredResponse] = {}
+        for start in range(0, len(keys), LOOKUP_SIZE):
+            part = keys[start : start + LOOKUP_SIZE]
+            marks = ",".join("?" * len(part))
+            for row in self._run(f"SELECT {', '.join(_COLUMNS)} FROM responses WHERE key IN ({marks})", part):
+                found[row[0]] = _from_row(row)
+        return found
+
+    def put(self, stored: StoredResponse) -> bool:
+        """Write one response, durable against kill -9 on return; False where the key was there already, which stays."""
+        # the response keeps the server's order of fields: a replay must give the same bytes as the call did
+        response = json.dumps(stored.response, separators=(",", ":"), ensure_ascii=False)
+        values = list({**dict(stored), "request": canonical(stored.request), "response": response}.values())
+        with self._lock, self._errors_told():
+            added = self._db.execute(_INSERT, values).rowcount > 0
+            self._db.execute("DELETE FROM failures WHERE key = ?", (stored.key,))
+        return added
+
+    def put_failure(self, key: str, model: str, step: str, request: dict[str, Any], error: str, at: str) -> None:
+        """Record that a request failed for good; the next run asks it again, and a response then removes the record."""
+        self._run(
+            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET "
+            "error = excluded.error, failed_at = excluded.failed_at, attempts = attempts + 1",
+            (key, model, step, canonical(request), error, at),
+        )
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Requests that failed and were not answered since: key, model, step, request, error, failed_at, attempts."""
+        names = ("key", "model", "step", "request", "error", "failed_at", "attempts")
+        return [dict(zip(names, row, strict=True)) for row in self._run("SELECT * FROM failures ORDER BY rowid")]
+
+    def spent(self, session: str) -> list[tuple[str, str, int, int]]:
+        """(model, transport, prompt tokens, completion tokens) of what one command has fetched so far."""
+        return self._run(
+            "SELECT model, transport, SUM(prompt_tokens), SUM(completion_tokens) FROM responses "
+            "WHERE session = ? GROUP BY model, transport",
+            (session,),
+        )
+
+    def put_batch(self, row: dict[str, Any]) -> None:
+        """Record a batch job: `tag` (ours, known before the provider gives its `batch_id`), endpoint, status, submitted_at,
+        `keys` of its requests, and `changes`, the parameters adapted in them."""
+        values = [json.dumps(row[name]) if name in ("keys", "changes") else row[name] for name in _BATCH_COLUMNS]
+        self._run(f"INSERT OR REPLACE INTO batches ({', '.join(_BATCH_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def batches(self, endpoint: str) -> list[dict[str, Any]]:
+        """Batch jobs of `endpoint`, oldest first, as they were put."""
+        sql = f"SELECT {', '.join(_BATCH_COLUMNS)} FROM batches WHERE endpoint = ? ORDER BY submitted_at, rowid"
+        found = [dict(zip(_BATCH_COLUMNS, values, strict=True)) for values in self._run(sql, (endpoint,))]
+        return [{**row, "keys": json.loads(row["keys"]), "changes": json.loads(row["changes"])} for row in found]
+
+    def rows(self, model: str = "", step: str = "") -> Iterator[StoredResponse]:
+        """Every response in the order of arrival, read page by page; of one model or step only if named."""
+        last = 0
+        sql = f"SELECT {', '.join(_COLUMNS)}, rowid FROM responses WHERE rowid > ? AND (? = '' OR model = ?) AND (? = '' OR step = ?)"
+        while page := self._run(sql + " ORDER BY rowid LIMIT 1000", (last, model, model, step, step)):
+            last = page[-1][-1]
+            yield from (_from_row(row[:-1]) for row in page)
+
+    def __len__(self) -> int:
+        return self._run("SELECT COUNT(*) FROM responses")[0][0]
+
+    def close(self) -> None:
+        """Close the file; the last one to close it folds the write-ahead log in."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> ResponseStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _from_row(row: tuple[Any, ...]) -> StoredResponse:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    for name in _JSON_COLUMNS:
+        values[name] = json.loads(values[name])
+    return StoredResponse.model_construct(**values)
+
+
+def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[str, Any]]:
+    """One row for each model, api, endpoint and step: responses, tokens, first and last time, and failed requests."""
+    with ResponseStore(existing(path)) as store:
+        rows = store._run(
+            "SELECT model, api, endpoint, step, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), MIN(created_at), "
+            "MAX(created_at), (SELECT COUNT(*) FROM failures f WHERE f.model = r.model AND f.step = r.step) "
+            "FROM responses r GROUP BY model, api, endpoint, step ORDER BY MIN(rowid)"
+        )
+    names = ("model", "api", "endpoint", "step", "responses", "prompt_tokens", "completion_tokens", "first", "last", "failed")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def existing(path: str | Path) -> Path:
+    """`path` where there is a file; raises InputError instead of making an empty store by reading it."""
+    if not project_path(path).is_file():
+        raise InputError(f"{shown_path(project_path(path))}: no such store; a run makes it")
+    return project_path(path)
+
+
+def export_responses(path: str | Path, out: str | Path, model: str = "", step: str = "") -> int:
+    """Write the responses of a store as JSONL for others to import and replay; returns how many.
+
+    `session` is left out: it says nothing to anybody else. Raises InputError where there are none of that model and step.
+    """
+    with ResponseStore(existing(path)) as store:
+        lines = [row.model_dump(exclude={"session"}) for row in store.rows(model, step)]
+    if not lines:
+        raise InputError(_nothing_of(path, model, step))
+    write_records(out, lines)
+    return len(lines)
+
+
+def _nothing_of(path: str | Path, model: str, step: str) -> str:
+    """The message for an export that would be empty: what was asked for, and what there is."""
+    there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
+    asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
+    advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
+    return f"{shown_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
+
+
+def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
+    """Add the responses of an exported file to a store; returns (added, known already).
+
+    Raises InputError with file:line at the first line that is not a response or whose key does not fit its request;
+    nothing is added then.
+    """
+    rows = [_checked_line(value, f"{shown_path(source)}:{number}") for number, value in iter_lines(source)]
+    with ResponseStore(path) as store:
+        added = sum(store.put(row) for row in rows)
+    return added, len(rows) - added
+
+
+def _checked_line(value: dict[str, Any], where: str) -> StoredResponse:
+    try:
+        row = StoredResponse.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response") from error
+    if fault := row_fault(row):
+        raise InputError(f"{where}: {fault}; the file was changed after its export")
+    return row
+
+
+def verify_store(path: str | Path = "outputs/responses.sqlite") -> tuple[int, list[str]]:
+    """(responses, faults): the file's own integrity, every key against its request, every response readable."""
+    with ResponseStore(existing(path)) as store:
+        (integrity,) = store._run("PRAGMA integrity_check")[0]
+        faults = [] if integrity == "ok" else [f"file: {integrity}"]
+        faults += [fault for row in store.rows() if (fault := row_fault(row))]
+        return len(store), faults

@@ -1,0 +1,289 @@
+"""The scorecard: every published number, ours beside it, and a verdict with its reason (notebook 17).
+
+    card = build_scorecard(run)
+    card.headline                       # how many findings came out as published
+    card.frame("differs")               # ours and the paper's, with intervals and reasons
+
+The numbers are `paper_numbers`; ours is found where the row says, in a results file of the run folder, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.figures import (
+    COLOURS,
+    escape_dollars,
+)
+from ..data.datasets import author_of, known_author
+from ..files import ParameterError
+from ..paper_numbers import PaperNumber, paper_numbers, reasons, shown
+from ..runfolder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+
+def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
+    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
+    colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
+    markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the line at 1 runs behind the names
+    for height, row in enumerate(reversed(rows)):
+        look = {"color": colours[row.verdict], "linewidth": 1.2}
+        ax.plot([end / row.published for end in row.interval], [height, height], **look)
+        ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
+        place = {"va": "bottom", "transform": ax.get_yaxis_transform(), "bbox": box}
+        ax.text(0.01, height + 0.22, escape_dollars(row.what), fontsize=6.5, **place)
+    ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
+    ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
+    return ax
+
+NOTEBOOK = "17_compare_with_paper"
+INSTRUCTIONS = 52_445  # of the paper's data
+SAME_SIZE = 0.01  # how far another data set's number of instructions may be from that, for its counts to compare
+TEMPLATE = Path(__file__).with_name("scorecard.html.jinja")
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A published number beside ours; `difference` is ours less published, in `unit`."""
+
+    id: str
+    what: str
+    where: str
+    unit: str
+    published: Any
+    ours: Any
+    interval: list[float] | None
+    difference: float | None
+    tolerance: float
+    verdict: str
+    reason: str
+    finding: bool = True  # False: set, not found
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All rows, for one data set of one run folder; `label` says who wrote it, `instructions` how many it has.
+
+    `problems`: notebooks that were left out, since they read something else under the data set's name.
+    """
+
+    data: str
+    label: str
+    rows: list[ScoreRow] = field(default_factory=list)
+    instructions: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """The small print of a figure: the data set, who wrote it, and n."""
+        if not self.data:
+            return "no data set"
+        return f"{self.data}{f', {self.label}' if self.label else ''} (n = {self.instructions:,} instructions)"
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many rows have each verdict: "findings", and apart from them "settings", which agree because they were set."""
+        counted = Counter((row.finding, row.verdict) for row in self.rows)
+        kinds = {"findings": True, "settings": False}
+        return {kind: {verdict: counted[found, verdict] for verdict in VERDICTS} for kind, found in kinds.items()}
+
+    @property
+    def headline(self) -> str:
+        """The counts in a line."""
+        found, given = self.counts["findings"], self.counts["settings"]
+        findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
+        return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
+
+    def frame(self, verdict: str) -> pd.DataFrame:
+        """The rows of one verdict as a table to read."""
+        import pandas as pd
+
+        hidden = ["id", "verdict", "finding"]
+        hidden += ["ours", "interval", "difference", "tolerance"] if verdict == "not measured" else []
+        rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
+        return pd.DataFrame(rows, columns=list(ScoreRow.__dataclass_fields__)).drop(columns=hidden).set_index("where")
+
+    def reasons(self) -> pd.Series:
+        """Why numbers were not measured, and how many for each reason."""
+        import pandas as pd
+
+        counted = Counter(row.reason for row in self.rows if row.verdict == "not measured")
+        return pd.Series(dict(counted.most_common()), name="numbers", dtype=int)
+
+
+def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
+    """Judge every published number by what the notebooks recorded in `run`.
+
+    `data_set` names one of the data sets in those records, "" the first. Raises ParameterError for a name that none has.
+    """
+    results = {**run.all_results(), "run": run.state}
+    data = _choose_data(results, data_set)
+    problems = _leave_out_others(results, data)
+    rows = [_score(number, results, data) for number in paper_numbers()]
+    label = known_author(data) or (author_of(run) if data == run.path.name else "")
+    return Scorecard(data, label, rows, _size(results, data), problems)
+
+
+def _choose_data(results: dict[str, Any], data: str) -> str:
+    described = results.get("10_describe_dataset", {}).get("datasets", {})
+    known = list(dict.fromkeys([*described, *results.get("11_parse_verb_nouns", {}).get("covered", {})]))
+    if data and data not in known:
+        raise ParameterError(
+            f'data_set="{data}": no results of it in this run folder; there are: {", ".join(known) or "none"}'
+        )
+    return data or next(iter(known), "")
+
+
+def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
+    """Take out of `results` what another file of the same name gave, and say so: the first notebook's file counts."""
+    sources = {name: source for name, record in results.items() if (source := look_up(record, "sources/{data}", data))}
+    first = next(iter(sources.values()), "")
+    problems = []
+    for name, source in sources.items():
+        if source != first:
+            problems.append(f"{name} is left out: it read {source}, and {next(iter(sources))} {first}")
+            del results[name]
+            results["run"].get("parameters", {}).pop(name, None)
+    return problems
+
+
+def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
+    found = find_ours(number, results, data)
+    verdict, reason = judge(number, found)
+    if number.whole and verdict != "not measured" and not _is_whole(size := _size(results, data)):
+        verdict, reason = "not measured", f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share"
+    numeric = isinstance(number.value, float) and isinstance(found.value, (int, float))
+    return ScoreRow(
+        number.id, number.what, number.where, number.unit, number.shown or number.value, found.value,
+        list(found.interval) if found.interval else None, found.value - number.value if numeric else None,
+        number.tolerance, verdict, reason, not number.given,
+    )  # fmt: skip
+
+
+def _size(results: dict[str, Any], data: str) -> int:
+    """How many instructions the data set has, as notebook 10 or 11 counted them."""
+    places = (("10_describe_dataset", "datasets/{data}/instructions"), ("11_parse_verb_nouns", "shares/data_set={data}/instructions"))
+    return next((count for name, path in places if (count := look_up(results.get(name), path, data))), 0)
+
+
+def _is_whole(size: int) -> bool:
+    return abs(size - INSTRUCTIONS) <= SAME_SIZE * INSTRUCTIONS
+
+
+def readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its numbers as text: counts with their thousands marked, measures with no more digits than tell."""
+    ends = [shown(end) for end in row["interval"] or ()]
+    return {
+        **row,
+        **{name: shown(row[name]) for name in ("published", "ours", "difference", "tolerance")},
+        "interval": " to ".join(ends),
+    }
+
+
+def scorecard_html(run: RunFolder) -> str:
+    """The scorecard that notebook 17 recorded in `run`, as HTML to put into a page; "" where it has recorded none."""
+    import jinja2
+
+    record = run.results(NOTEBOOK)
+    if not record:
+        return ""
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    rows = [readable(row) for row in record["scorecard"]]
+    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
+
+VERDICTS = ("reproduced", "differs", "not measured")
+WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
+WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
+ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
+ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
+
+
+@dataclass(frozen=True)
+class Found:
+    """Ours, in the published unit: None where the run folder does not hold it; `count` values stand behind it."""
+
+    value: Any = None
+    interval: tuple[float, float] | None = None
+    count: int | None = None
+
+
+def find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> Found:
+    """Our value, its interval and its n, as the notebooks recorded them in `results` for the data set `data`."""
+    ours = number.ours
+    record = results.get(ours.results) if ours else None
+    if ours is None or (ours.published and (record or {}).get("quirks") != "published"):
+        return Found()
+    interval = look_up(record, ours.interval, data) if ours.interval else None
+    if isinstance(interval, dict):
+        interval = [interval["low"], interval["high"]]
+    ends = tuple(sorted(map(ours.in_unit, interval or ())))
+    count = look_up(record, ours.count, data) if ours.count else None
+    return Found(ours.in_unit(look_up(record, ours.key, data)), ends or None, count)
+
+
+def look_up(record: Any, path: str, data: str) -> Any:
+    """The value at `path`: keys by "/", "{data}" for the data set, "a=x,b=y" for the row of a list, "#" for a length.
+
+    None where there is no such value.
+
+    >>> look_up({"rows": [{"set": "a", "n": 1}, {"set": "b", "n": 2}]}, "rows/set={data}/n", "b")
+    2
+    """
+    try:
+        for part in path.split("/"):
+            if part == "#":
+                record = len(record)
+            elif "=" in part:
+                wanted = [condition.split("=") for condition in part.split(",")]
+                record = next(row for row in record if all(row[k] == v.replace("{data}", data) for k, v in wanted))
+            else:
+                record = record[part.replace("{data}", data)]
+    except (KeyError, TypeError, StopIteration):
+        return None
+    return record
+
+
+def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
+    """(verdict, reason): reproduced within the tolerance, or where our 95 % interval covers the published value.
+
+    Not measured where that says little: with fewer than 30 values, or where the interval is wider than 15 points (a
+    share) or 30 % of the published value (an average), unless ours is farther off than the whole interval is wide.
+    """
+    if found.value is None:
+        return "not measured", reasons()[number.not_measured]
+    if found.count is not None and found.count < ENOUGH:
+        return "not measured", f"too little data: ours is {shown(found.value)}, with n = {found.count}"
+    if isinstance(number.value, list):
+        return _judge_list(number, number.value, list(found.value))
+    off = abs(found.value - number.value)
+    if found.interval and off <= found.interval[1] - found.interval[0] > _widest(number.value, number.unit):
+        low, high = map(shown, found.interval)
+        covered = found.interval[0] <= number.value <= found.interval[1]
+        beside = "" if covered else "; that leaves the published value out, but by less than its own width"
+        return "not measured", f"too little data: ours is {shown(found.value)}, anywhere from {low} to {high}{beside}"
+    if off <= number.tolerance + ROUNDING:
+        return "reproduced", reasons().get(number.given, "")
+    if found.interval and found.interval[0] <= number.value <= found.interval[1]:
+        return "reproduced", "our 95 % interval covers it"
+    return "differs", reasons()[number.when_off]
+
+
+def _widest(value: float, unit: str) -> float:
+    return min(WIDEST_SHARE, WIDEST * value) if unit == "%" else WIDEST * value
+
+
+def _judge_list(number: PaperNumber, published: list[str], ours: list[str]) -> tuple[str, str]:
+    if ours == published or (number.names and set(ours) == set(published)):
+        return "reproduced", reasons().get(number.given, "")
+    if number.names:
+        return "differs", f"{len(set(published) & set(ours))} of {len(published)} in common; {reasons()[number.when_off]}"
+    return "differs", reasons()[number.when_off]

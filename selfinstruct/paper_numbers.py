@@ -1,0 +1,95 @@
+"""Every number of the paper, once: `paper_numbers.json`, a row each, with where it stands (sections as in arXiv v2).
+
+    for number in paper_numbers():
+        print(number.where, number.what, number.shown)
+
+A row also holds the tolerance, and where ours is found: a results file of the run folder and the path in it. `scorecard`
+looks ours up and judges it; analyses and the review read theirs here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .display import show_number
+from .files import read_json
+from .records import Record
+
+MOST_NAMES = 12  # of a list in a table; the results file has all
+
+
+class Ours(Record):
+    """Where our number is: `results/<results>.json` ("run": run.json), and the paths in it of the value, its interval and n.
+
+    An interval is a list of two, or a row with `low` and `high`. The value is `offset + scale * value`, in the published
+    unit. `published`: only where the notebook says that it followed `quirks="published"`, as the paper did.
+    """
+
+    results: str
+    key: str
+    interval: str = ""
+    count: str = ""
+    published: bool = False
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def in_unit(self, value: Any) -> Any:
+        """A recorded number in the published unit; what is no number, as it is."""
+        if not isinstance(value, (int, float)) or (self.offset, self.scale) == (0, 1):
+            return value
+        return self.offset + self.scale * value
+
+
+class PaperNumber(Record):
+    """One published number; `when_off`, `given` and `not_measured` name entries of the reasons in the same file.
+
+    `given`: why agreement with it is no finding, for what is set and not found, such as Table 4. `names`: the value is a
+    set of names, in no order. `whole`: a count, to compare with a data set of the paper's size only.
+    """
+
+    id: str
+    what: str
+    where: str
+    value: float | list[str]
+    unit: str = ""
+    shown: str = ""
+    tolerance: float = 0.0
+    names: bool = False
+    whole: bool = False
+    ours: Ours | None = None
+    when_off: str = ""
+    given: str = ""
+    not_measured: str = ""
+
+
+@cache
+def paper_numbers() -> tuple[PaperNumber, ...]:
+    """Every published number that the kit knows, in the paper's order."""
+    return tuple(PaperNumber(**row) for row in _data()["numbers"])
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return read_json(Path(__file__).with_name("paper_numbers.json"))
+
+
+def reasons() -> dict[str, str]:
+    """The sentences that `when_off`, `given` and `not_measured` name."""
+    return _data()["reasons"]
+
+
+def shown(value: Any) -> str:
+    """A published value, or ours, as text: "" where there is none, lists by their items."""
+    if value is None:
+        return ""
+    return _shown_list(value) if isinstance(value, list) else show_number(value)
+
+
+def _shown_list(items: list[str]) -> str:
+    """Names with commas, no more than a cell holds; other texts, such as stop sequences, as Python writes them."""
+    if not all(item.replace(" ", "").isalpha() for item in items):
+        return " ".join(map(repr, items))
+    more = f" and {len(items) - MOST_NAMES} more" if len(items) > MOST_NAMES else ""
+    return ", ".join(items[:MOST_NAMES]) + more

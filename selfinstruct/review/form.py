@@ -1,0 +1,182 @@
+"""The quality review as a form in the notebook, for the keyboard as much as for the mouse.
+
+    ReviewForm(review)              # the last value of a cell
+
+Type three letters and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back. Or press
+the buttons. Every answer is on disk at once, and the form opens at the first item with a question open. Letters that were
+typed and left without Enter are saved too, but only Enter turns the page.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import time
+from typing import Any
+
+import ipywidgets as widgets
+from IPython import get_ipython
+
+from ..files import ParameterError
+from ..models.session import OWNER_VARIABLE
+from .items import QUESTIONS, Review
+
+_LETTERS = {"y": True, "n": False}
+_TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
+_FIELD = (
+    '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
+    '<div dir="auto" tabindex="0" data-lm-suppress-shortcuts="true" '
+    'style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
+    'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
+)
+_LINES = {"instruction": 7, "input": 10, "output": 13}  # a longer text scrolls: the questions stay in sight on a laptop
+_AGAIN = "Run the cell again: the form opens at the first of them."
+_ENTER_SECONDS = 1.0  # a value that comes later than this after an Enter key did not come with it
+
+
+def wants_form(show_form: str) -> bool:
+    """Whether to show a form: "yes", "no", or "auto", which is no where nobody could answer it: in `selfinstruct run`, papermill, nbconvert."""
+    if show_form not in ("auto", "yes", "no"):
+        raise ParameterError(f'show_form={show_form!r}: choose "auto", "yes" or "no"')
+    return show_form == "yes" or (show_form == "auto" and OWNER_VARIABLE not in os.environ and _can_be_asked())
+
+
+def _can_be_asked() -> bool:
+    """Whether the cell that runs may ask for input(): every front end for people says yes, headless runners say no."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is None or bool(kernel.get_parent().get("content", {}).get("allow_stdin", True))
+
+
+class ReviewForm(widgets.VBox):
+    """One item at a time: its texts, three questions, notes, back and next."""
+
+    def __init__(self, review: Review) -> None:
+        self.review, self.position, self._filling = review, review.first_open(), False
+        self._entered = -_ENTER_SECONDS
+        self._build()
+        super().__init__(self._layout())
+        self.show(self.position)
+
+    def _build(self) -> None:
+        self.head = widgets.HTML()
+        self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
+        self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
+        self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
+        self.notes = widgets.Text(placeholder="a note, if you like", continuous_update=False, layout={"width": "32em"})
+        self.typed = widgets.Text(
+            placeholder="yyn and Enter; b: back", continuous_update=False, layout={"width": "16em"}
+        )
+        self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
+        self.message = widgets.HTML()
+        self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
+        self.typed.observe(lambda change: self._take(change["new"]), "value")
+        self.typed.on_msg(self._note_enter)
+        self.back.on_click(lambda _: self._turn(-1))
+        self.next.on_click(lambda _: self._turn(1))
+
+    def _yes_no(self, question: str) -> widgets.ToggleButtons:
+        buttons = widgets.ToggleButtons(
+            options=[("Yes", True), ("No", False)], value=None, style={"button_width": "4.5em"}
+        )
+        buttons.observe(lambda change: self._press(question, change["new"]), "value")
+        return buttons
+
+    # JupyterLab takes letters typed on a focused button as its own commands (b: a new cell; d, d: the cell is gone),
+    # so after every click the focus goes to the field, where they belong.
+
+    def _press(self, question: str, value: bool) -> None:
+        if not self._filling:
+            self._save(**{question: value})
+            self.typed.focus()
+
+    def _turn(self, step: int) -> None:
+        self.show(self.position + step)
+        self.typed.focus()
+
+    def _layout(self) -> list[Any]:
+        questions = [
+            widgets.HBox([self.buttons[name], widgets.HTML(f"&nbsp;{number}. {html.escape(text)}")])
+            for number, (name, text) in enumerate(QUESTIONS.items(), 1)
+        ]
+        quick = widgets.HBox([widgets.HTML("All three at once:&nbsp;"), self.typed, self.back, self.next])
+        return [widgets.HBox([self.bar, self.head]), self.texts, *questions, self.notes, quick, self.message]
+
+    def show(self, position: int) -> None:
+        """Turn to the item at `position`; past either end it stays where it is, and says so."""
+        last = len(self.review.items) - 1
+        self.position = min(max(position, 0), last)
+        self._fill()
+        if position > last:
+            left = len(self.review.items) - self.review.complete
+            self._say("All are answered. Thank you!" if not left else f"That was the last; {left} still open. {_AGAIN}")
+
+    def _fill(self) -> None:
+        """Put the item and the answers so far into the widgets, without taking that for an answer."""
+        item = self.review.items[self.position]
+        answer = self.review.of(item.id)
+        self._filling = True
+        try:
+            for name, buttons in self.buttons.items():
+                buttons.value = getattr(answer, name)
+            self.notes.value, self.typed.value = answer.notes, ""
+        finally:
+            self._filling = False
+        self.texts.value = "".join(_field(name, getattr(item, name)) for name in _LINES)
+        self.back.disabled = self.position == 0
+        self._say("")
+        self._count()
+
+    def _count(self) -> None:
+        done, count = self.review.complete, len(self.review.items)
+        self.bar.value = done
+        self.head.value = f"&nbsp;<b>{self.position + 1}</b> of {count}, {done} answered"
+
+    def _save(self, **given: Any) -> bool:
+        if self._filling:
+            return False
+        try:
+            self.review.answer(self.review.items[self.position].id, **given)
+        except OSError as error:
+            self._say(f"NOT saved: {html.escape(str(error))}")
+            return False
+        self._count()
+        self._say("saved")
+        return True
+
+    def _note_enter(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        """The browser says so just before it sends the value; a value alone means that the field was left."""
+        if content.get("event") == "submit":
+            self._entered = time.monotonic()
+
+    def _take(self, text: str) -> None:
+        """What was typed: three letters with or without a note, or b."""
+        if self._filling or not text.strip():
+            return
+        # leaving the field for a button or the notes must not turn the page: that click is meant for this item
+        entered = time.monotonic() - self._entered < _ENTER_SECONDS
+        found = _TYPED.fullmatch(text)
+        if found:
+            self._take_letters(found, entered)
+        elif text.strip().lower() == "b":
+            self.show(self.position - entered)
+        else:
+            self._say("Three letters, please, each y or n; a note may follow after a space. b goes back.")
+        if entered:
+            self.typed.focus()
+
+    def _take_letters(self, found: re.Match[str], entered: bool) -> None:
+        given: dict[str, Any] = {name: _LETTERS[found[k].lower()] for k, name in enumerate(QUESTIONS, 1)}
+        if self._save(**given, **({"notes": found[4]} if found[4] else {})):
+            self.show(self.position + entered)
+            if not entered:
+                self._say("saved")
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<span role="status">{text}</span>'
+
+
+def _field(name: str, text: str) -> str:
+    """One text of an item as HTML, shown as it is; a blank one says so."""
+    shown = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
+    return _FIELD.format(name=name.capitalize(), lines=_LINES[name], text=shown)

@@ -1,0 +1,223 @@
+"""The quality review of Table 2 (paper section 3.3): 200 random instructions, three yes-or-no questions each.
+
+    items = draw_sample(load_dataset("outputs/run"), size=200, random_seed=42)
+    review = Review(items, run.path, rater="ann")            # answers in review/answers_ann.jsonl of the run folder
+    review.answer(items[0].id, valid_task=True)              # saved at once
+    summarise_review(review.answers)["valid_task"]["share"]
+
+`review_form` is the form for a notebook, `review_sheet` the same as a spreadsheet, `review_model` a model as rater.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
+from ..data.datasets import Dataset
+from ..data.formats import Row
+from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records, write_text
+from ..records import Record
+
+QUESTIONS = {
+    "valid_task": "Is this a task that could be done?",
+    "input_appropriate": "Does the input suit the task? (Say yes where the task needs none and there is none.)",
+    "output_correct": "Is the output a right and acceptable answer to the task and the input?",
+}
+ALL_FIELDS = "all_fields_valid"
+PAPER = {"valid_task": 0.92, "input_appropriate": 0.79, "output_correct": 0.58, ALL_FIELDS: 0.54}  # Table 2
+
+
+class ReviewItem(Record):
+    """One instance under review; `id` is a hash of its three texts, so that answers find it wherever it stands."""
+
+    id: str
+    instruction: str
+    input: str
+    output: str
+    is_classification: bool | None = None
+
+
+class Answer(Record):
+    """What a rater said of one item; None is a question still open."""
+
+    id: str
+    rater: str
+    valid_task: bool | None = None
+    input_appropriate: bool | None = None
+    output_correct: bool | None = None
+    notes: str = ""
+
+    @property
+    def given(self) -> list[bool | None]:
+        return [getattr(self, question) for question in QUESTIONS]
+
+    @property
+    def is_complete(self) -> bool:
+        return None not in self.given
+
+
+def draw_sample(dataset: Dataset, size: int = 200, random_seed: int = 42, stratified: bool = False) -> list[ReviewItem]:
+    """`size` random instructions with one random instance each, in random order; all of them where there are fewer.
+
+    `stratified` keeps the data's share of classification tasks. Raises InputError where the rows have no outputs or
+    (stratified) no labels.
+    """
+    by_instruction: dict[str, list[Row]] = {}
+    for row in dataset.rows:
+        if row.output is not None:
+            by_instruction.setdefault(row.instruction, []).append(row)
+    if not by_instruction:
+        raise InputError(f"{dataset.source}: no outputs in it; a review needs instances, not only instructions")
+    rng = random.Random(random_seed)
+    chosen = (_stratified if stratified else _plain)(by_instruction, min(size, len(by_instruction)), rng)
+    if None in chosen:
+        raise InputError(f"{dataset.source}: no classification labels in it; draw the sample with stratified off")
+    return [_item(rng.choice(by_instruction[text])) for text in chosen]
+
+
+def _plain(tasks: dict[str, list[Row]], size: int, rng: random.Random) -> list[str]:
+    return rng.sample(list(tasks), size)
+
+
+def _stratified(tasks: dict[str, list[Row]], size: int, rng: random.Random) -> list[str | None]:
+    kinds: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for text, rows in tasks.items():
+        kinds[rows[0].is_classification].append(text)
+    if kinds[None]:
+        return [None]
+    classification = round(size * len(kinds[True]) / len(tasks))
+    chosen = rng.sample(kinds[True], classification) + rng.sample(kinds[False], size - classification)
+    rng.shuffle(chosen)
+    return list(chosen)
+
+
+def _item(row: Row) -> ReviewItem:
+    texts = (row.instruction, row.input or "", row.output or "")
+    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    instruction, input_, output = texts
+    return ReviewItem(
+        id=digest, instruction=instruction, input=input_, output=output, is_classification=row.is_classification
+    )
+
+
+def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewItem]:
+    """`drawn`, written to `path` at the first call: every rater judges the same items in the same order.
+
+    Raises ParameterError where an earlier call drew others, since the answers to those would be lost from sight.
+    """
+    path = Path(path)
+    if not path.is_file():
+        write_records(path, drawn)
+    elif [item.id for item in load_records(path, ReviewItem)] != [item.id for item in drawn]:
+        raise ParameterError(
+            f"{shown_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
+            "to draw anew (answers to items that are drawn again are kept)"
+        )
+    return list(drawn)
+
+
+def answers_path(folder: str | Path, rater: str) -> Path:
+    """Where the answers of `rater` lie in the run folder; raises ParameterError for a name that no file can have."""
+    if not re.fullmatch(r"[\w.@ -]{1,60}", rater):
+        raise ParameterError(f"rater={rater!r}: a name of letters, digits, spaces and . _ - @, please")
+    return Path(folder) / "review" / f"answers_{rater}.jsonl"
+
+
+class Review:
+    """The items of a sample and the answers of one rater, each answer on disk before `answer` returns."""
+
+    def __init__(self, items: Sequence[ReviewItem], folder: str | Path, rater: str) -> None:
+        """Take up the answers in the run folder `folder` where there are some.
+
+        Raises InputError for a sample without items, ParameterError for a rater whose name no file can have.
+        """
+        self.folder, self.rater = Path(folder), rater
+        self.path = answers_path(folder, rater)
+        if not items:
+            raise InputError(f"{shown_path(self.path)}: nothing to review, the sample is empty")
+        self.items, known = list(items), load_answers(self.path)
+        # the file may hold answers to another sample, too
+        self.answers = {item.id: known[item.id] for item in items if item.id in known}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def of(self, item_id: str) -> Answer:
+        """The answer to an item so far, all open where there is none."""
+        return self.answers.get(item_id) or Answer(id=item_id, rater=self.rater)
+
+    def answer(self, item_id: str, **given: Any) -> Answer:
+        """Change some fields of the answer to an item, and save it."""
+        answer = self.of(item_id).model_copy(update=given)
+        append_record(self.path, answer)
+        self.answers[item_id] = answer
+        return answer
+
+    @property
+    def complete(self) -> int:
+        """How many items have all three answers."""
+        return sum(self.of(item.id).is_complete for item in self.items)
+
+    def first_open(self) -> int:
+        """The position of the first item with a question open; the last item where there is none."""
+        positions = (index for index, item in enumerate(self.items) if not self.of(item.id).is_complete)
+        return next(positions, len(self.items) - 1)
+
+
+def load_answers(path: str | Path) -> dict[str, Answer]:
+    """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is dropped."""
+    path = Path(path)
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        write_text(path, text[: text.rfind("\n") + 1])
+    return {answer.id: answer for answer in load_records(path, Answer)}
+
+
+def all_valid(answer: Answer) -> bool | None:
+    """Table 2's last row: yes to all three; None while a question is open.
+
+    One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
+    """
+    return all(answer.given) if answer.is_complete else None
+
+
+def judgement(answer: Answer, question: str) -> bool | None:
+    """The answer to one question, or to all fields together."""
+    return all_valid(answer) if question == ALL_FIELDS else getattr(answer, question)
+
+
+def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
+    """By question, and for all fields together: yes, answered, share and its 95 % interval (None without answers).
+
+    A question counts wherever it is answered, all fields together where all three are.
+    """
+    summary = {}
+    for question in PAPER:
+        said = [value for answer in answers.values() if (value := judgement(answer, question)) is not None]
+        share = sum(said) / len(said) if said else None
+        summary[question] = {
+            "yes": sum(said), "answered": len(said), "share": share, "interval": share_interval(sum(said), len(said)),
+        }  # fmt: skip
+    return summary
+
+
+def measure_agreement(first: dict[str, Answer], second: dict[str, Answer]) -> dict[str, dict[str, Any]]:
+    """By question, over the items that both answered: how many, the share of equal answers, kappa and its 95 % interval."""
+    agreement = {}
+    for question in PAPER:
+        pairs = [
+            (judgement(first[key], question), judgement(second[key], question))
+            for key in first
+            if key in second and None not in (judgement(first[key], question), judgement(second[key], question))
+        ]
+        a, b = [one for one, _ in pairs], [other for _, other in pairs]
+        equal = sum(one == other for one, other in pairs) / len(pairs) if pairs else None
+        agreement[question] = {
+            "both": len(pairs), "equal": equal, "kappa": cohen_kappa(a, b), "interval": kappa_interval(a, b),
+        }  # fmt: skip
+    return agreement

@@ -1,0 +1,1 @@
+"""Notebooks run headless in order into one run folder: papermill with everything checked first."""

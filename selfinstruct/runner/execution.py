@@ -1,0 +1,222 @@
+"""One notebook in one kernel: the kernel's environment, papermill, and the executed copy without dates and machine names.
+
+    with occupying(run), kernel_environment():
+        execute(step, run / "notebooks" / step.path.name)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import (
+    SelfInstructError,
+    StoppedEarly,
+    shown_path,
+    write_text,
+)
+from ..models.session import OWNER_VARIABLE
+from ..runfolder import NOTEBOOKS, Notebook, RunFolder
+
+_OURS = {kind.__name__: kind for kind in (SelfInstructError, *SelfInstructError.__subclasses__())}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a run with the parameters it gets, all of them, checked."""
+
+    path: Path
+    parameters: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def entry(self) -> Notebook:
+        return NOTEBOOKS.get(self.name, Notebook(main=False))
+
+
+def execute(step: Step, copy: Path) -> None:
+    """Execute a notebook with papermill into `copy`; raises the error of a failing cell as one clear message."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    for name in ("papermill", "asyncio"):  # what ends a notebook is told below, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
+    try:
+        papermill.execute_notebook(
+            step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
+            **patience(),
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        raise _cell_error(step, copy, error) from None
+    except KeyboardInterrupt:
+        raise StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers") from None
+    except DeadKernelError:
+        raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
+    finally:
+        if copy.is_file():
+            normalise_notebook(copy)
+
+
+def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
+    """The kit's own errors keep their kind and words; any other names the notebook, the cell and the executed copy."""
+    if error.ename in _OURS:
+        return _OURS[error.ename](f"{step.name}: {error.evalue}")
+    if error.ename == "KeyboardInterrupt":
+        return StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers")
+    where = f"{step.name}, cell [{error.exec_count}]"
+    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
+
+IN_FLIGHT_SECONDS = 90.0
+JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
+
+
+@contextlib.contextmanager
+def kernel_environment() -> Iterator[None]:
+    """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
+    with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
+        profile = Path(own) / "profile_default"
+        profile.mkdir()
+        # or each kernel warns that its loopback connection is not encrypted, and of the signal that ends it
+        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 50\n")
+        ours = {
+            OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
+            "IPYTHONDIR": own,
+            "JUPYTER_RUNTIME_DIR": own,
+            "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not one of the same name in the home folder
+            "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        before = dict(os.environ)
+        os.environ.update(ours)
+        os.environ.pop("MPLBACKEND", None)  # inline, or figures would not show in the executed copies
+        try:
+            yield
+        finally:
+            for name in [*ours, "MPLBACKEND"]:
+                os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
+
+
+def patience() -> dict[str, Any]:
+    """Arguments for papermill: a kernel stopped in the middle of a cell has time to keep the answers in flight.
+
+    They are paid for, and Jupyter's own five seconds, of which SIGTERM takes half, are shorter than a slow model's
+    answer. A second Ctrl-C interrupts that waiting, too. Between cells nothing is in flight: there the five seconds
+    hold, or a kernel that hangs at its end, as happens, would hold up the run.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels = []
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            kernels.append(self)
+
+    def wait(seconds: float) -> Callable[..., None]:
+        def set_wait(**_: Any) -> None:
+            for kernel in kernels:
+                kernel.shutdown_wait_time = seconds
+
+        return set_wait
+
+    return {
+        "kernel_manager_class": Kernel,
+        "on_cell_execute": wait(2 * IN_FLIGHT_SECONDS),
+        "on_cell_executed": wait(JUPYTERS_SECONDS),
+    }
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+def normalise_notebook(path: Path) -> Path:
+    """Rewrite an executed notebook so that equal runs give equal files, whole or not at all."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+    drop_progress_bars(notebook)
+    return write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def drop_progress_bars(notebook: Any) -> None:
+    """Take tqdm's bars out of the outputs: they show a random id and how long it took; other widgets stay."""
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    kept = 0
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output, state)]
+            kept += sum(WIDGET_VIEW in output.get("data", {}) for output in cell.outputs)
+    if not kept:
+        notebook.metadata.pop("widgets", None)
+
+
+def _is_progress_bar(output: Any, state: dict[str, Any]) -> bool:
+    """Whether an output shows a box of widgets with a progress bar in it, which is how tqdm draws one."""
+    view = output.get("data", {}).get(WIDGET_VIEW)
+    box = state.get(view["model_id"], {}).get("state", {}) if view else {}
+    children = [child.removeprefix("IPY_MODEL_") for child in box.get("children", [])]
+    return any(state.get(child, {}).get("model_name") == "FloatProgressModel" for child in children)
+
+LOCK_FILE = ".running"  # says who is in the folder; only there while somebody is, or after kill -9
+
+
+@contextmanager
+def occupying(run: RunFolder) -> Iterator[None]:
+    """Keep every other command out of the run folder `run`, which is made for it.
+
+    Raises SelfInstructError where another command is in there: which, since when, and what to do. A folder that cannot be
+    locked, since it cannot be written or its file system has no locks, is used as it is.
+    """
+    from filelock import FileLock, Timeout
+
+    lock, fresh = FileLock(run / LOCK_FILE, fallback_to_soft=False), not run.path.exists()
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        (run / LOCK_FILE).write_text(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    except Timeout:
+        raise SelfInstructError(_in_use(run)) from None
+    except OSError:  # the first file that is to be written will say why
+        pass
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            (run / LOCK_FILE).unlink(missing_ok=True)  # before the release, or it could be the next command's
+            lock.release()
+        if fresh:
+            with suppress(OSError):  # a run that was refused leaves nothing behind
+                run.path.rmdir()
+
+
+def _in_use(run: RunFolder) -> str:
+    try:
+        who = (run / LOCK_FILE).read_text().strip()
+    except OSError:
+        who = ""
+    return (
+        f"{run}: another command is running in this folder{f' ({who})' * bool(who)}; "
+        "wait until it has ended, or name another folder with --run-dir"
+    )

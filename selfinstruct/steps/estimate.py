@@ -1,0 +1,182 @@
+"""Before a run: how many calls, tokens and dollars the chosen parameters come to, from the real prompts.
+
+    estimate = estimate_run({"02_generate_instructions": {"num_instructions_to_generate": 52445}}, model="gpt-4o-mini")
+    print(estimate.table())
+
+The parameters are those of the notebooks 02, 03 and 04; whatever is not given has the notebook's default meaning. Prompts are
+built by the pipeline itself, seed tasks standing in for the machine-written ones that do not exist yet.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..models.endpoint import is_embedded
+from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
+from ..models.spending import Price, load_price
+from ..prompts import load_prompts, request_settings
+from ..records import Request, SeedTask
+from .classification import classification_requests
+from .instances import instance_requests
+from .instructions import build_round
+
+STEPS = ("02_generate_instructions", "03_identify_classification", "04_generate_instances")
+SAMPLED_PROMPTS = 200  # prompts whose tokens are counted; their mean stands for all
+
+# What the embedded model did: 129 instructions admitted of 40 requests (with 175 seed tasks), completions of 130, 2 and 48-110 tokens
+ADMITTED_PER_REQUEST = 3.2
+EXPECTED_COMPLETION = {STEPS[0]: 130, STEPS[1]: 2, STEPS[2]: 110}
+DEFAULT_INSTRUCTIONS = 60
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """One step. `most_completion_tokens` is if every completion used its `max_tokens`; costs in dollars, None = price unknown."""
+
+    step: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    most_completion_tokens: int
+    cost_usd: float | None
+    most_cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All steps, how tokens were counted, and the price that was applied."""
+
+    model: str
+    steps: tuple[StepEstimate, ...]
+    counter: str
+    price: Price | None
+    admitted_per_request: float = ADMITTED_PER_REQUEST
+
+    @property
+    def total(self) -> StepEstimate:
+        """The sum of the steps."""
+        sums = [sum(getattr(step, name) for step in self.steps) for name in ("calls", "prompt_tokens", "completion_tokens", "most_completion_tokens")]
+        costs = [sum(getattr(s, n) for s in self.steps) if self.price else None for n in ("cost_usd", "most_cost_usd")]
+        return StepEstimate("all", *sums, *costs)
+
+    def table(self) -> str:
+        """The estimate as the terminal and notebooks show it."""
+        head = f"{'step':28}{'calls':>9}{'prompt tokens':>16}{'completion tokens':>20}{'dollars':>12}{'at most':>12}"
+        rows = [
+            f"{s.step:28}{s.calls:>9,}{s.prompt_tokens:>16,}{s.completion_tokens:>20,}{_dollars(s.cost_usd):>12}{_dollars(s.most_cost_usd):>12}"
+            for s in (*self.steps, self.total)
+        ]
+        return "\n".join([head, *rows, "", *self.notes()])
+
+    def notes(self) -> list[str]:
+        """What the figures rest on."""
+        priced = f"prices as of {self.price.as_of or 'no date'}" if self.price else "no price known: give price_table=FILE to see dollars"
+        return [
+            f"{self.model}: {priced}. Tokens: {self.counter}.",
+            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
+            "model's; `at most` is if every completion used its max_tokens.",
+        ]
+
+
+def _dollars(value: float | None) -> str:
+    return "-" if value is None else f"${value:,.2f}"
+
+
+def estimate_run(
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    model: str = "embedded",
+    api: str = "completions",
+    price_table: str = "",
+    admitted_per_request: float = ADMITTED_PER_REQUEST,
+) -> Estimate:
+    """The estimate for the notebooks named in `parameters` (None = all three steps with their defaults).
+
+    `model`, `api` and `price_table` are overridden by a notebook's own. Raises InputError for a malformed seeds file or price table.
+    """
+    chosen = {step: dict((parameters or {}).get(step, {})) for step in STEPS if parameters is None or step in parameters}
+    for given in chosen.values():
+        model, api, price_table = given.get("model", model), given.get("api", api), given.get("price_table", price_table)
+    price = load_price("embedded" if is_embedded(model) else model, price_table)
+    counter, count = token_counter(model)
+    first = (parameters or {}).get(STEPS[0], {})
+    instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
+    seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
+    steps = []
+    for step, given in chosen.items():
+        calls, requests = _BUILDERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
+        steps.append(_counted(step, calls, requests, count, api, price))
+    return Estimate(model, tuple(steps), counter, price, admitted_per_request)
+
+
+def _counted(step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None) -> StepEstimate:
+    """`calls` requests of which `requests` are a sample."""
+    if not requests:
+        return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
+    extra = count(CONTINUE_TEXT) + 8 if sends_chat(api) else 0  # the system line, and the tokens between messages
+    prompt_tokens = round(calls * (extra + sum(count(request.prompt) for request in requests) / len(requests)))
+    each = sum(request.max_tokens for request in requests) / len(requests)
+    most = round(calls * each)
+    expected = round(calls * min(each, EXPECTED_COMPLETION[step]))
+    transport = "batch" if api.startswith("batch") else "live"
+    costs = [price.cost(prompt_tokens, tokens, transport) if price else None for tokens in (expected, most)]
+    return StepEstimate(step, calls, prompt_tokens, expected, most, *costs)
+
+
+def _sampling(step: str, given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
+    names = ("max_tokens", "temperature", "top_p", "presence_penalty")
+    chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
+    return request_settings(step, embedded, given.get("quirks", "published"), **chosen)
+
+
+def _generate(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+    only_classification = given.get("use_clf_seed_tasks_only", False)
+    texts = [task.instruction for task in seeds if task.is_classification or not only_classification]
+    per_round = given.get("requests_per_round", 5)
+    rounds = math.ceil(instructions / yield_ / per_round)
+    rounds = min(rounds, given.get("max_rounds") or rounds)
+    sample = build_round(
+        random.Random(given.get("random_seed", 42)), texts, texts, _sampling("instructions", given, embedded), requests_per_round=SAMPLED_PROMPTS,
+        num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,
+    )  # fmt: skip
+    return rounds * per_round, sample
+
+
+def _identify(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+    prompts = load_prompts(given.get("prompt_source", "ours"))
+    texts = [task.instruction for task in seeds][:SAMPLED_PROMPTS]
+    calls = min(instructions, given.get("num_instructions") or instructions) + min(len(seeds), given.get("check_against_seed_tasks", 0))
+    return calls, classification_requests(texts, prompts, _sampling("classification", given, embedded))
+
+
+def _instances(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+    prompts = load_prompts(given.get("prompt_source", "ours"))
+    labels = {task.instruction: task.is_classification for task in seeds}
+    for unwanted, name in ((True, "generation_tasks_only"), (False, "classification_tasks_only")):
+        if given.get(name):
+            labels = {text: label for text, label in labels.items() if label is not unwanted}
+    requests = instance_requests(
+        list(labels)[:SAMPLED_PROMPTS], labels, prompts, _sampling("instances", given, embedded),
+        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=given.get("quirks", "published"),
+    )  # fmt: skip
+    share = len(labels) / len(seeds)
+    return round(share * min(instructions, given.get("num_instructions") or instructions)), requests
+
+
+_BUILDERS = dict(zip(STEPS, (_generate, _identify, _instances), strict=True))
+
+
+def token_counter(model: str) -> tuple[str, Callable[[str], int]]:
+    """(how tokens are counted, in words; the function): tiktoken where it knows the model and has its tables, else characters / 4."""
+    try:
+        import tiktoken
+
+        encoding = tiktoken.encoding_for_model(model)
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        why = {ImportError: "tiktoken is not installed", KeyError: "tiktoken does not know the model"}
+        reason = next((words for kind, words in why.items() if isinstance(error, kind)), "tiktoken's tables could not be loaded")
+        return f"about 4 characters each, since {reason}", approximate_tokens
+    return f"counted with tiktoken ({encoding.name})", lambda text: len(encoding.encode(text, disallowed_special=()))

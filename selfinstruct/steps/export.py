@@ -1,0 +1,168 @@
+"""Step 4: raw instances to fine-tuning rows (paper sections 2.2 "Filtering" and 2.3; released prepare_for_finetuning.py).
+
+The released code draws from a `set`, so its files change with the interpreter's hash seed (Q15), and its sampling of
+instructions fails on Python 3.11 (Q16). Both are put right in both modes: first-seen order takes the set's place.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..filters import instance_rejections
+from ..parsing import check_quirks, parse_instances
+from ..records import FinetuningRow, Instance, InstanceRow, MachineInstances, Rejection, SeedTask
+
+MAX_INSTANCES_PER_TASK = 5
+END_OF_TEXT = "<|endoftext|>"
+_FIELD_NAME = re.compile(r"^[A-Za-z][\w ]{0,30}:(?=\s)", re.MULTILINE)
+
+# {instruction}, {input}; a template that ends in "Output:" takes a space before the completion, the others none.
+TEMPLATES_WITH_INPUT = (
+    "{instruction}\nInput: {input}\nOutput:",
+    "{instruction}\n\nInput: {input}\n\nOutput:",
+    "Task: {instruction}\nInput: {input}\nOutput:",
+    "{instruction}\n\n{input}\n\nOutput:",
+    "{instruction}\n\n{input}\n\n",
+    "{instruction}\n{input}\n\n",
+    "Task: {instruction}\n\n{input}\n\n",
+)
+TEMPLATES_WITHOUT_INPUT = (
+    "{instruction} Output:",
+    "{instruction}\nOutput:",
+    "{instruction}\n\nOutput:",
+    "{instruction}\n",
+    "{instruction}\n\n",
+    "Task: {instruction}\n\n",
+)
+
+
+@dataclass
+class ParsedTask:
+    """One task after step 4's parser and filters; every candidate is in `kept` or in `rejected`."""
+
+    instruction: str
+    is_classification: bool
+    kept: list[Instance] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def parse_task(record: MachineInstances, is_classification: bool, quirks: str = "published") -> ParsedTask:
+    """Parse and filter the raw instances of one task; a task without any candidate is itself one rejection."""
+    task = ParsedTask(record.instruction, is_classification)
+    finish_reason = finish_reason_of(record.instance_metadata)
+    full = parse_instances(record.raw_instances, record.instruction, is_classification, None, quirks)
+    if not full:
+        reason = "no_completion" if not record.raw_instances else "no_instance_found"
+        task.rejected.append(_rejection(record, record.raw_instances, reason))
+        return task
+    candidates = full[:-1] if finish_reason == "length" else full
+    if len(candidates) < len(full):
+        task.rejected.append(_rejection(record, _shown(full[-1]), "cut_by_length"))
+    for instance, reason in zip(candidates, instance_rejections(candidates), strict=True):
+        if reason is None:
+            task.kept.append(instance)
+        else:
+            task.rejected.append(_rejection(record, _shown(instance), reason))
+    return task
+
+
+def finish_reason_of(metadata: dict[str, Any]) -> str | None:
+    """The finish reason in a released metadata record, or None where the request failed."""
+    choices = (metadata.get("response") or {}).get("choices") or [{}]
+    return choices[0].get("finish_reason")
+
+
+def _shown(instance: Instance) -> str:
+    return f"Input: {instance.input}\nOutput: {instance.output}"
+
+
+def _rejection(record: MachineInstances, candidate: str, reason: str) -> Rejection:
+    return Rejection(step="4_instances", reason=reason, candidate=candidate, instruction=record.instruction)
+
+
+def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[InstanceRow]:
+    """At most five instances of each task, drawn with `random_seed`; what is left out joins the task's rejections.
+
+    As released, the draw also shuffles the instances of a task that has five or fewer.
+    """
+    rng = random.Random(random_seed)
+    rows = []
+    for task in tasks:
+        chosen = rng.sample(task.kept, min(len(task.kept), MAX_INSTANCES_PER_TASK))
+        left_out = [one for one in task.kept if one not in chosen]
+        task.rejected += [
+            Rejection(step="4_instances", reason="over_the_cap", candidate=_shown(one), instruction=task.instruction)
+            for one in left_out
+        ]
+        rows += [InstanceRow(instruction=task.instruction, input=one.input, output=one.output) for one in chosen]
+    return rows
+
+
+def sample_instructions(
+    rows: Sequence[InstanceRow], num_instructions: int, random_seed: int = 123
+) -> list[InstanceRow]:
+    """The rows of `num_instructions` instructions drawn from all of them (released option --num_instructions)."""
+    unique = list(dict.fromkeys(row.instruction for row in rows))
+    chosen = set(random.Random(random_seed).sample(unique, min(num_instructions, len(unique))))
+    return [row for row in rows if row.instruction in chosen]
+
+
+def seed_rows(seed_tasks: Sequence[SeedTask]) -> list[InstanceRow]:
+    """Every instance of every seed task, neither capped nor filtered, as released."""
+    return [
+        InstanceRow(instruction=task.instruction, input=instance.input, output=instance.output)
+        for task in seed_tasks
+        for instance in task.instances
+    ]
+
+
+def strip_field_name(text: str, quirks: str = "published") -> str:
+    """`text` without its field name ("Sentence: ...").
+
+    Q18: released, all up to the first colon goes wherever the text has just one distinct `word:`, be it "http:" or the
+    "10:" of a time; fixed, a short name goes if it opens the text and no other line opens with one.
+    """
+    if check_quirks(quirks):
+        names = _FIELD_NAME.findall(text)
+        return text[len(names[0]) :].strip() if len(names) == 1 and text.startswith(names[0]) else text.strip()
+    if len(set(re.findall(r"(\w+):", text))) == 1:
+        return text.split(":", 1)[1].strip()
+    return text.strip()
+
+
+def encode_instance(instruction: str, input: str, output: str, rng: random.Random) -> FinetuningRow:
+    """One (prompt, completion) row in a template drawn at random: one of 7 with an input, one of 6 without."""
+    template = rng.choice(TEMPLATES_WITH_INPUT if input.strip() else TEMPLATES_WITHOUT_INPUT)
+    prompt = template.format(instruction=instruction.strip(), input=input.strip())
+    space = " " if template.endswith("Output:") else ""
+    return FinetuningRow(prompt=prompt, completion=f"{space}{output.strip()}{END_OF_TEXT}")
+
+
+def build_finetuning_rows(
+    generated: Sequence[InstanceRow],
+    seeds: Sequence[InstanceRow] = (),
+    random_seed: int = 123,
+    quirks: str = "published",
+) -> list[FinetuningRow]:
+    """Fine-tuning rows: one coin for field name and blank lines, a template, exact repetitions dropped, shuffled.
+
+    Released rows hold {prompt, completion} alone; fixed rows also say where they come from (Q19).
+    """
+    rng = random.Random(random_seed)
+    rows: dict[tuple[str, str], FinetuningRow] = {}
+    for index, row in enumerate([*generated, *seeds]):
+        text = row.input
+        if rng.random() < 0.5:
+            text = strip_field_name(text, quirks).replace("\n\n", "\n")
+        encoded = encode_instance(row.instruction, text, row.output, rng)
+        if quirks == "fixed":
+            source = {**row.model_dump(), "is_seed": index >= len(generated)}
+            encoded = FinetuningRow(**encoded.model_dump(), **source)
+        rows.setdefault((encoded.prompt, encoded.completion), encoded)
+    shuffled = list(rows.values())
+    rng.shuffle(shuffled)
+    return shuffled

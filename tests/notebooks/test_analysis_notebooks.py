@@ -1,0 +1,206 @@
+"""Notebooks 10 to 13, cell by cell without a kernel: what they record is right, whatever data they are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+from helpers.places import PUBLISHED_DATA
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from selfinstruct.files import PROJECT_ROOT, InputError, write_json, write_records
+
+matplotlib.use("Agg")
+NAMES = ("10_describe_dataset", "11_parse_verb_nouns", "12_measure_lengths", "13_measure_rouge_overlap")
+
+SEEDS = [
+    {
+        "id": f"seed_task_{i}", "name": f"n{i}", "instruction": text, "is_classification": False,
+        "instances": [{"input": "", "output": "x"}],
+    }
+    for i, text in enumerate(["Write a letter to a friend.", "Name three cities in Europe."])
+]  # fmt: skip
+ROWS = [
+    {"instruction": "Write a poem on the sea.", "input": "", "output": "Waves"},
+    {"instruction": "Write a poem on the sea.", "input": "It is winter.", "output": "Cold waves come in."},
+    {"instruction": "Write a letter to a teacher.", "input": "", "output": "Dear teacher, thank you for it all."},
+    {"instruction": "Decide if the text is rude.", "input": "Go away!", "output": "Rude"},
+    {"instruction": "What is the best way to learn a language?", "input": "", "output": "Speak it."},
+]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def run_cells(name: str, run_dir: Path, **parameters):
+    """Everything the notebook defines, and what it recorded."""
+    notebook = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
+    notebook = parameterize_notebook(notebook, {"run_dir": str(run_dir), **parameters}, kernel_name="python3", language="python")
+    names: dict = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}: {cell.source[:40]}", "exec"), names)
+    return names, json.loads((run_dir / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def make_run(folder: Path, rows=ROWS) -> Path:
+    unique = list(dict.fromkeys(row["instruction"] for row in rows))
+    write_records(folder / "machine_generated_instructions.jsonl", [{"instruction": text} for text in unique])
+    answers = [{"instruction": text, "is_classification": " Yes" if "Decide" in text else " No"} for text in unique]
+    write_records(folder / "is_clf_or_not_x_template_1.jsonl", answers)
+    write_records(folder / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    write_json(folder / "run.json", {"model": {"model": "SmolLM2-135M-Instruct.Q4_1"}})
+    return folder
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return make_run(tmp_path / "mine")
+
+
+@pytest.fixture
+def seed_tasks_path(tmp_path):
+    return str(write_records(tmp_path / "seeds.jsonl", SEEDS))
+
+
+def test_describe(run_dir):
+    _, results = run_cells("10_describe_dataset", run_dir)
+    numbers = results["datasets"]["mine"]
+    assert (numbers["instructions"], numbers["classification"], numbers["instances"], numbers["empty_input"]) == (4, 1, 5, 3)
+    assert numbers["mean_input_words"] == (3 + 2) / 2
+    assert numbers["repeated_rows"] == 0
+    assert results["scripts"] == {"mine": {"Latin": 4}}
+    assert sum(results["languages"]["mine"].values()) == 4
+    assert results["headline"].startswith("4 instructions of")
+    assert len(results["intervals"]) == 5
+
+
+def test_verbs_and_nouns(run_dir):
+    _, results = run_cells("11_parse_verb_nouns", run_dir)
+    by_rule = {row["rule"]: (row["verb"], row["verb_noun"]) for row in results["shares"]}
+    assert by_rule == {"published": (3, 2), "fixed": (4, 3)}
+    assert results["pairs"] == {"mine": {"write": {"letter": 1, "poem": 1}}}
+    assert results["covered"] == {"mine": 0.5}
+    assert results["parser"]["sha256"]
+    assert (run_dir / "figures" / "verb_nouns.png").is_file() and (run_dir / "figures" / "verb_nouns.svg").is_file()
+    assert "very small model" in results["figures"]["verb_nouns"]
+    assert len((run_dir / "parses.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    assert results["headline"] == "2 of 4 with verb and noun (50.0%)"
+    assert results["common_verbs"] == {"mine": {"all": ["write 2", "decide 1"], "with an object": ["write 2"]}}
+    _, fixed = run_cells("11_parse_verb_nouns", run_dir, quirks="fixed")
+    assert fixed["covered"] == {"mine": 0.75}
+    assert fixed["headline"] == "3 of 4 with verb and noun (75.0%), rule: fixed"  # of the rule that the figure follows
+    assert fixed["quirks"] == "fixed"
+    assert len((run_dir / "parses.jsonl").read_text(encoding="utf-8").splitlines()) == 4  # parsed once
+
+
+def test_one_text_too_long_for_the_parser_is_told_and_the_rest_parsed(run_dir, tmp_path, capsys):
+    long = tmp_path / "long.jsonl"
+    write_records(long, [{"instruction": "Write a poem. " * 80_000}, {"instruction": "Write a poem."}])
+    _, results = run_cells("11_parse_verb_nouns", tmp_path / "run", data=f"{run_dir}, {long}")
+    assert results["not_parsed"] == {"mine": 0, "long": 1}
+    (line,) = results["not_read"]
+    assert line.startswith("long: 1 of its instructions not parsed") and f"NOT PARSED {line}" in capsys.readouterr().out
+    found = {row["data_set"]: (row["instructions"], row["verb_noun"]) for row in results["shares"] if row["rule"] == "published"}
+    assert found == {"mine": (4, 2), "long": (2, 1)}
+    _, lengths = run_cells("12_measure_lengths", tmp_path / "run", data=f"{run_dir}, {long}")
+    assert lengths["lengths"]["long"]["instruction"]["max"] == 240_000
+
+
+def test_lengths(run_dir):
+    _, results = run_cells("12_measure_lengths", run_dir)
+    lengths = results["lengths"]["mine"]
+    assert [lengths[part]["count"] for part in ("instruction", "input", "output")] == [4, 2, 5]
+    assert lengths["output"]["median"] == 2
+    assert [row["median"] for row in results["medians"]] == [6, 2.5, 2]
+    assert (run_dir / "figures" / "lengths.svg").is_file()
+
+
+def test_overlap(run_dir, seed_tasks_path):
+    names, results = run_cells("13_measure_rouge_overlap", run_dir, seed_tasks_path=seed_tasks_path)
+    letter = 2 * 5 / (6 + 6)  # write a letter to a _
+    assert results["with_seeds"]["mine"]["max"] == pytest.approx(letter)
+    assert results["above_threshold"] == {"mine": 0.25}
+    assert results["seed_tasks"] == 2
+    assert names["table"].iloc[0]["instruction"] == ROWS[2]["instruction"]
+    for figure in ("rouge_overlap_seeds", "rouge_overlap_others"):
+        assert (run_dir / "figures" / f"{figure}.png").is_file()
+        assert "very small model" in results["figures"][figure]
+
+
+ODD = {
+    "one_row": [{"instruction": "Sing.", "input": "", "output": "La"}],
+    "texts_only": [{"instruction": "Write a poem."}, {"instruction": "说你好"}],
+    "no_verbs": [{"instruction": "", "input": "x", "output": ""} | {"instruction": text} for text in ("Hm?", "$5 + $7 =", "😀", "...")],
+    "empty_outputs": [{"instruction": "Write nothing.", "input": "", "output": ""}] * 3,
+    "hostile": [
+        {"instruction": "<script>alert(1)</script> $\\frac{", "input": "</td><img src=x onerror=alert(2)>", "output": "`$$`\x00\x1b[31m"},
+        {"instruction": "Print ## Heading", "input": "| a | b |", "output": "\ud83d"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_data_go_through(tmp_path, seed_tasks_path, kind, name):
+    path = tmp_path / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ODD[kind]))
+    extra = {"seed_tasks_path": seed_tasks_path} if name.startswith("13") else {}
+    _, results = run_cells(name, tmp_path / "run", data=str(path), **extra)
+    assert results["headline"]
+    assert results["not_read"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_data_sets_one_of_them_bad(tmp_path, run_dir, seed_tasks_path, name):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"instruction": "a"}\nnonsense\n')
+    extra = {"seed_tasks_path": seed_tasks_path} if name.startswith("13") else {}
+    names, results = run_cells(name, tmp_path / "run", data=f"{run_dir}, {bad}, {seed_tasks_path}", **extra)
+    assert [one.name for one in names["datasets"]] == ["mine", "seeds"]
+    assert len(results["not_read"]) == 1 and "bad.jsonl:2: not JSON" in results["not_read"][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_without_data_says_what_to_run(tmp_path, name):
+    with pytest.raises(InputError, match="writes it: run that first"):
+        run_cells(name, tmp_path / "run")
+
+
+def test_tables_show_text_as_text(tmp_path):
+    """A model may write markup; shown as it is, it must not become part of the page."""
+    import pandas as pd
+
+    path = tmp_path / "hostile.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ODD["hostile"]))
+    names, _ = run_cells("10_describe_dataset", tmp_path / "run", data=str(path))
+    page = pd.DataFrame([{"instruction": row.instruction, "input": row.input} for row in names["rows"]])._repr_html_()
+    assert "<script>" not in page and "<img" not in page and "&lt;script&gt;" in page
+    assert "mathjax_ignore" in page
+
+
+@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="the published files are not beside the project")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_sets_side_by_side(tmp_path, name):
+    seeds, user = PUBLISHED_DATA / "seed_tasks.jsonl", PUBLISHED_DATA / "user_oriented_instructions.jsonl"
+    predictions = sorted((PUBLISHED_DATA / "predictions").glob("*.jsonl"))
+    data = ", ".join(map(str, [seeds, user, *predictions]))
+    extra = {"seed_tasks_path": str(seeds)} if name.startswith("13") else {}
+    names, results = run_cells(name, tmp_path / "run", data=data, **extra)
+    assert len(names["datasets"]) == 2 + len(predictions)
+    if name.startswith("10"):
+        assert results["datasets"]["seed_tasks"]["instructions"] == 175
+        assert results["datasets"]["davinci_predictions"]["instances"] == 252
+    if name.startswith("11"):
+        top = results["common_verbs"]["seed_tasks"]
+        assert top["with an object"][:6] == ["write 20", "give 10", "generate 8", "explain 7", "create 5", "make 5"]
+        assert top["all"][:2] == ["write 21", "explain 10"]
+    if name.startswith("13"):
+        assert results["with_others"]["seed_tasks"]["mean"] == pytest.approx(0.362, abs=5e-4)

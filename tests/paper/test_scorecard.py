@@ -1,0 +1,340 @@
+"""The scorecard: ours is only what notebooks recorded, every verdict has its rule, every row off has its reason."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+from helpers.places import PUBLISHED_DATA
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from selfinstruct.files import PROJECT_ROOT, ParameterError, write_json, write_records
+from selfinstruct.paper.scorecard import VERDICTS, Found, ScoreRow, build_scorecard, judge, look_up, scorecard_html
+from selfinstruct.paper_numbers import Ours, PaperNumber, paper_numbers, reasons, shown
+from selfinstruct.runfolder import RunFolder
+
+matplotlib.use("Agg")
+SAMPLE = PUBLISHED_DATA / "release_sample_1000.jsonl"
+NUMBER = {"id": "x", "what": "x", "where": "Table 1", "when_off": "model", "not_measured": "10"}
+
+
+def number(value, **fields) -> PaperNumber:
+    return PaperNumber(**{**NUMBER, "value": value, **fields})
+
+
+def run_notebook(name: str, folder: Path, **parameters) -> None:
+    path = PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
+    page = parameterize_notebook(
+        load_notebook_node(str(path)), {"run_dir": str(folder), **parameters}, kernel_name="python3", language="python"
+    )
+    names: dict = {"display": print}
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), names)
+
+
+def rows_of(card) -> dict:
+    return {row.id: row for row in card.rows}
+
+
+def test_the_published_numbers_are_whole():
+    known, numbers = reasons(), paper_numbers()
+    assert len(numbers) >= 140 and len({one.id for one in numbers}) == len(numbers)
+    for one in numbers:
+        assert one.not_measured in known, one.id
+        assert (one.ours is None) == (one.when_off == ""), one.id
+        assert one.ours is None or one.when_off in known, one.id
+        assert not one.given or one.given in known, one.id
+        assert one.given == "setting" or not (one.ours and one.ours.results == "run"), one.id
+        assert re.match(r"(Table|Fig\.|section|appendix|released) ", one.where), one.id
+    used = {name for one in numbers for name in (one.when_off, one.given, one.not_measured)}
+    assert set(known) - used == set()  # no reason is left over
+
+
+def test_derived_numbers_follow_from_the_printed_ones():
+    value = {one.id: one.value for one in paper_numbers()}
+    assert value["table1.classification"] + value["table1.not_classification"] == value["table1.instructions"]
+    assert (
+        round(100 * value["table1.classification"] / value["table1.instructions"], 1)
+        == value["table1.classification_share"]
+    )
+    assert (
+        round(value["table1.instances"] / value["table1.instructions"], 2) == value["table1.instances_per_instruction"]
+    )
+    assert round(100 * value["table1.empty_input"] / value["table1.instances"], 1) == value["table1.empty_input_share"]
+    assert value["table2.faulty"] == 100 - value["table2.all_fields_valid"]
+    assert len(value["fig3.verb_names"]) == value["fig3.verbs"]
+    assert {pair.split()[0] for pair in value["fig3.pair_names"]} == set(value["fig3.verb_names"])
+    assert round(100 * value["fig3.verb_noun"] / value["table1.instructions"], 1) == value["fig3.verb_noun_share"]
+    assert round(value["table3.gpt_3_self_instruct"] - value["table3.gpt_3_175b"], 1) == value["table3.gain"]
+    systems = {key.rsplit(".", 1)[0] for key in value if key.startswith("fig6.") and key.endswith(".a")}
+    assert len(systems) == 7
+    for system in systems:
+        assert sum(value[f"{system}.{grade}"] for grade in "abcd") == 252
+        assert round(100 * (value[f"{system}.a"] + value[f"{system}.b"]) / 252, 1) == value[f"{system}.valid"]
+
+
+@pytest.mark.parametrize(
+    ("value", "tolerance", "ours", "interval", "verdict"),
+    [
+        (15.9, 0.05, 15.94, None, "reproduced"),
+        (15.9, 0.05, 15.85, None, "reproduced"),  # the edge, where floats are not exact
+        (15.9, 0.05, 15.96, None, "differs"),
+        (15.9, 0.05, 16.5, [15.7, 17.3], "reproduced"),
+        (15.9, 0.05, 16.5, [16.0, 17.0], "differs"),
+        (15.9, 0.05, 15.9, [10.0, 22.0], "not measured"),  # too wide to tell, even where it hits
+        (15.9, 0.05, 30.0, [20.0, 60.0], "not measured"),  # beside it, but no farther than the interval is wide
+        (15.9, 0.05, 60.0, [40.0, 80.0], "differs"),  # as wide, and farther
+        (15.9, 0.05, None, None, "not measured"),
+        (0.0, 0.0, 0.0, None, "reproduced"),
+        (["\n", "Task:"], 0, ["\n", "Task:"], None, "reproduced"),
+        (["\n", "Task:"], 0, ["\n", "Task"], None, "differs"),
+    ],
+)
+def test_verdicts(value, tolerance, ours, interval, verdict):
+    said, reason = judge(number(value, tolerance=tolerance), Found(ours, interval))
+    assert said == verdict
+    assert reason or verdict == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "half", "verdict"),
+    [
+        ("%", 54, 6.9, "reproduced"),  # what 200 answers leave
+        ("%", 54, 10.5, "not measured"),
+        ("%", 22.1, 3.5, "not measured"),  # 7 points are much beside 22
+        ("words", 15.9, 2.3, "reproduced"),
+        ("words", 15.9, 2.5, "not measured"),
+    ],
+)
+def test_how_wide_an_interval_may_be(unit, value, half, verdict):
+    said, reason = judge(number(value, unit=unit), Found(value + 1, (value - half, value + half)))
+    assert said == verdict and reason
+
+
+def test_few_values_say_nothing():
+    assert judge(number(15.9), Found(15.9, (15.9, 15.9), 29))[0] == "not measured"
+    assert judge(number(15.9), Found(18.0, (18.0, 18.0), 1)) == ("not measured", "too little data: ours is 18, with n = 1")
+    assert judge(number(15.9), Found(18.0, (17.5, 18.5), 30))[0] == "differs"
+
+
+def test_a_wide_interval_beside_the_published_value_says_so():
+    verdict, reason = judge(number(18.9), Found(28.4, (22.7, 34.3), 51))
+    assert verdict == "not measured" and reason.endswith("leaves the published value out, but by less than its own width")
+
+
+def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
+    def card(**counts):
+        write_json(tmp_path / "results/10_describe_dataset.json", {"datasets": {"mine": counts}})
+        return rows_of(build_scorecard(RunFolder(tmp_path)))
+
+    small = card(instructions=995, instances=1000)
+    assert small["table1.instances"].verdict == "not measured" and "has 995: see the share" in small["table1.instances"].reason
+    large = card(instructions=52_445, instances=82_439)
+    assert large["table1.instances"].verdict == large["table1.instructions"].verdict == "reproduced"
+    assert card(instructions=52_400, instances=82_000)["table1.instances"].verdict == "differs"
+
+
+def test_two_files_of_one_name_are_not_mixed(tmp_path):
+    described = {"datasets": {"train": {"instructions": 995}}, "sources": {"train": "a/train.jsonl"}}
+    write_json(tmp_path / "results/10_describe_dataset.json", described)
+    shares = [{"data_set": "train", "rule": "published", "verb_noun": 176, "share": 0.7, "low": 0.6, "high": 0.8, "instructions": 251}]
+    for source, problems in (("a/train.jsonl", 0), ("b/train.jsonl", 1)):
+        write_json(tmp_path / "results/11_parse_verb_nouns.json", {"shares": shares, "sources": {"train": source}})
+        card = build_scorecard(RunFolder(tmp_path), "train")
+        assert len(card.problems) == problems
+        assert (rows_of(card)["fig3.verb_noun_share"].ours is None) == bool(problems)
+    assert card.problems == [
+        "11_parse_verb_nouns is left out: it read b/train.jsonl, and 10_describe_dataset a/train.jsonl"
+    ]
+
+
+def test_the_fixed_rule_is_not_held_against_the_paper(tmp_path):
+    for quirks, verdict in (("published", "differs"), ("fixed", "not measured")):
+        shares = [{"data_set": "mine", "rule": "published", "instructions": 99, "share": 0.5, "low": 0.4, "high": 0.6}]
+        record = {"quirks": quirks, "covered": {"mine": 0.3}, "shares": shares}
+        write_json(tmp_path / "results/11_parse_verb_nouns.json", record)
+        assert rows_of(build_scorecard(RunFolder(tmp_path)))["fig3.covered"].verdict == verdict
+
+
+def test_names_are_compared_as_sets_and_say_how_many_agree():
+    names = number(["write", "give", "find"], names=True)
+    assert judge(names, Found(["find", "give", "write"])) == ("reproduced", "")
+    verdict, reason = judge(names, Found(["give", "take"]))
+    assert verdict == "differs" and reason == f"1 of 3 in common; {reasons()['model']}"
+    assert judge(number(["a", "b"]), Found(["b", "a"]))[0] == "differs"  # stop sequences have an order
+
+
+def test_values_as_text():
+    assert shown(["write", "give"]) == "write, give" and shown(["\n", "16."]) == "'\\n' '16.'"
+    assert shown(["verb noun"] * 47).endswith("and 35 more") and shown([]) == ""
+    assert shown(52445.0) == "52,445" and shown(12.75) == "12.75" and shown(None) == ""
+
+
+def test_the_complement_of_a_share():
+    faulty = Ours(results="x", key="share", scale=-100, offset=100)
+    assert faulty.in_unit(0.54) == pytest.approx(46) and faulty.in_unit(None) is None
+    assert Ours(results="x", key="n").in_unit(12) == 12
+
+
+def test_looking_up():
+    record = {"a": {"set 1": {"n": 3}}, "rows": [{"set": "x", "k": "v", "n": 1}, {"set": "set 1", "k": "v", "n": 2}]}
+    assert look_up(record, "a/{data}/n", "set 1") == 3
+    assert look_up(record, "rows/set={data},k=v/n", "set 1") == 2
+    assert look_up(record, "rows/#", "") == 2
+    for path in ("a/{data}/n", "rows/set={data}/n", "b/#", "a/set 1/n/deeper"):
+        assert look_up(record, path, "nowhere") is None
+    assert look_up(None, "a", "") is None
+
+
+def test_an_empty_folder_measures_nothing_and_says_why(tmp_path):
+    card = build_scorecard(RunFolder(tmp_path))
+    assert [sum(card.counts[kind][verdict] for kind in card.counts) for verdict in VERDICTS] == [
+        0,
+        0,
+        len(paper_numbers()),
+    ]
+    assert all(row.ours is None and row.reason for row in card.rows)
+    assert scorecard_html(RunFolder(tmp_path)) == ""
+
+
+def test_what_was_set_counts_as_no_finding(tmp_path):
+    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": {"temperature": 0.7}}})
+    write_json(tmp_path / "results/01_read_seed_tasks.json", {"seed_tasks": 175, "classification": 25})
+    card = build_scorecard(RunFolder(tmp_path))
+    assert card.counts["findings"]["reproduced"] == 0 and card.counts["settings"]["reproduced"] == 3
+    assert card.headline.startswith("0 of ") and "; 3 of " in card.headline
+    assert all(row.reason for row in card.rows if row.verdict == "reproduced")
+
+
+def test_settings_come_from_the_runs_own_parameters(tmp_path):
+    settings = {"temperature": 0.7, "top_p": 0.9, "stop": ["\n\n", "\n16", "16.", "16 ."]}
+    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": settings}})
+    rows = rows_of(build_scorecard(RunFolder(tmp_path)))
+    verdicts = {
+        key: rows[f"table4.instructions.{key}"].verdict for key in ("temperature", "top_p", "stop", "presence_penalty")
+    }
+    assert verdicts == {
+        "temperature": "reproduced",
+        "top_p": "differs",
+        "stop": "reproduced",
+        "presence_penalty": "not measured",
+    }
+
+
+def test_a_data_set_without_results_is_refused(tmp_path):
+    write_json(tmp_path / "results/10_describe_dataset.json", {"datasets": {"mine": {}}})
+    with pytest.raises(ParameterError, match=r'data_set="yours": no results of it .* there are: mine'):
+        build_scorecard(RunFolder(tmp_path), "yours")
+
+
+def test_what_the_notebooks_record_is_found(tmp_path):
+    """Every path in paper_numbers.json that leads to notebooks 10 to 14 leads to a value: none is misspelt."""
+    rows = [
+        {"instruction": f"Write a letter to teacher {k}.", "input": "x y" if k % 3 else "", "output": f"Dear {k}."}
+        for k in range(12)
+    ]
+    folder = tmp_path / "mine"
+    write_records(folder / "machine_generated_instructions.jsonl", rows)
+    answers = [{"instruction": row["instruction"], "is_classification": " No"} for row in rows]
+    write_records(folder / "is_clf_or_not_x_template_1.jsonl", answers)
+    write_records(folder / "finetuning_data/all_generated_instances.jsonl", rows)
+    notebooks = (
+        "01_read_seed_tasks",
+        "10_describe_dataset",
+        "11_parse_verb_nouns",
+        "12_measure_lengths",
+        "13_measure_rouge_overlap",
+        "14_review_quality",
+    )
+    for name in notebooks:
+        run_notebook(name, folder)
+    review = json.loads((folder / "results/14_review_quality.json").read_text())
+    assert review["questions"]["valid_task"]["share"] is None  # nobody has answered
+    review["questions"] = {name: {"share": 0.5, "interval": [0.4, 0.6], "answered": 100} for name in review["questions"]}
+    write_json(folder / "results/14_review_quality.json", review)
+    found = rows_of(build_scorecard(RunFolder(folder)))
+    elsewhere = ("seeds.user_set", "seeds.identical", "fig6.user_set")  # of another data set, see below
+    wired = [one.id for one in paper_numbers() if one.ours and one.ours.results != "run" and one.id not in elsewhere]
+    assert len(wired) >= 28
+    assert [key for key in wired if found[key].ours is None] == []
+    counted = [one for one in paper_numbers() if one.ours and one.ours.count]
+    records = {path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")}
+    assert len(counted) >= 10
+    assert [one.id for one in counted if look_up(records[one.ours.results], one.ours.count, "mine") is None] == []
+    uncertain = [one.id for one in paper_numbers() if one.ours and one.ours.interval]
+    assert [key for key in uncertain if len(found[key].interval or ()) != 2] == []
+    assert found["table1.instructions"].ours == 12 and found["table2.valid_task"].ours == 50
+    assert found["table2.faulty"].ours == 50 and found["table2.faulty"].interval == pytest.approx([40, 60])
+    assert found["seeds.not_classification"].ours == 150 and found["table2.sample"].ours == 12
+    assert found["fig3.pair_names"].ours == ["write letter"] and found["fig3.min_count"].ours == 0
+    assert found["table1.empty_input_share"].ours == pytest.approx(100 / 3)
+    assert found["fig3.verb_noun_share"].ours == pytest.approx(100, abs=0.1)
+
+    run_notebook("17_compare_with_paper", folder)
+    record = json.loads((folder / "results/17_compare_with_paper.json").read_text())
+    assert (
+        sum(sum(one.values()) for one in record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
+    )
+    page = scorecard_html(RunFolder(folder))
+    assert "too little data: ours is write, with n = 12" in page
+    cells = re.findall(r'<td class="(n|list)">([^<]*)', page)
+    assert ("n", "52,445") in cells and any(kind == "list" and text.startswith("write, give") for kind, text in cells)
+    assert not [text for kind, text in cells if kind == "n" and len(html.unescape(text)) > 30]  # those cells do not wrap
+    assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
+    assert "52,445" in page and "mine" in page
+
+
+def test_html_is_escaped(tmp_path):
+    row = {
+        **{name: "" for name in ScoreRow.__dataclass_fields__},
+        "interval": None,
+        "what": "<script>",
+        "verdict": "differs",
+    }
+    record = {"data": "<b>", "label": "", "headline": "none", "scorecard": [row]}
+    write_json(tmp_path / "results/17_compare_with_paper.json", record)
+    page = scorecard_html(RunFolder(tmp_path))
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&lt;b&gt;</b>" in page
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs the published files beside the project")
+def test_notebook_01_counts_what_is_known_of_the_released_seed_tasks(tmp_path):
+    run_notebook("01_read_seed_tasks", tmp_path, seed_tasks_path=str(SAMPLE.parent / "seed_tasks.jsonl"))
+    record = json.loads((tmp_path / "results/01_read_seed_tasks.json").read_text())
+    known = {
+        "seed_tasks": 175, "classification": 26, "not_classification": 149, "without_input": 50, "mean_instruction_words": 12.96,
+        "distinct_names": 174, "distinct_instructions": 175, "with_line_break": 2, "non_ascii": 2, "instances_would_be_dropped": 2,
+        "mean_rouge_l_of_pairs": 0.1024, "mean_largest_rouge_l": 0.3625, "above_threshold": 4, "largest_rouge_l": 0.8235,
+    }  # fmt: skip
+    assert {name: record[name] for name in known} == known
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs the published files beside the project")
+def test_the_user_oriented_set_reproduces_the_overlap_of_appendix_a(tmp_path):
+    published = SAMPLE.parent
+    run_notebook(
+        "13_measure_rouge_overlap",
+        tmp_path,
+        data=str(published / "user_oriented_instructions.jsonl"),
+        seed_tasks_path=str(published / "seed_tasks.jsonl"),
+    )
+    run_notebook("10_describe_dataset", tmp_path, data=str(published / "user_oriented_instructions.jsonl"))
+    rows = rows_of(build_scorecard(RunFolder(tmp_path)))
+    assert rows["seeds.user_set"].ours == pytest.approx(0.3388, abs=1e-4)
+    verdicts = {rows[key].verdict for key in ("seeds.user_set", "seeds.identical", "fig6.user_set")}
+    assert verdicts == {"reproduced"} and rows["seeds.identical"].ours == 1
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs a sample of the release beside the project")
+def test_a_sample_of_the_release_reproduces_table_1(tmp_path):
+    run_notebook("10_describe_dataset", tmp_path, data=str(SAMPLE))
+    run_notebook("11_parse_verb_nouns", tmp_path, data=str(SAMPLE))
+    rows = rows_of(build_scorecard(RunFolder(tmp_path)))
+    assert rows["table1.instances"].ours == 1000
+    assert {row.verdict for row in rows.values() if row.what == "instances"} == {"not measured"}
+    shares = ["table1.empty_input_share", *(f"table1.mean_{part}_words" for part in ("instruction", "input", "output"))]
+    assert {rows[key].verdict for key in [*shares, "fig3.verb_noun_share"]} == {"reproduced"}

@@ -1,0 +1,29 @@
+"""How long a kernel may take to end: long in the middle of a cell, where answers may be in flight, else as Jupyter does."""
+
+import time
+
+from nbformat import v4, write
+
+from selfinstruct.runner.execution import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, kernel_environment, patience
+
+
+def test_patience_is_for_the_middle_of_a_cell():
+    given = patience()
+    kernel = given["kernel_manager_class"]()
+    given["on_cell_execute"](cell=None, cell_index=0)
+    assert kernel.shutdown_wait_time == 2 * IN_FLIGHT_SECONDS  # SIGTERM comes after half of it
+    given["on_cell_executed"](cell=None, cell_index=0, execute_reply={})
+    assert kernel.shutdown_wait_time == JUPYTERS_SECONDS
+
+
+def test_a_kernel_that_does_not_end_by_itself_holds_nobody_up(tmp_path):
+    import papermill
+
+    hanging = "import threading, time\nthreading.Thread(target=time.sleep, args=(300,)).start()"
+    write(v4.new_notebook(cells=[v4.new_code_cell(hanging)]), tmp_path / "a.ipynb")
+    began = time.monotonic()
+    with kernel_environment():
+        papermill.execute_notebook(
+            tmp_path / "a.ipynb", tmp_path / "b.ipynb", kernel_name="python3", progress_bar=False, **patience()
+        )
+    assert time.monotonic() - began < 60

@@ -1,0 +1,101 @@
+"""A run that called no model says so, and no other run does."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from helpers.notebooks import FIRST, write_notebook
+from helpers.scripted import MODEL, Reply, ScriptedServer, prompt_of
+
+from selfinstruct.runner.run import REPLAYED, asks_a_model, calls_of_this_command, run_notebooks
+
+PARAMETERS = """\
+run_dir: str = "outputs/run"
+model: str = "embedded"
+base_url: str = ""
+store: str = "outputs/responses.sqlite"
+prompts: list[str] = ["one", "two"]
+"""
+ASK = """\
+from selfinstruct.models import connect
+from selfinstruct.records import Request
+from selfinstruct.files import write_records
+from selfinstruct.runfolder import open_run
+run = open_run("02_generate_instructions", locals())
+requests = [Request(prompt=prompt, max_tokens=5, temperature=0, top_p=1) for prompt in prompts]
+with connect(model, base_url, store=store, step="02") as client:
+    answers = client.complete(requests)
+write_records(run / "machine_generated_instructions.jsonl", [{"instruction": one.text} for one in answers])
+"""
+ASK_NOBODY = "from selfinstruct.runfolder import open_run\nrun = open_run('01_read_seed_tasks', locals())"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """(folder, server) with notebooks, and a store that knows the answers to "one" and "two"."""
+    folder = tmp_path_factory.mktemp("world")
+    write_notebook(folder / "notebooks", FIRST, ASK, PARAMETERS)
+    write_notebook(folder / "quiet", "01_read_seed_tasks", ASK_NOBODY, PARAMETERS.splitlines()[0])
+    with ScriptedServer(lambda body: Reply(422) if prompt_of(body) == "bad" else " Name a bird.") as server:
+        assert REPLAYED not in run((folder, server), folder / "first")
+        yield folder, server
+
+
+def run(world, run_dir, notebooks="notebooks", **changed) -> list[str]:
+    """The lines that a run prints."""
+    folder, server = world
+    lines: list[str] = []
+    given = {"model": MODEL, "base_url": server.url, "store": str(folder / "store.sqlite"), **changed}
+    run_notebooks(
+        run_dir, given if notebooks == "notebooks" else {}, notebooks_dir=folder / notebooks, out=lines.append
+    )
+    return lines
+
+
+def test_a_run_answered_by_the_store_says_so_once(world, tmp_path):
+    asked = len(world[1].bodies)
+    lines = run(world, tmp_path / "again")
+    assert len(world[1].bodies) == asked == 2
+    assert lines.count(REPLAYED) == 1
+    assert lines.index(REPLAYED) < lines.index(next(line for line in lines if line.startswith("Step 1")))
+
+
+def test_one_new_answer_is_a_call(world, tmp_path):
+    asked = len(world[1].bodies)
+    assert REPLAYED not in run(world, tmp_path / "more", prompts=["one", "two", f"new of {tmp_path}"])
+    assert len(world[1].bodies) == asked + 1
+
+
+def test_a_failed_request_is_a_call_each_time(world, tmp_path):
+    for folder in (tmp_path / "once", tmp_path / "twice"):
+        asked = len(world[1].bodies)
+        assert REPLAYED not in run(world, folder, prompts=["one", "bad"])
+        assert len(world[1].bodies) > asked
+
+
+def test_a_run_that_asks_nothing_does_not_speak_of_answers(world, tmp_path):
+    assert REPLAYED not in run(world, tmp_path / "quiet", "quiet")
+    shutil.copytree(world[0] / "first", tmp_path / "done")
+    lines = run(world, tmp_path / "done")
+    assert "unchanged" in lines[1] and REPLAYED not in lines
+
+
+@pytest.mark.parametrize(
+    ("parameters", "asks"),
+    [
+        ({"model": "m", "store": "s"}, True),
+        ({"data": "d"}, False),
+        ({"rater_model": "", "store": "s"}, False),
+        ({"rater_model": "m", "store": "s"}, True),
+    ],
+)
+def test_who_asks_a_model(parameters, asks):
+    assert asks_a_model(parameters) == asks
+
+
+def test_a_store_that_cannot_be_read_never_counts_as_untouched(tmp_path):
+    (tmp_path / "s.sqlite").write_text("no database, and long enough to be taken for one" * 50)
+    given = [{"model": "m", "store": str(tmp_path / "s.sqlite")}]
+    assert calls_of_this_command(given) != calls_of_this_command(given)
+    assert calls_of_this_command([]) == {}

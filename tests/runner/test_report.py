@@ -1,0 +1,166 @@
+"""report.html: complete, escaped, relative, the same bytes for the same folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from selfinstruct.files import InputError, write_json, write_records
+from selfinstruct.runfolder import RunFolder
+from selfinstruct.runner.report import (
+    build_funnels,
+    flat_numbers,
+    funnel_lines,
+    model_label,
+    sample_tasks,
+    write_report,
+)
+
+NASTY = '<script>alert("x")</script> & <img src=x onerror=alert(1)>'
+
+
+class Page(HTMLParser):
+    """The tags, links and pictures of a page, as a browser would meet them."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.pictures: list[dict] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag == "a":
+            self.links.append(dict(attributes)["href"])
+        if tag == "img":
+            self.pictures.append(dict(attributes))
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A run folder of 3 instructions and 2 instances, with dropped candidates in both steps."""
+    names = [NASTY, "Name a river.", "Name a tree."]
+    write_records(tmp_path / "machine_generated_instructions.jsonl", [{"instruction": name} for name in names])
+    rows = [
+        {"instruction": NASTY, "input": NASTY, "output": "Rhine\nand Main"},
+        {"instruction": names[1], "input": "", "output": "Elbe"},
+    ]
+    write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    dropped = [("1_instructions", "too_similar")] * 3 + [("1_instructions", "wrong_length"), ("4_instances", "no_output")]
+    write_records(
+        tmp_path / "rejections.jsonl", [{"step": step, "reason": reason, "candidate": "c"} for step, reason in dropped]
+    )
+    tokens = {"prompt_tokens": 5, "completion_tokens": 6}
+    write_json(
+        tmp_path / "run.json",
+        {
+            "kit_version": "0.1.0",
+            "model": {"model": "SmolLM2-135M-Instruct.Q4_1", "replayed": False},
+            "usage": {
+                "02_generate_instructions": {"requests": 1200, "cached": 7, "failed": 0, **tokens, "cost_usd": 0.25},
+                "03_identify_classification": {"requests": 3, "cached": 0, "failed": 1, **tokens, "cost_usd": 0.5},
+            },
+            "parameters": {"02_generate_instructions": {"random_seed": 42}},
+        },
+    )  # fmt: skip
+    write_json(tmp_path / "results" / "13_measure_rouge_overlap.json", {"mean": 0.31234, "bins": [1, 2], "figures": {"13_overlap": "A histogram."}})
+    for name in ("13_overlap", "12_instruction_lengths"):
+        path = tmp_path / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"png")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "02_generate_instructions.ipynb").write_text("{}")
+    return tmp_path
+
+
+def test_text_of_models_cannot_become_markup(run):
+    page = Page(write_report(RunFolder(run)).read_text())
+    assert "script" not in page.tags
+    assert all(not picture["src"].startswith("x") for picture in page.pictures)
+
+
+def test_every_link_is_relative_and_leads_to_a_file_or_a_section(run):
+    text = write_report(RunFolder(run)).read_text()
+    page = Page(text)
+    assert "notebooks/02_generate_instructions.ipynb" in page.links
+    for link in page.links:
+        assert (f'id="{link[1:]}"' in text) if link.startswith("#") else (run / link).is_file(), link
+
+
+def test_the_page_needs_nothing_from_elsewhere(run):
+    assert not re.search(r"https?://|<link|<script", write_report(RunFolder(run)).read_text())
+
+
+def test_every_figure_has_a_text(run):
+    texts = {picture["src"]: picture["alt"] for picture in Page(write_report(RunFolder(run)).read_text()).pictures}
+    assert texts == {
+        "figures/12_instruction_lengths.png": "Instruction lengths",
+        "figures/13_overlap.png": "A histogram.",
+    }
+
+
+def test_funnels_conserve_candidates(run):
+    first, last = build_funnels(RunFolder(run))
+    assert (first.candidates, first.accepted, first.dropped) == (7, 3, {"too_similar": 3, "wrong_length": 1})
+    assert (last.candidates, last.accepted, last.dropped) == (3, 2, {"no_output": 1})
+    assert funnel_lines(RunFolder(run)) == [
+        "Step 1: 1,200 requests, 7 candidates - 4 dropped (too_similar 3, wrong_length 1) = 3 instructions",
+        "Step 4: 3 candidates - 1 dropped (no_output 1) = 2 instances of 2 instructions",
+    ]
+
+
+def test_usage_is_added_up(run):
+    text = write_report(RunFolder(run)).read_text()
+    assert "1,203" in text and "0.7500" in text
+
+
+def test_usage_without_a_price_is_not_called_free(run):
+    state = json.loads((run / "run.json").read_text())
+    for entry in state["usage"].values():
+        entry["cost_usd"] = None
+    write_json(run / "run.json", state)
+    assert write_report(RunFolder(run)).read_text().count("no price") == 3
+
+
+def test_the_same_folder_gives_the_same_page(run):
+    assert write_report(RunFolder(run)).read_bytes() == write_report(RunFolder(run)).read_bytes()
+
+
+def test_an_empty_folder_has_a_page_too(tmp_path):
+    text = write_report(RunFolder(tmp_path)).read_text()
+    assert "No model has been called" in text
+    assert "Funnel" not in text
+
+
+def test_a_broken_file_is_named(run):
+    (run / "rejections.jsonl").write_text("{}\n{")
+    with pytest.raises(InputError, match=r"rejections\.jsonl:1: "):
+        write_report(RunFolder(run))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"model": "SmolLM2-135M-Instruct.Q4_1"}, "135 million parameters"),
+        ({"model": "scripted"}, "canned answers"),
+        ({"model": "m", "replayed": True}, "Every answer came from the store"),
+    ],
+)
+def test_the_label_says_who_wrote_it(model, words):
+    assert words in model_label(model)
+
+
+def test_sample_tasks_are_spread_and_have_each_instruction_once(tmp_path):
+    rows = [{"instruction": f"Task {i // 2}.", "input": "", "output": str(i)} for i in range(40)]
+    write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    tasks = sample_tasks(RunFolder(tmp_path), count=4)
+    assert [(task.instruction, task.output) for task in tasks] == [("Task 0.", "0"), ("Task 5.", "10"), ("Task 10.", "20"), ("Task 15.", "30")]
+
+
+def test_nested_results_become_rows():
+    assert flat_numbers({"a_b": 1, "c": {"d": 0.5, "e": [1, 2]}}) == {"a b": 1, "c / d": 0.5, "c / e": "1, 2"}

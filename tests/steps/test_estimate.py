@@ -1,0 +1,148 @@
+"""The estimate: real prompts, real prices, stated approximations, and close to what a run then asks for."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers.bootstrapping import scripted_model
+from helpers.scripted import ScriptedServer
+
+from selfinstruct.files import InputError
+from selfinstruct.models.connection import connect
+from selfinstruct.models.protocol import approximate_tokens
+from selfinstruct.models.spending import load_price
+from selfinstruct.prompts import load_prompts, request_settings
+from selfinstruct.records import load_seed_tasks
+from selfinstruct.steps.classification import classification_labels, identify_classification
+from selfinstruct.steps.estimate import STEPS, estimate_run, token_counter
+from selfinstruct.steps.instances import generate_instances
+from selfinstruct.steps.instructions import generate_instructions
+
+FIRST, SECOND, THIRD = STEPS
+
+
+@pytest.fixture(autouse=True)
+def no_tiktoken(monkeypatch):
+    """The same figures whether or not it is installed."""
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+
+
+def by_step(**settings):
+    return {step.step: step for step in estimate_run(**settings).steps}
+
+
+def test_a_run_asks_for_what_the_estimate_says(tmp_path):
+    """The scripted model's instructions are five words long, seed tasks a dozen: a step-1 prompt holds two of them in eight."""
+    seeds, templates = load_seed_tasks(), load_prompts()
+    with ScriptedServer(scripted_model) as server:
+        with connect("scripted", server.url, store=tmp_path / "s.sqlite", concurrency=8) as client:
+            rounds = list(generate_instructions(client, seeds, request_settings("instructions", False), num_instructions_to_generate=60))
+            records = [record for round_ in rounds for record in round_.admitted]
+            texts = [record.instruction for record in records]
+            answers = identify_classification(client, texts, templates, request_settings("classification", False))
+            labels = classification_labels(answers)
+            generate_instances(client, records, labels, templates, request_settings("instances", False))
+        bodies = server.bodies
+    calls = sum(len(round_.requests) for round_ in rounds)
+    estimated = by_step(
+        parameters={FIRST: {"num_instructions_to_generate": len(records)}, SECOND: {}, THIRD: {}},
+        model="scripted", admitted_per_request=len(records) / calls,
+    )  # fmt: skip
+    asked = {FIRST: bodies[:calls], SECOND: bodies[calls : calls + len(records)], THIRD: bodies[calls + len(records) :]}
+    for step, sent in asked.items():
+        assert estimated[step].calls == len(sent)
+        tokens = sum(approximate_tokens(body["prompt"]) for body in sent)
+        assert estimated[step].prompt_tokens == pytest.approx(tokens, rel=0.25 if step == FIRST else 0.05)
+        most = sum(body["max_tokens"] for body in sent)
+        assert estimated[step].most_completion_tokens == pytest.approx(most, rel=0.1)
+
+
+def test_dollars_are_tokens_at_the_table_s_price_and_half_of_it_in_a_batch():
+    live, batch = estimate_run(model="gpt-4o-mini", api="chat"), estimate_run(model="gpt-4o-mini", api="batch")
+    total = live.total
+    assert total.cost_usd == pytest.approx((total.prompt_tokens * 0.15 + total.completion_tokens * 0.60) / 1e6)
+    assert batch.total.cost_usd == pytest.approx(total.cost_usd / 2)
+    assert total.cost_usd < total.most_cost_usd
+
+
+def test_the_embedded_model_is_free_and_an_unknown_one_has_tokens_only():
+    assert estimate_run().total.cost_usd == 0
+    unknown = estimate_run(model="a-model-nobody-knows")
+    assert unknown.total.cost_usd is None and unknown.total.prompt_tokens > 10_000
+    assert "price_table=FILE" in unknown.table()
+
+
+def test_the_paper_s_scale_with_the_paper_s_model():
+    """GPT-3 at $20 a million tokens: steps 2 and 3 repeat their demonstrations 52,445 times."""
+    parameters = {FIRST: {"num_instructions_to_generate": 52_445}, SECOND: {}, THIRD: {}}
+    estimate = estimate_run(parameters, model="davinci")
+    assert [step.calls for step in estimate.steps[1:]] == [52_445, 52_445]
+    assert estimate.total.cost_usd == pytest.approx(20 * (estimate.total.prompt_tokens + estimate.total.completion_tokens) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "change"),
+    [
+        (FIRST, {"num_instructions_to_generate": 640}, "calls"),
+        (FIRST, {"max_rounds": 1}, "calls"),
+        (FIRST, {"num_prompt_instructions": 4}, "prompt_tokens"),
+        (FIRST, {"max_tokens": 77}, "most_completion_tokens"),
+        (SECOND, {"num_instructions": 10}, "calls"),
+        (SECOND, {"check_against_seed_tasks": 24}, "calls"),
+        (THIRD, {"num_instructions": 10}, "calls"),
+        (THIRD, {"generation_tasks_only": True}, "calls"),
+        (THIRD, {"max_tokens": 50}, "most_completion_tokens"),
+    ],
+)
+def test_every_parameter_that_matters_changes_the_estimate(step, given, change):
+    before, after = by_step(parameters={step: {}})[step], by_step(parameters={step: given})[step]
+    assert getattr(before, change) != getattr(after, change)
+
+
+def test_only_the_steps_that_will_run_are_counted():
+    assert [step.step for step in estimate_run({SECOND: {}}).steps] == [SECOND]
+
+
+def test_no_task_left_is_no_cost():
+    step = by_step(parameters={THIRD: {"generation_tasks_only": True, "classification_tasks_only": True}})[THIRD]
+    assert (step.calls, step.prompt_tokens) == (0, 0)
+
+
+def test_tiktoken_counts_where_it_knows_the_model(monkeypatch):
+    encoding = SimpleNamespace(name="words", encode=lambda text, disallowed_special: text.split())
+    monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=lambda model: encoding))
+    said, count = token_counter("gpt-4o-mini")
+    assert (said, count("three short words")) == ("counted with tiktoken (words)", 3)
+
+
+@pytest.mark.parametrize(("error", "why"), [(KeyError("m"), "does not know the model"), (ConnectionError("offline"), "tables could not be loaded")])
+def test_where_tiktoken_cannot_the_approximation_says_so(monkeypatch, error, why):
+    def fail(model):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=fail))
+    said, count = token_counter("m")
+    assert said.startswith("about 4 characters each") and why in said
+    assert count("x" * 40) == 10
+
+
+# prices
+
+
+def test_a_dated_name_has_its_family_s_price_and_the_user_s_table_stands_first(tmp_path):
+    assert load_price("gpt-4o-2024-08-06").prompt == load_price("gpt-4o").prompt == 2.5
+    table = tmp_path / "prices.json"
+    table.write_text('{"as_of": "2030-01-01", "models": {"gpt-4o": {"prompt": 9, "completion": 9}}}')
+    assert (load_price("gpt-4o", table).prompt, load_price("gpt-4o", table).as_of) == (9, "2030-01-01")
+    assert load_price("gpt-4o-mini", table).prompt == 0.15
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [('{"prices": {}}', 'no "models"'), ('{"models": {"m": {"prompt": -1, "completion": 1}}}', "0 or more"), ("{", "not JSON")]
+)
+def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
+    (tmp_path / "prices.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_price("m", tmp_path / "prices.json")

@@ -1,0 +1,235 @@
+"""Steps 1 to 3 with a scripted client: sampling, rounds, the ledger, and the same bytes from the same responses."""
+
+import random
+
+import pytest
+
+from selfinstruct.files import ParameterError, SelfInstructError
+from selfinstruct.prompts import PromptSet, request_settings
+from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
+from selfinstruct.similarity.pool import rouge_l
+from selfinstruct.steps.classification import classification_labels, identify_classification
+from selfinstruct.steps.instances import choose_tasks, generate_instances, instance_requests
+from selfinstruct.steps.instructions import (
+    ROUNDS_WITHOUT_GAIN,
+    build_round,
+    generate_instructions,
+    sample_in_context,
+    seed_instructions,
+)
+
+SETTINGS = request_settings("instructions", embedded=False)
+TEMPLATES = PromptSet(classification="C Task:", output_first="O Task:", input_first="I Task:", name="scripted")
+WORDS = "amber birch cedar delta ember fjord grove haven islet jolly knoll lunar maple north ocean pearl".split()
+
+
+def completion(text, finish_reason="stop", error=None):
+    choices = {"choices": [{"text": text, "finish_reason": finish_reason}]}
+    return Completion(
+        text=text, finish_reason=finish_reason, prompt_tokens=1, completion_tokens=1, created_at="2026-01-01T00:00:00",
+        latency_s=0.0, cached=False, error=error, response=None if error else choices,
+    )  # fmt: skip
+
+
+class ScriptedClient:
+    """Answers every request with `answer(request, number)`; keeps what was asked."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def complete(self, requests, desc=""):
+        self.asked += requests
+        first = len(self.asked) - len(requests)
+        return [self.answer(request, first + number) for number, request in enumerate(requests)]
+
+
+def seeds(number=12):
+    return [
+        SeedTask(id=f"s{n}", name=f"s{n}", instruction=f"Seed words {WORDS[n]} and {WORDS[-n]} number {n}",
+                 instances=[{"input": "", "output": "x"}], is_classification=n % 3 == 0)
+        for n in range(number)
+    ]  # fmt: skip
+
+
+def fresh(request, number):
+    rng = random.Random(f"{number}{request.prompt}")
+    return completion(" " + "\n10. ".join(" ".join(rng.sample(WORDS, 6)) for _ in range(3)))
+
+
+def run(client, **options):
+    options = {"num_instructions_to_generate": 30, **options}
+    return list(generate_instructions(client, seeds(), SETTINGS, **options))
+
+
+@pytest.mark.parametrize(("machine", "expected"), [(0, 0), (1, 1), (2, 2), (9, 2)])
+def test_two_machine_instructions_as_soon_as_there_are_two(machine, expected):
+    pool = [f"machine {n}" for n in range(machine)]
+    chosen = sample_in_context(random.Random(1), [f"human {n}" for n in range(20)], pool)
+    assert len(chosen) == len(set(chosen)) == 8
+    assert sum(text.startswith("machine") for text in chosen) == expected
+
+
+def test_the_draw_is_shuffled():
+    human, machine = [f"human {n}" for n in range(20)], ["machine 0", "machine 1"]
+    places = {sample_in_context(random.Random(seed), human, machine).index("machine 0") for seed in range(50)}
+    assert len(places) > 4
+
+
+def test_too_few_seed_tasks_for_the_prompt():
+    with pytest.raises(ParameterError, match="only 3 seed tasks"):
+        sample_in_context(random.Random(1), ["a", "b", "c"], [])
+
+
+def test_classification_only_mode():
+    assert len(seed_instructions(seeds(), True)) == 4
+    requests = build_round(random.Random(1), seed_instructions(seeds(), True), [], SETTINGS, num_prompt_instructions=4,
+                           use_clf_seed_tasks_only=True)  # fmt: skip
+    assert requests[0].prompt.startswith("Come up with a series of classification tasks.")
+    with pytest.raises(ParameterError, match="classification"):
+        seed_instructions([task for task in seeds() if not task.is_classification], True)
+
+
+def test_a_repeated_prompt_is_a_new_sample():
+    requests = build_round(random.Random(1), ["only one"], [], SETTINGS, num_prompt_instructions=1)
+    assert [request.sample_index for request in requests] == [0, 1, 2, 3, 4]
+
+
+def test_rounds_until_the_pool_is_full_and_may_overshoot():
+    rounds = run(ScriptedClient(fresh))
+    admitted = sum(len(round_.admitted) for round_ in rounds)
+    assert admitted >= 30 and admitted - len(rounds[-1].admitted) < 30
+    assert [round_.request_idx for round_ in rounds] == list(range(len(rounds)))
+
+
+def test_fixed_stops_at_the_number():
+    rounds = run(ScriptedClient(fresh), quirks="fixed", num_instructions_to_generate=31)
+    assert sum(len(round_.admitted) for round_ in rounds) == 31
+    assert {one.reason for one in rounds[-1].rejected} & {"target_reached"}
+
+
+def test_every_candidate_is_admitted_or_rejected():
+    def answer(request, number):
+        texts = ["", " too short", " Write a program that sorts numbers.\n10. What a fine new day it is"]
+        return completion(texts[number % 3], "length" if number % 7 == 6 else "stop")
+
+    rounds = run(ScriptedClient(answer), max_rounds=3)
+    reasons = [one.reason for round_ in rounds for one in round_.rejected]
+    assert len(reasons) + sum(len(round_.admitted) for round_ in rounds) == 20
+    assert set(reasons) == {"empty", "too_short", "write_a_program", "too_similar", "cut_by_length"}
+
+
+def test_a_rejection_names_the_neighbour_it_had_then():
+    same = "the very same words again here"
+    rounds = run(ScriptedClient(lambda request, number: completion(f" {same}\n10. {same} x")), max_rounds=1)
+    assert len(rounds[0].admitted) == 1
+    first = rounds[0].rejected[0]
+    assert (first.reason, first.nearest) == ("too_similar", same.capitalize())
+    assert first.score == rouge_l(first.candidate, first.nearest) > 0.9
+
+
+def test_members_of_a_round_are_compared_with_one_another():
+    rounds = run(ScriptedClient(lambda request, number: completion(" Name five rivers of Europe")), max_rounds=1)
+    assert len(rounds[0].admitted) == 1 and len(rounds[0].rejected) == 4
+
+
+def test_failed_requests_are_counted_and_have_no_candidates():
+    rounds = run(
+        ScriptedClient(
+            lambda request, number: completion("", error="HTTP 500") if number % 2 else fresh(request, number)
+        )
+    )
+    assert sum(round_.failed for round_ in rounds) > 0
+    assert not [one for round_ in rounds for one in round_.rejected if one.reason == "empty"]
+
+
+def test_it_never_loops():
+    client = ScriptedClient(lambda request, number: completion(" no"))
+    with pytest.raises(SelfInstructError, match="20 rounds in a row"):
+        run(client)
+    assert len(client.asked) == 5 * ROUNDS_WITHOUT_GAIN
+
+
+def test_the_seed_decides_and_nothing_else():
+    def records(seed):
+        return [
+            record.model_dump() for round_ in run(ScriptedClient(fresh), random_seed=seed) for record in round_.admitted
+        ]
+
+    assert records(1) == records(1)
+    assert records(1) != records(2)
+
+
+def test_released_record():
+    record = run(ScriptedClient(fresh))[0].admitted[0]
+    assert list(record.model_dump()) == [
+        "instruction",
+        "most_similar",
+        "avg_similarity_score",
+        "metadata",
+        "request_idx",
+    ]
+    assert set(record.metadata) == {"prompt", "response", "created_at"}
+    assert len(record.most_similar) == 10
+    assert list(record.most_similar.values()) == sorted(record.most_similar.values(), reverse=True)
+    slim = run(ScriptedClient(fresh), quirks="fixed")[0].admitted[0]
+    assert "response" not in slim.metadata
+
+
+def test_classification_answers():
+    answers = identify_classification(
+        ScriptedClient(lambda request, number: completion([" Yes", " No", ""][number])), ["a", "b", "c"], TEMPLATES,
+        request_settings("classification", False),
+    )  # fmt: skip
+    assert [answer.is_classification for answer in answers] == [" Yes", " No", ""]
+    assert classification_labels(answers) == {"a": True, "b": False, "c": False}
+
+
+def test_instance_prompts_and_the_batch_that_decides_max_tokens():
+    texts = [f"task {n}" for n in range(10)]
+    labels = {text: text == "task 1" for text in texts}
+    settings = request_settings("instances", False)
+    requests = instance_requests(texts, labels, TEMPLATES, settings)
+    assert [request.max_tokens for request in requests] == [300] * 5 + [350] * 5
+    assert [request.prompt[0] for request in requests[:3]] == ["I", "O", "I"]
+    assert requests[0].stop == ("Example 6", "Task:")
+    fixed = instance_requests(texts, labels, TEMPLATES, settings, quirks="fixed", max_instances_to_generate=2)
+    assert [request.max_tokens for request in fixed] == [350, 300] + [350] * 8
+    assert fixed[0].stop == ("Example 3", "Task:")
+
+
+def test_choosing_tasks():
+    records = [MachineInstruction(instruction=text) for text in "abcd"]
+    labels = {"a": True, "b": False, "c": True, "d": False}
+    assert [record.instruction for record in choose_tasks(records, labels, 3)] == ["a", "b", "c"]
+    assert [record.instruction for record in choose_tasks(records, labels, generation_tasks_only=True)] == ["b", "d"]
+    assert [record.instruction for record in choose_tasks(records, labels, classification_tasks_only=True)] == [
+        "a",
+        "c",
+    ]
+    assert choose_tasks(records, labels, 0, True, True) == []
+    with pytest.raises(SelfInstructError, match="03_identify_classification"):
+        choose_tasks(records, {"a": True})
+
+
+def test_instance_records():
+    [record] = generate_instances(
+        ScriptedClient(lambda request, number: completion("Output: x")), [MachineInstruction(instruction="a", metadata={"k": 1})],
+        {"a": False}, TEMPLATES, request_settings("instances", False),
+    )  # fmt: skip
+    assert list(record.model_dump()) == [
+        "instruction", "raw_instances", "instance_metadata", "instruction_metadata", "most_similar", "avg_similarity_score",
+    ]  # fmt: skip
+    assert record.instruction_metadata == {"k": 1}
+    assert record.instance_metadata["response"]["choices"][0]["text"] == "Output: x"
+
+
+def test_answers_are_keyed_by_instruction():
+    assert classification_labels([ClassificationAnswer(instruction="a", is_classification="yes.")], "fixed") == {
+        "a": True
+    }
+
+
+def test_fixed_finds_repetitions_in_every_script():
+    texts = " 请把下面这句话翻译成英文\n10. 请把下面这句话翻译成英文吧"
+    fixed = run(ScriptedClient(lambda request, number: completion(texts)), quirks="fixed", max_rounds=1)[0]
+    assert len(fixed.admitted) == 1 and {one.reason for one in fixed.rejected} == {"too_similar"}
