@@ -28,7 +28,7 @@ LATENCY_S = 0.5
 REPLAY_S = 300.0  # for 50,000 responses
 SERVER = f"""
 import sys
-sys.path.insert(0, {str(ROOT / 'tests')!r})
+sys.path.insert(0, {str(ROOT / "tests")!r})
 from scripted import ScriptedServer
 with ScriptedServer(lambda body: " an answer of some words", latency_s={LATENCY_S}) as server:
     print(server.url, flush=True)
@@ -50,7 +50,9 @@ def measure_throughput(requests: int, folder: Path) -> list[Figure]:
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = server.stdout.readline().strip()
     common = {"max_tokens": 300, "temperature": 0.7, "top_p": 0.5, "stop": ("\n\n",)}
-    asked = [Request(prompt=f"{'Come up with a series of tasks. ' * 40}{number}", **common) for number in range(requests)]
+    asked = [
+        Request(prompt=f"{'Come up with a series of tasks. ' * 40}{number}", **common) for number in range(requests)
+    ]
     with connect("scripted", url, store=folder / "throughput.sqlite", concurrency=IN_FLIGHT) as client:
         client.complete(asked[:1])
         started, cpu = time.perf_counter(), cpu_seconds()
@@ -75,7 +77,10 @@ def scripted_step_1(seed: int = 1):
         count = rng.randint(2, 4)
         items = [" ".join(rng.choices(words, weights, k=rng.randint(6, 24))) for _ in range(count)]
         text = " " + "\n".join([items[0], *(f"{number}. {item}" for number, item in enumerate(items[1:], 10))])
-        return {"choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": "stop"}], "created": 1_671_600_000}
+        return {
+            "choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": "stop"}],
+            "created": 1_671_600_000,
+        }
 
     return ask
 
@@ -92,7 +97,9 @@ def step_1(folder: Path, responses: int, ask=None) -> tuple[int, int, float]:
         if ask is not None:
             client.endpoint.ask = ask
         settings = request_settings("instructions", embedded=False)
-        rounds = generate_instructions(client, load_seed_tasks(), settings, num_instructions_to_generate=10**9, max_rounds=responses // 5)
+        rounds = generate_instructions(
+            client, load_seed_tasks(), settings, num_instructions_to_generate=10**9, max_rounds=responses // 5
+        )
         for round_ in rounds:
             admitted += len(round_.admitted)
             rejected += len(round_.rejected)

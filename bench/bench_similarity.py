@@ -71,7 +71,9 @@ def measure_start() -> dict:
     """CPU seconds from nothing to the first answers on every path, with no cache and with a filled one."""
     with tempfile.TemporaryDirectory() as folder:
         command, env = [sys.executable, "-c", START], {**os.environ, "NUMBA_CACHE_DIR": folder}
-        runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=ROOT) for _ in range(2)]
+        runs = [
+            subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=ROOT) for _ in range(2)
+        ]
     return {"compiling": float(runs[0].stdout), "cached": float(runs[1].stdout)}
 
 
@@ -100,7 +102,9 @@ def measure_pool(texts: list[str], size: int) -> list[dict]:
         before = len(pool)
         seconds = cpu_seconds(lambda ask=ask, given=given: ask(given))[0]
         average = (before + len(pool)) / 2
-        rows.append(comparison(f"pool {size:,}: {name}", seconds, len(given) * average, pair) | {"candidates": len(given)})
+        rows.append(
+            comparison(f"pool {size:,}: {name}", seconds, len(given) * average, pair) | {"candidates": len(given)}
+        )
     return rows
 
 
@@ -142,7 +146,9 @@ def measure_memory(texts: list[str], size: int = 1_000_000) -> dict:
     """Bytes per instruction of a pool of a million, from the growth of the process; and a batch against it."""
     process = psutil.Process()
     before = process.memory_info().rss
-    seconds, pool = cpu_seconds(lambda: InstructionPool(f"{texts[i % len(texts)]} {i // len(texts)}" for i in range(size)))
+    seconds, pool = cpu_seconds(
+        lambda: InstructionPool(f"{texts[i % len(texts)]} {i // len(texts)}" for i in range(size))
+    )
     grown = process.memory_info().rss - before
     documents = pool._documents
     packed = sum(a.itemsize * len(a) for a in (documents.tokens, documents.starts, documents.classes))
@@ -160,7 +166,9 @@ def compare_answers(texts: list[str]) -> dict:
     """Differences from rouge_score: 1,000 x 1,000 random pairs, every text's nearest other, the released loop on 3,000."""
     queries, pool = texts[:1_000], InstructionPool(texts[1_000:2_000])
     different = sum(
-        score != oracle(query, text) for query in queries for text, score in zip(pool.texts, pool.scores(query).tolist(), strict=True)
+        score != oracle(query, text)
+        for query in queries
+        for text, score in zip(pool.texts, pool.scores(query).tolist(), strict=True)
     )
     nearest = nearest_neighbours(texts)
     near = sum(oracle(texts[i], texts[j]) != nearest.scores[i].item() for i, j in enumerate(nearest.positions.tolist()))
@@ -187,8 +195,13 @@ def as_text(result: dict) -> str:
     for row in result["rows"]:
         each = f"{row['cpu_seconds'] / row['candidates'] * 1e3:.3f}" if "candidates" in row else ""
         figures = f"{row['cpu_seconds']:8.3f} {row['million_pairs_per_cpu_second']:14.1f} {each:>9}"
-        lines.append(f"{row['what']:58} {figures} {row['rouge_score_cpu_seconds_extrapolated']:19,.0f} {row['ratio']:8,.0f}")
-    lines += [f"* extrapolated: rouge_score's CPU time per pair on {SAMPLE:,} sampled pairs, times the number of pairs", ""]
+        lines.append(
+            f"{row['what']:58} {figures} {row['rouge_score_cpu_seconds_extrapolated']:19,.0f} {row['ratio']:8,.0f}"
+        )
+    lines += [
+        f"* extrapolated: rouge_score's CPU time per pair on {SAMPLE:,} sampled pairs, times the number of pairs",
+        "",
+    ]
     for part in ("start_cpu_seconds", "memory", "answers"):
         lines += [f"{part}: " + ", ".join(f"{name} {value:,.6g}" for name, value in result.get(part, {}).items())]
     return "\n".join(lines) + "\n"

@@ -228,6 +228,7 @@ def _answers(run_dir: str, rater: str) -> dict[str, Answer]:
         raise InputError(f"{shown_path(chosen.path)}: no answers to this sample; there are answers of {known}")
     return chosen.answers
 
+
 STOPPED_EARLY = 3
 
 
@@ -265,7 +266,9 @@ def main() -> None:
 @click.option("-f", "file", type=click.Path(exists=True, dir_okay=False), help="YAML file of parameters; -p wins.")
 @click.option("--only", default="", metavar="02,13", help="Run these notebooks only.")
 @click.option("--from", "start", default="", metavar="04", help="Run from this notebook on.")
-@click.option("--estimate", "estimating", is_flag=True, help="Only say how many calls, tokens and dollars it would take.")
+@click.option(
+    "--estimate", "estimating", is_flag=True, help="Only say how many calls, tokens and dollars it would take."
+)
 @click.option("--parameters", "listing", is_flag=True, help="Only show the parameters and their defaults.")
 def run(
     run_dir: str,
@@ -358,7 +361,9 @@ def _try_endpoint(model: str, base_url: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--from", "source", default=None, metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub.")
+@click.option(
+    "--from", "source", default=None, metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub."
+)
 @click.option("--list", "listing", is_flag=True, help="Only show the published files and which of them are here.")
 def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
     """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some by parts of their paths.

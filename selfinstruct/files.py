@@ -79,7 +79,9 @@ def _parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
-        raise InputError(f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})") from error
+        raise InputError(
+            f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
+        ) from error
     if isinstance(value, dict):
         return value
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")

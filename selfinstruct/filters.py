@@ -116,6 +116,7 @@ def filter_instances(instances: Sequence[Instance], quirks: str = "published") -
     check_quirks(quirks)
     return [one for one, reason in zip(instances, instance_rejections(instances), strict=True) if reason is None]
 
+
 _PLAIN = r"(?!(?:images?|graphs?|pictures?|files?|maps?|plots?)\b)[\w-]+"  # any word but a blacklisted one
 _WEB = r"(?:[\w-]+ ){0,3}(?:web ?(?:sites?|pages?)|sites?|links?|urls?|https?|www)\b"
 _ON_A_MAP = r"[^.?!]*\b(?:routes?|roads?|way|cities|countries|locations?|places)\b"

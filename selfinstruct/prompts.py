@@ -190,4 +190,8 @@ def _join(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-_RENDERERS = {"classification": render_classification, "output_first": render_output_first, "input_first": render_input_first}
+_RENDERERS = {
+    "classification": render_classification,
+    "output_first": render_output_first,
+    "input_first": render_input_first,
+}

@@ -1,9 +1,9 @@
 """The run folder: where each notebook's files are, who writes what, and the numbers every notebook records.
 
-    run = open_run("02_generate_instructions", locals())    # in a notebook: the folder of its `run_dir`
-    run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
-    run.record({"accepted": 64})                            # results/02_generate_instructions.json
-    RunFolder("outputs/mine").state["model"]                # anywhere else: what run.json holds
+run = open_run("02_generate_instructions", locals())    # in a notebook: the folder of its `run_dir`
+run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
+run.record({"accepted": 64})                            # results/02_generate_instructions.json
+RunFolder("outputs/mine").state["model"]                # anywhere else: what run.json holds
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
-    "22_meet_the_quirks": Notebook(uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False),
+    "22_meet_the_quirks": Notebook(
+        uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False
+    ),
 }
 
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
@@ -273,7 +275,9 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         reason = str(error).partition("\n")[0][:80]
         raise InputError(f"{shown_path(path)}: not a notebook ({reason}); restore it from the repository") from error
-    return source, [(ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]), node) for node in nodes]
+    return source, [
+        (ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]), node) for node in nodes
+    ]
 
 
 def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:

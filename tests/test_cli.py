@@ -31,10 +31,16 @@ def test_help_is_quick_and_begins_with_the_one_command():
     assert done.stdout.index("selfinstruct run") < done.stdout.index("selfinstruct doctor")
 
 
-@pytest.mark.parametrize("module", ["selfinstruct", "selfinstruct.cli", "selfinstruct.runner", "selfinstruct.runner.report"])
+@pytest.mark.parametrize(
+    "module", ["selfinstruct", "selfinstruct.cli", "selfinstruct.runner", "selfinstruct.runner.report"]
+)
 def test_imports_are_light(module):
-    heavy = "[name for name in ('numpy', 'pandas', 'openai', 'papermill', 'spacy', 'matplotlib') if name in sys.modules]"
-    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True, text=True)
+    heavy = (
+        "[name for name in ('numpy', 'pandas', 'openai', 'papermill', 'spacy', 'matplotlib') if name in sys.modules]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print({heavy})"], capture_output=True, text=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -51,7 +51,9 @@ def _imported(name: str, path: Path, modules: set[str]) -> set[str]:
             if not node.level and origin[0] != "selfinstruct":
                 continue
             base = ".".join(part for part in (origin if node.level else origin[1:]) if part)
-            found |= {whole if (whole := f"{base}.{alias.name}".lstrip(".")) in modules else base for alias in node.names}
+            found |= {
+                whole if (whole := f"{base}.{alias.name}".lstrip(".")) in modules else base for alias in node.names
+            }
         elif isinstance(node, ast.Import):
             ours = (alias.name.partition(".")[2] for alias in node.names if alias.name.split(".")[0] == "selfinstruct")
             found |= {one for one in ours if one in modules}
@@ -91,7 +93,9 @@ def test_a_face_hands_out_and_defines_nothing():
     for path in PACKAGE.glob("*/__init__.py"):
         allowed = (ast.ImportFrom, ast.Expr)
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        made = [ast.unparse(node) for node in body if not isinstance(node, allowed) and "__all__" not in ast.unparse(node)]
+        made = [
+            ast.unparse(node) for node in body if not isinstance(node, allowed) and "__all__" not in ast.unparse(node)
+        ]
         assert made == [], path
 
 

@@ -1,8 +1,8 @@
 """How sure a share is, and how far two raters agree: intervals and Cohen's kappa.
 
-    share_interval(108, 200)                                # (0.471, 0.608)
-    cohen_kappa(["y", "y", "n"], ["y", "n", "n"])           # 0.4
-    as_table({"valid_task": {"share": 0.54, "interval": (0.471, 0.608)}})   # to look at
+share_interval(108, 200)                                # (0.471, 0.608)
+cohen_kappa(["y", "y", "n"], ["y", "n", "n"])           # 0.4
+as_table({"valid_task": {"share": 0.54, "interval": (0.471, 0.608)}})   # to look at
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.0005 or not share else f"{100 * share:.1g}%"
 
 
-def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task") -> Axes:
+def plot_overlap(
+    scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task"
+) -> Axes:
     """A histogram of each instruction's best ROUGE-L with `other`, as the paper's Figure 4; the threshold dashed.
 
     scores: data set -> values in 0..1 (n,); bars are 0.01 wide, outlines of several data sets have steps of 0.02, and each

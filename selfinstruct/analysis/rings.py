@@ -145,7 +145,9 @@ def _draw_ring(ax: Axes, at: float, shares: Sequence[float], inner: float, outer
 
     for share, colour in zip(shares, colours, strict=True):
         left, right = 90 - 360 * (at + share), 90 - 360 * at
-        ax.add_patch(Wedge((0, 0), outer, left, right, width=outer - inner, facecolor=colour, edgecolor="white", lw=0.5))
+        ax.add_patch(
+            Wedge((0, 0), outer, left, right, width=outer - inner, facecolor=colour, edgecolor="white", lw=0.5)
+        )
         at += share
 
 
@@ -176,6 +178,7 @@ def _tie(ax: Axes, turn: float, moved: float) -> None:
     out = LABELS_START - 0.01 - NOUNS_END
     path = [(NOUNS_END + out * k / steps, 2 * math.pi * (turn + way * k / steps)) for k in range(steps + 1)]
     ax.plot([r * math.sin(a) for r, a in path], [r * math.cos(a) for r, a in path], color="0.6", lw=0.4)
+
 
 SIZES = [tenths / 10 for tenths in range(70, 49, -1)]  # points: smaller ones cannot be read in print
 LINE_HEIGHT = 1.1  # of a label, in font sizes
@@ -272,7 +275,9 @@ def spread_turns(turns: Sequence[float], gap: float) -> list[float]:
     level = _not_falling(rest)
     middle = (level[0] + level[-1]) / 2
     low, high = middle - free / 2, middle + free / 2
-    moved = {i: min(max(value, low), high) + gap * place for place, (i, value) in enumerate(zip(order, level, strict=True))}
+    moved = {
+        i: min(max(value, low), high) + gap * place for place, (i, value) in enumerate(zip(order, level, strict=True))
+    }
     return [moved[i] for i in range(len(turns))]
 
 

@@ -207,7 +207,10 @@ def show_table(columns: Mapping[str, Mapping[str, float | None]]) -> pd.DataFram
     """Columns of named numbers as a table for reading: one row a name, every number by `show_number`, shares in per cent."""
     import pandas as pd
 
-    shown = {title: {name: show_number(value, _unit(name)) for name, value in column.items()} for title, column in columns.items()}
+    shown = {
+        title: {name: show_number(value, _unit(name)) for name, value in column.items()}
+        for title, column in columns.items()
+    }
     return pd.DataFrame(shown)
 
 
@@ -216,7 +219,11 @@ def _unit(name: str) -> str:
 
 
 def bootstrap_interval(
-    values: Sequence[int] | np.ndarray, statistic: str = "mean", level: float = 0.95, draws: int = 2000, random_seed: int = 42
+    values: Sequence[int] | np.ndarray,
+    statistic: str = "mean",
+    level: float = 0.95,
+    draws: int = 2000,
+    random_seed: int = 42,
 ) -> tuple[float, float] | None:
     """Percentile bootstrap interval of the mean or the median of whole numbers, or of a share (True and False).
 
@@ -254,7 +261,12 @@ def measure_intervals(dataset: Dataset, draws: int = 2000, random_seed: int = 42
         interval, paper = bootstrap_interval(values, draws=draws, random_seed=random_seed), TABLE_1[number]
         if interval:
             low, high = (round(end, 4) for end in interval)
-            record = {"data_set": dataset.name, "number": number, "n": len(values), "value": round(float(values.mean()), 4)}
+            record = {
+                "data_set": dataset.name,
+                "number": number,
+                "n": len(values),
+                "value": round(float(values.mean()), 4),
+            }
             records.append({**record, "low": low, "high": high, "paper": paper, "covers_paper": low <= paper <= high})
     return records
 

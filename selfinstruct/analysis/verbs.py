@@ -221,7 +221,14 @@ def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str
     has_noun = [pair.noun is not None for pair in found]
     low, high = bootstrap_interval(has_noun, random_seed=random_seed) or (None, None)
     verbs, share = sum(pair.verb is not None for pair in found), sum(has_noun) / max(len(found), 1)
-    return {"instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high}
+    return {
+        "instructions": len(found),
+        "verb": verbs,
+        "verb_noun": sum(has_noun),
+        "share": share,
+        "low": low,
+        "high": high,
+    }
 
 
 def common_verbs(found: Iterable[VerbNoun], count: int = 10, with_object: bool = False) -> list[str]:

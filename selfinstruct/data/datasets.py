@@ -183,7 +183,11 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     if not found:
         raise run.missing(pattern)
     dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(run)
-    rows = [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows] if labels else dataset.rows
+    rows = (
+        [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows]
+        if labels
+        else dataset.rows
+    )
     return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
 
 

@@ -1,6 +1,6 @@
 """The layouts of rows that the analyses take, and how a row of each reads; the first row of a file decides for all.
 
-    rows, shape = read_rows(iter_objects(path))
+rows, shape = read_rows(iter_objects(path))
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _chat_rows(turns: str, speaker: str, said: str) -> Callable[[Mapping[str, An
         asked = [one for one in messages if one.get(speaker) in ("user", "human")]
         answers = [one for one in messages if one.get(speaker) in ("assistant", "gpt")]
         if not asked or not answers:
-            raise Unreadable(f'"{turns}" needs a user\'s and an assistant\'s message')
+            raise Unreadable(f"\"{turns}\" needs a user's and an assistant's message")
         question, answer = _joined(asked[0], said), _joined(answers[0], said)
         nulls = ("output",) if answer.get(said) is None else ()
         yield Row(_instruction(question, said), "", _text(answer, said), nulls=nulls)
@@ -111,7 +111,9 @@ def _joined(message: Mapping[str, Any], said: str) -> Mapping[str, Any]:
     for part in parts:
         if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
             kind = part.get("type", "no type") if isinstance(part, Mapping) else _shown(part)
-            raise Unreadable(f'"{said}" has a part that is no text ({kind}); expected parts {{"type": "text", "text": ...}}')
+            raise Unreadable(
+                f'"{said}" has a part that is no text ({kind}); expected parts {{"type": "text", "text": ...}}'
+            )
     return {**message, said: "\n".join(part["text"] for part in parts)}
 
 
@@ -151,7 +153,9 @@ def read_rows(objects: Iterable[tuple[str, Any]]) -> tuple[list[Row], Shape | No
 def _checked(row: Row) -> Row:
     length = len(row.instruction) + len(row.input or "") + len(row.output or "")
     if length > MAX_ROW_CHARACTERS:
-        raise Unreadable(f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands")
+        raise Unreadable(
+            f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands"
+        )
     return row
 
 
@@ -169,4 +173,6 @@ def _wrong_shape(where: str, value: Any, first: str, shape: Shape | None, found:
     missing = [field for field in shape.fields if field not in fields]
     extra = sorted(set(found.fields) - set(shape.fields)) if found else []
     what = f'missing "{missing[0]}"' if missing else f"also has {', '.join(extra)}"
-    return f"{where}: {what}; {first} has {', '.join(shape.fields)} ({shape.name}), and all rows of a file must be alike"
+    return (
+        f"{where}: {what}; {first} has {', '.join(shape.fields)} ({shape.name}), and all rows of a file must be alike"
+    )

@@ -84,7 +84,9 @@ def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
         where = f"{name}:{number}"
         if len(line) > MAX_LINE_BYTES:
-            raise InputError(f"{where}: longer than {MAX_LINE_BYTES >> 20} MB; expected one row a line, of some KB each")
+            raise InputError(
+                f"{where}: longer than {MAX_LINE_BYTES >> 20} MB; expected one row a line, of some KB each"
+            )
         text = _decoded(line, where).strip()
         if number == 1 and text == "{":  # printed over several lines
             text = f"{text}\n{_decoded(file.read(), name)}".rstrip()
@@ -121,8 +123,16 @@ def _table_rows(file: BinaryIO, head: bytes, name: str) -> list[Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise InputError(f"{name}: this format needs pyarrow (pip install -e '.[parquet]'); or save the rows as JSONL") from error
-    read = parquet.read_table if head.startswith(b"PAR1") else pa.ipc.open_file if head.startswith(b"ARROW1") else pa.ipc.open_stream
+        raise InputError(
+            f"{name}: this format needs pyarrow (pip install -e '.[parquet]'); or save the rows as JSONL"
+        ) from error
+    read = (
+        parquet.read_table
+        if head.startswith(b"PAR1")
+        else pa.ipc.open_file
+        if head.startswith(b"ARROW1")
+        else pa.ipc.open_stream
+    )
     try:
         table = read(file)
         return (table if isinstance(table, pa.Table) else table.read_all()).to_pylist()
@@ -166,4 +176,6 @@ def _line_of_number(text: str, most: int, where: str) -> str:
 def _object(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise InputError(f"{where}: a {type(value).__name__}, not an object; expected fields such as instruction and output")
+    raise InputError(
+        f"{where}: a {type(value).__name__}, not an object; expected fields such as instruction and output"
+    )

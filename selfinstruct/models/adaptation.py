@@ -19,7 +19,10 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 OUT_OF_RANGE = re.compile(r"must be|greater than|should be", re.IGNORECASE)
-TOO_LONG = re.compile(r"context[_ ](?:length|window|size)|reduce (?:your prompt|the length)|maximum context|too many tokens", re.IGNORECASE)
+TOO_LONG = re.compile(
+    r"context[_ ](?:length|window|size)|reduce (?:your prompt|the length)|maximum context|too many tokens",
+    re.IGNORECASE,
+)
 
 
 class Adaptation:
@@ -55,7 +58,9 @@ class Adaptation:
             self._changes[name] = instead
             if name == "logprobs":
                 self._changes["top_logprobs"] = ""
-        self._warn(name, f"the model refuses {name}: the kit " + (f"sends {instead} instead" if instead else _without(name)))
+        self._warn(
+            name, f"the model refuses {name}: the kit " + (f"sends {instead} instead" if instead else _without(name))
+        )
         return True
 
     def too_long(self, error: Any, sent: dict[str, Any]) -> bool:

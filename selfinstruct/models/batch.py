@@ -49,7 +49,9 @@ class BatchClient(ModelClient):
             self._adopt()
             self._work_off({job.key: job for job in jobs}, answers)
         except KeyboardInterrupt:
-            raise StoppedEarly("stopped by Ctrl-C; submitted batch jobs go on, the same command collects them") from None
+            raise StoppedEarly(
+                "stopped by Ctrl-C; submitted batch jobs go on, the same command collects them"
+            ) from None
         except StoppedEarly:
             self._tally.add([*answers, *self._failures], answers)
             raise
@@ -89,7 +91,9 @@ class BatchClient(ModelClient):
 
     def _adopt(self) -> None:
         """Find jobs whose submission was cut short: submitted after all, they carry our tag; else their requests are free."""
-        unknown = {row["tag"]: row for row in self.store.batches(self.endpoint.identity) if row["status"] == "submitting"}
+        unknown = {
+            row["tag"]: row for row in self.store.batches(self.endpoint.identity) if row["status"] == "submitting"
+        }
         if not unknown:
             return
         for batch in self._call(lambda: list(self.endpoint.client.batches.list(limit=100))):
@@ -120,7 +124,9 @@ class BatchClient(ModelClient):
             self.store.put_batch({**row, "status": "collected"})
             errors = [str(error.message) for error in (batch.errors.data or [])] if batch.errors else []
             said = self.endpoint.scrubbed("; ".join(errors[:3])) or "no reason given"
-            raise EndpointError(f"batch {row['batch_id']}: refused by the provider ({said}); the next run submits it again")
+            raise EndpointError(
+                f"batch {row['batch_id']}: refused by the provider ({said}); the next run submits it again"
+            )
         answers = {}
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in self._call(self.endpoint.client.files.content, file_id).text.splitlines():
@@ -130,12 +136,18 @@ class BatchClient(ModelClient):
             self.store.put_batch({**row, "status": "collected"})
         return answers
 
-    def _read_line(self, line: str, wanted: dict[str, Job], changes: dict[str, str], seconds: float) -> StoredResponse | None:
+    def _read_line(
+        self, line: str, wanted: dict[str, Job], changes: dict[str, str], seconds: float
+    ) -> StoredResponse | None:
         """The response in one line of a result file, stored; None for a failed or foreign one."""
         try:
             result = decoded(self.endpoint.scrubbed(line))
             job = wanted[result["custom_id"]]
-        except (ValueError, KeyError, TypeError):  # a broken line, or a request of another step: asked again, or left there
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # a broken line, or a request of another step: asked again, or left there
             return None
         response = result.get("response") or {}
         answer = response.get("body")
@@ -158,7 +170,9 @@ class BatchClient(ModelClient):
         if facts.get("code") in ASK_AGAIN:
             return
         sent = Adaptation(changes).applied(job.body)
-        told = SimpleNamespace(message=facts.get("message"), code=facts.get("code"), param=facts.get("param"), body=facts)
+        told = SimpleNamespace(
+            message=facts.get("message"), code=facts.get("code"), param=facts.get("param"), body=facts
+        )
         if self.endpoint.adaptation.learn(told, sent, job.body):
             return
         self._failures[job.key] = message = self.endpoint.scrubbed(str(facts.get("message") or facts))[:300]
@@ -191,12 +205,16 @@ class BatchClient(ModelClient):
             prompt_tokens, most = approximate_tokens(job.request.prompt), job.request.max_tokens
             tokens += prompt_tokens + most
             dollars += budget.price.cost(prompt_tokens, most, self.transport) if budget.price else 0.0
-            if (budget.max_tokens_total and tokens > budget.max_tokens_total) or (budget.max_cost_usd and dollars > budget.max_cost_usd):
+            if (budget.max_tokens_total and tokens > budget.max_tokens_total) or (
+                budget.max_cost_usd and dollars > budget.max_cost_usd
+            ):
                 break
             chosen.append(job)
         if not chosen:
             limit = f"max_cost_usd={budget.max_cost_usd:g}, max_tokens_total={budget.max_tokens_total}"
-            raise StoppedEarly(f"{limit} does not cover one more request of the batch ({len(jobs)} are left); raise it to continue")
+            raise StoppedEarly(
+                f"{limit} does not cover one more request of the batch ({len(jobs)} are left); raise it to continue"
+            )
         return chosen
 
 

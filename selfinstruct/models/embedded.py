@@ -143,7 +143,11 @@ def _start(settings: dict[str, Any], entry: Path) -> EmbeddedServer:
         # a session of its own: Ctrl-C in the terminal or in a notebook ends the request, not the server
         child = subprocess.Popen(
             [sys.executable, "-m", "selfinstruct.models.embedded", json.dumps(settings), str(entry)],
-            stdin=subprocess.DEVNULL, stdout=noise, stderr=noise, start_new_session=True, cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=noise,
+            stderr=noise,
+            start_new_session=True,
+            cwd=PROJECT_ROOT,
         )
     deadline = time.monotonic() + START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:

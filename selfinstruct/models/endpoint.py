@@ -23,7 +23,9 @@ from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
 from .protocol import fault_in, sends_chat
 
-LIBRARY_RETRIES = 4  # 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections: the openai library's rules
+LIBRARY_RETRIES = (
+    4  # 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections: the openai library's rules
+)
 BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
 SHORTEST_SECRET = 8
@@ -78,7 +80,9 @@ class Endpoint:
 
             base_url = serve(self.weights, self.slots, self.deterministic).base_url
         elif self.provider.needs_key and not key:
-            raise EndpointError(f"{public_url(base_url)}: no key; put it into the environment: export {self.provider.key_variable}=...")
+            raise EndpointError(
+                f"{public_url(base_url)}: no key; put it into the environment: export {self.provider.key_variable}=..."
+            )
         on_loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
         if on_loopback or not getproxies():
             check_listening(base_url)
@@ -87,7 +91,13 @@ class Endpoint:
             timeout=httpx2.Timeout(self.timeout_s, connect=min(CONNECT_SECONDS, self.timeout_s)),
             trust_env=not on_loopback,  # loopback never goes through a proxy
         )
-        return OpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http, timeout=http.timeout)
+        return OpenAI(
+            base_url=base_url,
+            api_key=key or "none",
+            max_retries=LIBRARY_RETRIES,
+            http_client=http,
+            timeout=http.timeout,
+        )
 
     def close(self) -> None:
         """Close the connections; the embedded server stays for others and ends with its owner."""
@@ -152,7 +162,9 @@ class Endpoint:
         url = public_url(self.provider.base_url) if not self.embedded else "the embedded model"
         said = self.scrubbed(server_message(error))
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return EndpointError(f"{url}: the key was refused ({error.status_code}); check {self.provider.key_variable} in the environment")
+            return EndpointError(
+                f"{url}: the key was refused ({error.status_code}); check {self.provider.key_variable} in the environment"
+            )
         if isinstance(error, openai.NotFoundError):
             other = "completions" if sends_chat(self.api) else "chat"
             return EndpointError(
@@ -174,7 +186,9 @@ class Endpoint:
         why = self.scrubbed(str(cause or error))
         if isinstance(cause, httpx2.ConnectError):
             if self.embedded:
-                return EndpointError(f"the embedded model has stopped ({why}); the same command starts it again and goes on")
+                return EndpointError(
+                    f"the embedded model has stopped ({why}); the same command starts it again and goes on"
+                )
             return EndpointError(NO_SERVER.format(url=url, why=why))
         return RequestFailed(f"the connection broke: {type(cause).__name__}: {why}")
 
@@ -203,7 +217,9 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
         settings.pop("deterministic", None)
         return Endpoint(model, api, public_url(provider.base_url), provider, **settings)
     if base_url:
-        raise ParameterError(f"model={model!r} is embedded and needs no base_url; name the model that {public_url(base_url)} serves")
+        raise ParameterError(
+            f"model={model!r} is embedded and needs no base_url; name the model that {public_url(base_url)} serves"
+        )
     if api not in ("completions", "chat"):
         raise ParameterError(f"api={api!r}: the embedded model has no batch jobs; use completions")
     from .embedded import find_weights, weights_sha256
@@ -213,6 +229,7 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
     sha256 = weights_sha256(weights)
     identity = f"embedded:{sha256}" + (":deterministic" if settings.get("deterministic") else "")
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)
+
 
 CONNECT_SECONDS = 10.0
 NO_SERVER = "{url}: no server answers there ({why}); start it, or check base_url"
@@ -244,8 +261,12 @@ def provider_for(base_url: str) -> Provider:
     if base_url in PROVIDERS:
         return PROVIDERS[base_url]
     if not base_url.startswith(("http://", "https://")):
-        raise ParameterError(f"base_url={base_url!r}: give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}")
-    return Provider(base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=".openai.com" in (urlsplit(base_url).hostname or ""))
+        raise ParameterError(
+            f"base_url={base_url!r}: give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
+        )
+    return Provider(
+        base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=".openai.com" in (urlsplit(base_url).hostname or "")
+    )
 
 
 def public_url(base_url: str) -> str:
@@ -264,6 +285,8 @@ def check_listening(base_url: str) -> None:
     """Raise EndpointError where nobody listens, before the library's patient retries begin."""
     parts = urlsplit(base_url)
     try:
-        socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), CONNECT_SECONDS).close()
+        socket.create_connection(
+            (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), CONNECT_SECONDS
+        ).close()
     except (OSError, ValueError) as error:
         raise EndpointError(NO_SERVER.format(url=public_url(base_url), why=error)) from None

@@ -1,7 +1,7 @@
 """What an endpoint can do, found out by a few tiny calls: completions, chat, logprobs, stop, seed.
 
-    for finding in probe_endpoint("a-model", "vllm"):
-        print(finding.line())
+for finding in probe_endpoint("a-model", "vllm"):
+    print(finding.line())
 """
 
 from __future__ import annotations
@@ -60,12 +60,18 @@ def _details(endpoint: Endpoint, api: str) -> Iterator[Finding]:
     second = _try("seed", endpoint, seeded, _text_came)
     if first.works and second.works:
         same = first.says == second.says
-        says = "two equal calls gave equal texts" if same else "taken, but two equal calls gave different texts: replay from the store"
+        says = (
+            "two equal calls gave equal texts"
+            if same
+            else "taken, but two equal calls gave different texts: replay from the store"
+        )
         first = Finding("seed", same, says)
     yield first
 
 
-def _try(name: str, endpoint: Endpoint, request: Request, judge: Callable[[dict[str, Any]], tuple[bool, str]]) -> Finding:
+def _try(
+    name: str, endpoint: Endpoint, request: Request, judge: Callable[[dict[str, Any]], tuple[bool, str]]
+) -> Finding:
     """One call. A refused parameter counts as not working, although the client would adapt to it."""
     endpoint.adaptation = Adaptation()
     body = request_body(request, endpoint.model, endpoint.api)
@@ -103,4 +109,7 @@ def _logprobs_came(choice: dict[str, Any]) -> tuple[bool, str]:
 def _stopped(choice: dict[str, Any], stop: str) -> tuple[bool, str]:
     text = _text_of(choice)
     came = stop not in text
-    return came, "the text ends before the stop" if came else f"ignored ({text[:30]!r}); the kit applies stops itself, too"
+    return (
+        came,
+        "the text ends before the stop" if came else f"ignored ({text[:30]!r}); the kit applies stops itself, too",
+    )

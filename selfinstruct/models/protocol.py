@@ -43,7 +43,11 @@ def request_body(request: Request, model: str, api: str) -> dict[str, Any]:
     if request.seed is not None:
         body["seed"] = request.seed
     if not sends_chat(api):
-        return {**body, "prompt": request.prompt, **({} if request.logprobs is None else {"logprobs": request.logprobs})}
+        return {
+            **body,
+            "prompt": request.prompt,
+            **({} if request.logprobs is None else {"logprobs": request.logprobs}),
+        }
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.logprobs}
     messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
@@ -55,7 +59,12 @@ def canonical_request(body: dict[str, Any], api: str, endpoint: str, sample_inde
 
     A batch job and a live call ask for the same answer, so that one can continue the other.
     """
-    return {**body, "api": "chat" if sends_chat(api) else "completions", "endpoint": endpoint, "sample_index": sample_index}
+    return {
+        **body,
+        "api": "chat" if sends_chat(api) else "completions",
+        "endpoint": endpoint,
+        "sample_index": sample_index,
+    }
 
 
 class Job(NamedTuple):

@@ -1,11 +1,11 @@
 """What requests cost and what ends a run in good order: prices, pace, limits of money and tokens, and the account of it.
 
-    load_price("gpt-4o-mini").cost(prompt_tokens=1_000_000, completion_tokens=0)    # 0.15
-    load_price("a-model-nobody-knows")          # None: tokens only, never a guess
-    pace = Pace(requests_per_minute=600, tokens_per_minute=0)
-    pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
-    budget = Budget(max_cost_usd=1.0, price=price)
-    budget.reason()                             # None, or why no further request may leave
+load_price("gpt-4o-mini").cost(prompt_tokens=1_000_000, completion_tokens=0)    # 0.15
+load_price("a-model-nobody-knows")          # None: tokens only, never a guess
+pace = Pace(requests_per_minute=600, tokens_per_minute=0)
+pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
+budget = Budget(max_cost_usd=1.0, price=price)
+budget.reason()                             # None, or why no further request may leave
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Budget:
         if self.max_tokens_total and self.tokens >= self.max_tokens_total:
             return f"max_tokens_total={self.max_tokens_total} is reached: {self.tokens} tokens used by this command"
         return None
+
 
 PRICE_TABLE = Path(__file__).with_name("prices.json")
 PER = 1_000_000

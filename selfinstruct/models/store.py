@@ -79,11 +79,15 @@ class ResponseStore:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise InputError(f"{where}: cannot be used ({error}); check the disk and your rights to the folder") from error
+            raise InputError(
+                f"{where}: cannot be used ({error}); check the disk and your rights to the folder"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(f"{where}: not a store of responses ({error}); move it away or name another") from error
         except OSError as error:
-            raise InputError(f"{where}: cannot be opened ({error.strerror}); choose a folder you may write to") from error
+            raise InputError(
+                f"{where}: cannot be opened ({error.strerror}); choose a folder you may write to"
+            ) from error
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock, self._errors_told():
@@ -181,7 +185,18 @@ def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[s
             "MAX(created_at), (SELECT COUNT(*) FROM failures f WHERE f.model = r.model AND f.step = r.step) "
             "FROM responses r GROUP BY model, api, endpoint, step ORDER BY MIN(rowid)"
         )
-    names = ("model", "api", "endpoint", "step", "responses", "prompt_tokens", "completion_tokens", "first", "last", "failed")
+    names = (
+        "model",
+        "api",
+        "endpoint",
+        "step",
+        "responses",
+        "prompt_tokens",
+        "completion_tokens",
+        "first",
+        "last",
+        "failed",
+    )
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
@@ -230,7 +245,9 @@ def _checked_line(value: dict[str, Any], where: str) -> StoredResponse:
         row = StoredResponse.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response") from error
+        raise InputError(
+            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response"
+        ) from error
     if fault := row_fault(row):
         raise InputError(f"{where}: {fault}; the file was changed after its export")
     return row

@@ -234,7 +234,9 @@ def labels_spelt_twice(material: Material, made_up: str) -> Contrast:
     told = contrast("Q14", "classification tasks", raw, published, instances_of(True, "fixed"), _raw(made_up))
     if material.rows and not raw:
         return replace(contrast("Q14", "tasks", material.tasks, list, _one_spelling), made_up=told.made_up)
-    return replace(told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion")
+    return replace(
+        told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion"
+    )
 
 
 def _one_spelling(rows: Sequence[InstanceRow]) -> list[InstanceRow]:
@@ -284,6 +286,7 @@ def bytes_stored(records: Sequence[MachineInstruction]) -> pd.DataFrame | None:
     full = sum(len(dump_line(record).encode()) for record in records)
     bare = sum(len(dump_line({**record.model_dump(), "metadata": {}}).encode()) for record in records)
     return pd.Series({"as it is": full, "without prompt and response": bare}, name="bytes").to_frame()
+
 
 R = TypeVar("R")
 _STEP_1 = "02_generate_instructions"
@@ -363,9 +366,7 @@ def _of_run(run: RunFolder) -> Material:
     answers, rows = _newest(run, CLASSIFICATION, ClassificationAnswer), _newest(run, ALL_INSTANCES, InstanceRow)
     records = _newest(run, INSTRUCTIONS, MachineInstruction)
     if not records and not rows:
-        raise InputError(
-            f"{run}: no instructions in this run folder; run notebook 02 first, or set data to a file"
-        )
+        raise InputError(f"{run}: no instructions in this run folder; run notebook 02 first, or set data to a file")
     return Material(
         name=run.path.name,
         records=records,
@@ -489,9 +490,7 @@ def instances_before_stop(written: int = 12) -> dict[str, int]:
 
 def tokens_allowed(instructions: Sequence[str], labels: dict[str, bool], quirks: str) -> dict[str, int]:
     """Q13: instruction -> how many tokens its instances may take with the paper's settings."""
-    requests = instance_requests(
-        instructions, labels, load_prompts("ours"), PAPER_REQUESTS["instances"], quirks=quirks
-    )
+    requests = instance_requests(instructions, labels, load_prompts("ours"), PAPER_REQUESTS["instances"], quirks=quirks)
     return {text: request.max_tokens for text, request in zip(instructions, requests, strict=True)}
 
 

@@ -251,6 +251,7 @@ def load_published_demonstrations(folder: str | Path = FOLDER) -> dict[str, list
     prefixes = published_templates(folder).items()
     return {field: [block.strip() for block in text.split("\nTask:")[1:-1]] for field, text in prefixes}
 
+
 ATTEMPTS = 4
 SILENCE_S = 12.0  # how long a server may send nothing at all
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that may be gone in a moment

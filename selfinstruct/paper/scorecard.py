@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-
 def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
     """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
     colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
@@ -44,6 +43,7 @@ def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
     ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
     ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
     return ax
+
 
 NOTEBOOK = "17_compare_with_paper"
 INSTRUCTIONS = 52_445  # of the paper's data
@@ -160,7 +160,10 @@ def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
     found = find_ours(number, results, data)
     verdict, reason = judge(number, found)
     if number.whole and verdict != "not measured" and not _is_whole(size := _size(results, data)):
-        verdict, reason = "not measured", f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share"
+        verdict, reason = (
+            "not measured",
+            f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share",
+        )
     numeric = isinstance(number.value, float) and isinstance(found.value, (int, float))
     return ScoreRow(
         number.id, number.what, number.where, number.unit, number.shown or number.value, found.value,
@@ -171,7 +174,10 @@ def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
 
 def _size(results: dict[str, Any], data: str) -> int:
     """How many instructions the data set has, as notebook 10 or 11 counted them."""
-    places = (("10_describe_dataset", "datasets/{data}/instructions"), ("11_parse_verb_nouns", "shares/data_set={data}/instructions"))
+    places = (
+        ("10_describe_dataset", "datasets/{data}/instructions"),
+        ("11_parse_verb_nouns", "shares/data_set={data}/instructions"),
+    )
     return next((count for name, path in places if (count := look_up(results.get(name), path, data))), 0)
 
 
@@ -199,6 +205,7 @@ def scorecard_html(run: RunFolder) -> str:
     page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     rows = [readable(row) for row in record["scorecard"]]
     return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
+
 
 VERDICTS = ("reproduced", "differs", "not measured")
 WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
@@ -285,5 +292,8 @@ def _judge_list(number: PaperNumber, published: list[str], ours: list[str]) -> t
     if ours == published or (number.names and set(ours) == set(published)):
         return "reproduced", reasons().get(number.given, "")
     if number.names:
-        return "differs", f"{len(set(published) & set(ours))} of {len(published)} in common; {reasons()[number.when_off]}"
+        return (
+            "differs",
+            f"{len(set(published) & set(ours))} of {len(published)} in common; {reasons()[number.when_off]}",
+        )
     return "differs", reasons()[number.when_off]

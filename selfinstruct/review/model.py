@@ -1,7 +1,7 @@
 """A model as rater of the quality review: only ever beside a person's answers, and only worth what they say it is.
 
-    answers = rate_with_model(client, items)                 # rater "model: NAME"
-    calibrate(review.answers, answers)                       # how often it agrees with the person, kappa, and more
+answers = rate_with_model(client, items)                 # rater "model: NAME"
+calibrate(review.answers, answers)                       # how often it agrees with the person, kappa, and more
 """
 
 from __future__ import annotations

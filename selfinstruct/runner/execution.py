@@ -1,7 +1,7 @@
 """One notebook in one kernel: the kernel's environment, papermill, and the executed copy without dates and machine names.
 
-    with occupying(run), kernel_environment():
-        execute(step, run / "notebooks" / step.path.name)
+with occupying(run), kernel_environment():
+    execute(step, run / "notebooks" / step.path.name)
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
     where = f"{step.name}, cell [{error.exec_count}]"
     return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
 
+
 IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
 
@@ -140,6 +141,7 @@ def patience() -> dict[str, Any]:
         "on_cell_executed": wait(JUPYTERS_SECONDS),
     }
 
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -178,6 +180,7 @@ def _is_progress_bar(output: Any, state: dict[str, Any]) -> bool:
     box = state.get(view["model_id"], {}).get("state", {}) if view else {}
     children = [child.removeprefix("IPY_MODEL_") for child in box.get("children", [])]
     return any(state.get(child, {}).get("model_name") == "FloatProgressModel" for child in children)
+
 
 LOCK_FILE = ".running"  # says who is in the folder; only there while somebody is, or after kill -9
 

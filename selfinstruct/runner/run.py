@@ -184,6 +184,7 @@ def run_step(run: RunFolder, step: Step) -> Outcome:
     manifest.remember(run, step.name, fingerprint, before, step.entry.writes, seconds)
     return Outcome(step.name, seconds, False, run.headline(step.name))
 
+
 REPLAYED = "Every answer came from the store: 0 new calls"
 
 

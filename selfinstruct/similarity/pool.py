@@ -242,9 +242,12 @@ def nearest_neighbours(
     pool = InstructionPool(texts, quirks=quirks, tokenizer=tokenizer)
     return best_scores(pool._documents, pool._documents, len(pool._ids), np.arange(len(pool)))
 
+
 ASCII_WORD = re.compile("[a-z0-9]+")
 # scripts written without spaces: Thai and Lao, Myanmar, Khmer, kana, Han
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 def split_ascii(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Step 2, which instructions are classification tasks (paper section 2.2, "Classification Task Identification").
 
-    answers = identify_classification(client, instructions, prompts, settings)
-    labels = classification_labels(answers)         # {instruction: True or False}
+answers = identify_classification(client, instructions, prompts, settings)
+labels = classification_labels(answers)         # {instruction: True or False}
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from ..prompts import PromptSet
 from ..records import ClassificationAnswer, Client, Request
 
 
-def classification_requests(
-    instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]
-) -> list[Request]:
+def classification_requests(instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]) -> list[Request]:
     """One step-2 request for each instruction."""
     return [Request(prompt=prompts.classification_prompt(text), **settings) for text in instructions]
 

@@ -59,7 +59,10 @@ class Estimate:
     @property
     def total(self) -> StepEstimate:
         """The sum of the steps."""
-        sums = [sum(getattr(step, name) for step in self.steps) for name in ("calls", "prompt_tokens", "completion_tokens", "most_completion_tokens")]
+        sums = [
+            sum(getattr(step, name) for step in self.steps)
+            for name in ("calls", "prompt_tokens", "completion_tokens", "most_completion_tokens")
+        ]
         costs = [sum(getattr(s, n) for s in self.steps) if self.price else None for n in ("cost_usd", "most_cost_usd")]
         return StepEstimate("all", *sums, *costs)
 
@@ -74,7 +77,11 @@ class Estimate:
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
-        priced = f"prices as of {self.price.as_of or 'no date'}" if self.price else "no price known: give price_table=FILE to see dollars"
+        priced = (
+            f"prices as of {self.price.as_of or 'no date'}"
+            if self.price
+            else "no price known: give price_table=FILE to see dollars"
+        )
         return [
             f"{self.model}: {priced}. Tokens: {self.counter}.",
             f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
@@ -97,9 +104,15 @@ def estimate_run(
 
     `model`, `api` and `price_table` are overridden by a notebook's own. Raises InputError for a malformed seeds file or price table.
     """
-    chosen = {step: dict((parameters or {}).get(step, {})) for step in STEPS if parameters is None or step in parameters}
+    chosen = {
+        step: dict((parameters or {}).get(step, {})) for step in STEPS if parameters is None or step in parameters
+    }
     for given in chosen.values():
-        model, api, price_table = given.get("model", model), given.get("api", api), given.get("price_table", price_table)
+        model, api, price_table = (
+            given.get("model", model),
+            given.get("api", api),
+            given.get("price_table", price_table),
+        )
     price = load_price("embedded" if is_embedded(model) else model, price_table)
     counter, count = token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
@@ -112,7 +125,9 @@ def estimate_run(
     return Estimate(model, tuple(steps), counter, price, admitted_per_request)
 
 
-def _counted(step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None) -> StepEstimate:
+def _counted(
+    step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None
+) -> StepEstimate:
     """`calls` requests of which `requests` are a sample."""
     if not requests:
         return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
@@ -132,7 +147,9 @@ def _sampling(step: str, given: Mapping[str, Any], embedded: bool) -> dict[str, 
     return request_settings(step, embedded, given.get("quirks", "published"), **chosen)
 
 
-def _generate(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+def _generate(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float
+) -> tuple[int, list[Request]]:
     only_classification = given.get("use_clf_seed_tasks_only", False)
     texts = [task.instruction for task in seeds if task.is_classification or not only_classification]
     per_round = given.get("requests_per_round", 5)
@@ -145,14 +162,20 @@ def _generate(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions:
     return rounds * per_round, sample
 
 
-def _identify(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+def _identify(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float
+) -> tuple[int, list[Request]]:
     prompts = load_prompts(given.get("prompt_source", "ours"))
     texts = [task.instruction for task in seeds][:SAMPLED_PROMPTS]
-    calls = min(instructions, given.get("num_instructions") or instructions) + min(len(seeds), given.get("check_against_seed_tasks", 0))
+    calls = min(instructions, given.get("num_instructions") or instructions) + min(
+        len(seeds), given.get("check_against_seed_tasks", 0)
+    )
     return calls, classification_requests(texts, prompts, _sampling("classification", given, embedded))
 
 
-def _instances(given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float) -> tuple[int, list[Request]]:
+def _instances(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, yield_: float
+) -> tuple[int, list[Request]]:
     prompts = load_prompts(given.get("prompt_source", "ours"))
     labels = {task.instruction: task.is_classification for task in seeds}
     for unwanted, name in ((True, "generation_tasks_only"), (False, "classification_tasks_only")):
@@ -177,6 +200,8 @@ def token_counter(model: str) -> tuple[str, Callable[[str], int]]:
         encoding = tiktoken.encoding_for_model(model)
     except (ImportError, KeyError, OSError, ValueError) as error:
         why = {ImportError: "tiktoken is not installed", KeyError: "tiktoken does not know the model"}
-        reason = next((words for kind, words in why.items() if isinstance(error, kind)), "tiktoken's tables could not be loaded")
+        reason = next(
+            (words for kind, words in why.items() if isinstance(error, kind)), "tiktoken's tables could not be loaded"
+        )
         return f"about 4 characters each, since {reason}", approximate_tokens
     return f"counted with tiktoken ({encoding.name})", lambda text: len(encoding.encode(text, disallowed_special=()))

@@ -1,6 +1,6 @@
 """Step 3, instances input-first or output-first (paper section 2.2, "Instance Generation"; generate_instances.py).
 
-    instances = generate_instances(client, records, labels, prompts, settings)
+instances = generate_instances(client, records, labels, prompts, settings)
 """
 
 from __future__ import annotations

@@ -49,7 +49,15 @@ def corners(text, renderer):
     shrink = 0.06 * box.height  # the box has some air above and below the letters
     turn = np.deg2rad(angle)
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    points = [(px, py) for px, py in ((box.x0, box.y0 + shrink), (box.x1, box.y0 + shrink), (box.x1, box.y1 - shrink), (box.x0, box.y1 - shrink))]
+    points = [
+        (px, py)
+        for px, py in (
+            (box.x0, box.y0 + shrink),
+            (box.x1, box.y0 + shrink),
+            (box.x1, box.y1 - shrink),
+            (box.x0, box.y1 - shrink),
+        )
+    ]
     return np.array([matrix @ (px - x, py - y) + (x, y) for px, py in points])
 
 
@@ -117,7 +125,10 @@ def test_several_data_sets_stand_two_by_two_on_a_page(count):
     figure = draw_verb_nouns(dict.fromkeys(names, EVEN), "x (n = 80)", dict.fromkeys(names, 0.5))
     figure.canvas.draw()
     assert figure.get_figwidth() == 7 and len(figure.axes) == count
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["a_very_long_name_of_a…: 50% of the instructions", r"\$b\$: 50% of the instructions"]
+    assert [ax.get_title() for ax in figure.axes[:2]] == [
+        "a_very_long_name_of_a…: 50% of the instructions",
+        r"\$b\$: 50% of the instructions",
+    ]
     places = [ax.get_position() for ax in figure.axes]
     assert places[0].x1 <= places[1].x0 and places[0].y0 == pytest.approx(places[1].y0)
     if count > 2:
@@ -151,7 +162,13 @@ def test_dollars_and_signs_in_labels_are_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("turns", "gap"),
-    [([0.1, 0.11, 0.12, 0.6], 0.05), ([0.98, 0.99, 0.0, 0.01], 0.1), ([0.5], 0.5), ([0.2] * 10, 0.1), ([0.0, 0.3, 0.6], 0.05)],
+    [
+        ([0.1, 0.11, 0.12, 0.6], 0.05),
+        ([0.98, 0.99, 0.0, 0.01], 0.1),
+        ([0.5], 0.5),
+        ([0.2] * 10, 0.1),
+        ([0.0, 0.3, 0.6], 0.05),
+    ],
 )
 def test_labels_are_spread_no_further_than_needed(turns, gap):
     moved = spread_turns(sorted(turns), gap)
@@ -185,19 +202,29 @@ def test_the_y_axis_is_the_papers_scaled_unless_bars_would_not_fit():
 
 
 def test_several_data_sets_are_drawn_as_shares():
-    ax = plot_lengths({"a": np.array([1, 1, 2, 2]), "b": np.array([3]), "none": np.array([], dtype=int)}, new_figure()[1])
+    ax = plot_lengths(
+        {"a": np.array([1, 1, 2, 2]), "b": np.array([3]), "none": np.array([], dtype=int)}, new_figure()[1]
+    )
     tops = [patch.get_data().values.max() for patch in ax.patches]
     assert tops == [0.5, 1.0, 0.0]
     styles = {(str(patch.get_edgecolor()), str(patch.get_linestyle())) for patch in ax.patches}
     assert len(styles) == 3
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a: n = 4, median 1.5", "b: n = 1, median 3", "none: none"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "a: n = 4, median 1.5",
+        "b: n = 1, median 3",
+        "none: none",
+    ]
 
 
 def test_every_data_set_tells_its_n_and_its_tail():
     long = np.array([682] * 249 + [5])
     ax = plot_lengths({"a": np.array([1, 2]), "b": long, "c": np.array([1] * 9_999 + [61])}, new_figure()[1], "output")
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == ["a: n = 2, median 1.5", "b: n = 250, median 682, 99.6% > 60", "c: n = 10,000, median 1, 0.01% > 60"]
+    assert texts == [
+        "a: n = 2, median 1.5",
+        "b: n = 250, median 682, 99.6% > 60",
+        "c: n = 10,000, median 1, 0.01% > 60",
+    ]
     alone = plot_lengths({"a": np.array([1, 2])}, new_figure()[1]).get_legend().get_texts()[0].get_text()
     assert alone == "n = 2, median 1.5, max 2"
 
@@ -268,7 +295,9 @@ def test_the_source_names_who_wrote_it_and_how_many():
     small = Dataset("mine", [Row("Say yes.")], "x", "written by SmolLM2-135M, a very small model")
     other = Dataset("other", [Row("Say no.")], "x")
     line = source_line([small, other], [1234, 5], "instructions")
-    assert line == "mine, written by SmolLM2-135M, a very small model (n = 1,234 instructions); other (n = 5 instructions)"
+    assert (
+        line == "mine, written by SmolLM2-135M, a very small model (n = 1,234 instructions); other (n = 5 instructions)"
+    )
     figure, _ = new_figure(source=line)
     assert "very small model" in figure.texts[0].get_text().replace("\n", " ")
 

@@ -89,7 +89,14 @@ def test_languages():
 
 def test_scripts():
     texts = ["Say yes", "Скажи да", "说是的 ok", "Dis oui, été", "1 + 1 = ?", "はいと言って"]
-    assert [analysis.main_script(text) for text in texts] == ["Latin", "Cyrillic", "Cjk", "Latin", "no letters", "Hiragana"]
+    assert [analysis.main_script(text) for text in texts] == [
+        "Latin",
+        "Cyrillic",
+        "Cjk",
+        "Latin",
+        "no letters",
+        "Hiragana",
+    ]
     assert analysis.count_scripts(texts)["Latin"] == 2
 
 
@@ -110,7 +117,9 @@ def test_bootstrap_of_a_median_agrees_with_drawing_one_by_one(count):
 
 
 def test_a_share_of_none_or_all_is_not_certain():
-    assert bootstrap_interval([False] * 60) == pytest.approx((0, 0.0602), abs=1e-3)  # Wilson; three in sixty, says the rule
+    assert bootstrap_interval([False] * 60) == pytest.approx(
+        (0, 0.0602), abs=1e-3
+    )  # Wilson; three in sixty, says the rule
     assert bootstrap_interval([True] * 60) == pytest.approx((0.9398, 1), abs=1e-3)
     assert bootstrap_interval([1] * 60) == (1, 1)  # a count, not a share
 
@@ -147,13 +156,17 @@ def sentence(*words):
     return tuple(Word(*word) for word in words)
 
 
-WRITE = sentence(("write", "VERB", "ROOT", 0), ("I", "PRON", "dative", 0), ("story", "NOUN", "dobj", 0), ("song", "NOUN", "dobj", 0))
+WRITE = sentence(
+    ("write", "VERB", "ROOT", 0), ("I", "PRON", "dative", 0), ("story", "NOUN", "dobj", 0), ("song", "NOUN", "dobj", 0)
+)
 # "What is the best way to learn it?": the root is no verb, its first child a dead end, the verb below another child
 QUESTION = sentence(
     ("what", "PRON", "attr", 1), ("be", "AUX", "ROOT", 1), ("way", "NOUN", "nsubj", 1), ("learn", "VERB", "relcl", 2),
     ("language", "NOUN", "dobj", 3),
 )  # fmt: skip
-LEFTMOST = sentence(("tell", "VERB", "csubj", 1), ("be", "AUX", "ROOT", 1), ("truth", "NOUN", "dobj", 0), ("do", "VERB", "acl", 1))
+LEFTMOST = sentence(
+    ("tell", "VERB", "csubj", 1), ("be", "AUX", "ROOT", 1), ("truth", "NOUN", "dobj", 0), ("do", "VERB", "acl", 1)
+)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +177,11 @@ LEFTMOST = sentence(("tell", "VERB", "csubj", 1), ("be", "AUX", "ROOT", 1), ("tr
         (LEFTMOST, ("tell", "truth"), ("tell", "truth")),
         (sentence(("run", "VERB", "ROOT", 0), ("NASA", "PROPN", "dobj", 0)), ("run", None), ("run", None)),
         (sentence(("run", "VERB", "ROOT", 0), ("race", "NOUN", "pobj", 0)), ("run", None), ("run", None)),
-        (sentence(("run", "VERB", "ROOT", 0), ("go", "VERB", "conj", 0), ("race", "NOUN", "dobj", 1)), ("run", None), ("run", None)),
+        (
+            sentence(("run", "VERB", "ROOT", 0), ("go", "VERB", "conj", 0), ("race", "NOUN", "dobj", 1)),
+            ("run", None),
+            ("run", None),
+        ),
         (sentence(("hello", "INTJ", "ROOT", 0)), (None, None), (None, None)),
         ((), (None, None), (None, None)),
     ],
@@ -189,7 +206,15 @@ def test_top_pairs_by_hand():
 
 def test_the_limit_is_scaled_to_the_data():
     counts = (60, 995, 1748, 1749, 26_000, 52_444, 52_445)
-    assert [scaled_min_count(count) for count in counts] == [0, 0, 0, 1, 14, 29, 30]  # rounded down: a small set loses nothing
+    assert [scaled_min_count(count) for count in counts] == [
+        0,
+        0,
+        0,
+        1,
+        14,
+        29,
+        30,
+    ]  # rounded down: a small set loses nothing
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +354,11 @@ def test_a_sample_of_the_release_covers_the_papers_numbers(parser, tmp_path):
     intervals = {record["number"]: record for record in measure_intervals(dataset)}
     assert set(intervals) == {"empty_input_share", "mean_instruction_words", "mean_input_words", "mean_output_words"}
     assert all(record["covers_paper"] for record in intervals.values()), intervals
-    assert [(one["median"], one["low"], one["high"]) for one in measure_medians(dataset)] == [(13, 13, 14), (10, 9, 10.5), (7, 6, 9)]
+    assert [(one["median"], one["low"], one["high"]) for one in measure_medians(dataset)] == [
+        (13, 13, 14),
+        (10, 9, 10.5),
+        (7, 6, 9),
+    ]
     parses = verbs.load_parses(dataset.instructions, parser, tmp_path / "p.jsonl").values()
     low, high = bootstrap_interval([find_verb_noun(one).noun is not None for one in parses])
     assert low <= verbs.PAPER_SHARE <= high

@@ -213,7 +213,9 @@ def test_a_folder_without_data_says_what_was_looked_for(tmp_path):
         load_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("written", ["run.json", "machine_generated_instances.jsonl", "is_clf_or_not_x_template_1.jsonl"])
+@pytest.mark.parametrize(
+    "written", ["run.json", "machine_generated_instances.jsonl", "is_clf_or_not_x_template_1.jsonl"]
+)
 def test_a_run_folder_is_never_read_as_a_folder_of_files(tmp_path, written):
     write_lines(tmp_path / written, {"instruction": "Go."})
     with pytest.raises(InputError, match="05_filter_and_export writes it"):
@@ -239,7 +241,9 @@ def write_tables(folder):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    table = pa.Table.from_pylist([{"messages": [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Gone."}]}] * 3)
+    table = pa.Table.from_pylist(
+        [{"messages": [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Gone."}]}] * 3
+    )
     parquet.write_table(table, folder / "rows.parquet")
     with pa.ipc.new_file(folder / "rows.arrow", table.schema) as out:
         out.write_table(table)
@@ -293,7 +297,9 @@ def test_a_comma_in_a_name_is_no_separator(tmp_path):
 def run(tmp_path):
     folder = tmp_path / "mine"
     (folder / "finetuning_data").mkdir(parents=True)
-    write_lines(folder / "machine_generated_instructions.jsonl", {"instruction": "Say yes."}, {"instruction": "Say no."})
+    write_lines(
+        folder / "machine_generated_instructions.jsonl", {"instruction": "Say yes."}, {"instruction": "Say no."}
+    )
     write_lines(
         folder / "is_clf_or_not_some_template_1.jsonl",
         {"instruction": "Say yes.", "is_classification": " Yes"},
@@ -319,7 +325,12 @@ def test_a_run_folder_has_two_parts(run):
 
 
 def test_a_small_models_words_are_labelled_wherever_they_are_read_from(run):
-    for data in (run, run.path, run / "machine_generated_instructions.jsonl", run / "finetuning_data/all_generated_instances.jsonl"):
+    for data in (
+        run,
+        run.path,
+        run / "machine_generated_instructions.jsonl",
+        run / "finetuning_data/all_generated_instances.jsonl",
+    ):
         assert load_dataset(data).label == "written by SmolLM2-135M, a very small model"
 
 
@@ -371,14 +382,21 @@ def test_the_files_of_a_folder_are_those_that_hold_its_data(tmp_path):
     write_lines(tmp_path / "plain" / "data" / "train.jsonl", GOOD)
     write_lines(tmp_path / "plain" / "dataset_info.json", {})
     assert [path.name for path in files_of(tmp_path / "plain")] == ["train.jsonl"]
-    for name in ("run.json", "parses.jsonl", "machine_generated_instructions.jsonl", "finetuning_data/all_generated_instances.jsonl"):
+    for name in (
+        "run.json",
+        "parses.jsonl",
+        "machine_generated_instructions.jsonl",
+        "finetuning_data/all_generated_instances.jsonl",
+    ):
         write_lines(tmp_path / "run" / name, GOOD)
     names = {path.name for path in files_of(tmp_path / "run")}
     assert names == {"machine_generated_instructions.jsonl", "all_generated_instances.jsonl"}
 
 
 def test_every_data_set_has_a_name_of_its_own(tmp_path):
-    paths = [tmp_path / folder / name for folder, name in (("c", "rows (2).jsonl"), ("a", "rows.jsonl"), ("b", "rows.jsonl"))]
+    paths = [
+        tmp_path / folder / name for folder, name in (("c", "rows (2).jsonl"), ("a", "rows.jsonl"), ("b", "rows.jsonl"))
+    ]
     for number, path in enumerate(paths):
         write_lines(path, {**GOOD, "output": str(number)})
     datasets, _ = load_datasets([*paths, paths[1]], RunFolder(tmp_path, ""))

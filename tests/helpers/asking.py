@@ -7,7 +7,10 @@ from helpers.scripted import prompt_of
 from selfinstruct.models.protocol import make_job, stored_response
 from selfinstruct.records import Request
 
-ANSWER = {"choices": [{"text": " é 漢", "index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+ANSWER = {
+    "choices": [{"text": " é 漢", "index": 0, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+}
 
 
 def ask(prompt: str = "p", **changes) -> Request:
@@ -25,4 +28,6 @@ def echo(body: dict) -> str:
 def row(prompt: str = "p", **changes):
     request = Request(prompt=prompt, **{"max_tokens": 5, "temperature": 0.5, "top_p": 1.0, **changes})
     job = make_job(request, "m", "completions", "http://host/v1")
-    return stored_response(job, ANSWER, endpoint="http://host/v1", step="1", latency_s=0.1, transport="live", session="s")
+    return stored_response(
+        job, ANSWER, endpoint="http://host/v1", step="1", latency_s=0.1, transport="live", session="s"
+    )

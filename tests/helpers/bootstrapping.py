@@ -14,7 +14,9 @@ WORDS = "amber birch cedar delta ember fjord grove haven inlet jetty knoll ledge
 def seed_tasks():
 
     common = {"name": "n", "instances": [{"input": "", "output": "x"}], "is_classification": False}
-    return [SeedTask(id=f"s{n}", instruction=f"Describe the {word} in {n} words", **common) for n, word in enumerate(WORDS)]
+    return [
+        SeedTask(id=f"s{n}", instruction=f"Describe the {word} in {n} words", **common) for n, word in enumerate(WORDS)
+    ]
 
 
 def scripted_model(body: dict) -> str:

@@ -67,7 +67,13 @@ class ScriptedServer:
     `route(method, path, raw body)` may answer other paths than completions, such as those of batch jobs.
     """
 
-    def __init__(self, respond: Callable[[dict[str, Any]], Any], latency_s: float = 0.0, port: int = 0, route: Route | None = None):
+    def __init__(
+        self,
+        respond: Callable[[dict[str, Any]], Any],
+        latency_s: float = 0.0,
+        port: int = 0,
+        route: Route | None = None,
+    ):
         self.respond, self.latency_s, self.route = respond, latency_s, route
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
@@ -141,8 +147,15 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             payload = reply.payload
-            head = {"Content-Type": "application/json", **reply.headers, "Content-Length": str(len(payload) + 50 * reply.cut)}
-            lines = [f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'Error'}", *(f"{k}: {v}" for k, v in head.items())]
+            head = {
+                "Content-Type": "application/json",
+                **reply.headers,
+                "Content-Length": str(len(payload) + 50 * reply.cut),
+            }
+            lines = [
+                f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'Error'}",
+                *(f"{k}: {v}" for k, v in head.items()),
+            ]
             self.wfile.write("\r\n".join([*lines, "", ""]).encode() + payload)
             self.close_connection = reply.cut
 

@@ -1,6 +1,5 @@
 """Batch jobs against a scripted Batch API: submit, exit, collect later; partial, failed, expired, and nothing submitted twice."""
 
-
 from __future__ import annotations
 
 import json
@@ -46,7 +45,13 @@ class BatchApi:
         return f"file-{len(self.files) - 1}"
 
     def _create(self, asked: dict) -> Reply:
-        job = {"id": f"batch_{len(self.jobs) + 1}", "object": "batch", "status": "in_progress", "created_at": NOW, **asked}
+        job = {
+            "id": f"batch_{len(self.jobs) + 1}",
+            "object": "batch",
+            "status": "in_progress",
+            "created_at": NOW,
+            **asked,
+        }
         self.jobs[job["id"]] = job
         return Reply(reset=True) if self.break_after_creating else Reply(body=job)
 
@@ -54,16 +59,25 @@ class BatchApi:
         """The lines of a job's input file."""
         return [json.loads(line) for line in self.files[self.jobs[job]["input_file_id"]].splitlines()]
 
-    def finish(self, job: str, status: str = "completed", line: Callable[[dict], dict | str | None] = lambda request: None) -> None:
+    def finish(
+        self, job: str, status: str = "completed", line: Callable[[dict], dict | str | None] = lambda request: None
+    ) -> None:
         """End a job. `line(request)` is a line of the result files, or None for a good answer."""
         good, bad = [], []
         for request in self.requests(job):
             told = line(request["body"])
-            result = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": answer(request["body"], echo(request["body"]))}}
+            result = {
+                "custom_id": request["custom_id"],
+                "response": {"status_code": 200, "body": answer(request["body"], echo(request["body"]))},
+            }
             if told is not None:
                 result = {"custom_id": request["custom_id"], **told} if isinstance(told, dict) else told
             (good if told is None else bad).append(result if isinstance(result, str) else json.dumps(result))
-        files = {name: self._keep("\n".join(lines).encode()) for name, lines in (("output_file_id", good), ("error_file_id", bad)) if lines}
+        files = {
+            name: self._keep("\n".join(lines).encode())
+            for name, lines in (("output_file_id", good), ("error_file_id", bad))
+            if lines
+        }
         self.jobs[job] |= {"status": status, "completed_at": NOW + 60, **files}
 
 
@@ -76,7 +90,9 @@ def api():
 def batch(api, tmp_path):
     """open_client(**settings), each time as a new command would, on one store and one provider."""
     with ScriptedServer(echo, route=api) as server:
-        yield lambda **settings: connect("scripted", server.url, **{"api": "batch", "store": tmp_path / "s.sqlite", **settings})
+        yield lambda **settings: connect(
+            "scripted", server.url, **{"api": "batch", "store": tmp_path / "s.sqlite", **settings}
+        )
 
 
 def submit(batch, requests, **settings) -> str:
@@ -87,11 +103,17 @@ def submit(batch, requests, **settings) -> str:
 
 def failed_with(word: str, error: dict, status: int = 400):
     """`error` for the prompts with `word` in them, a good answer for the others."""
-    return lambda body: {"response": {"status_code": status, "body": {"error": error}}} if word in prompt_of(body) else None
+    return lambda body: (
+        {"response": {"status_code": status, "body": {"error": error}}} if word in prompt_of(body) else None
+    )
 
 
 def expired(word: str):
-    return lambda body: {"response": None, "error": {"code": "batch_expired", "message": "too late"}} if word in prompt_of(body) else None
+    return lambda body: (
+        {"response": None, "error": {"code": "batch_expired", "message": "too late"}}
+        if word in prompt_of(body)
+        else None
+    )
 
 
 def test_submit_exit_and_collect_with_the_same_command(batch, api):
@@ -152,7 +174,10 @@ def test_what_expired_is_submitted_again_and_what_was_done_is_kept(batch, api, s
 
 def test_a_job_the_provider_refuses_says_why_and_is_free_again(batch, api):
     submit(batch, asks(2))
-    api.jobs["batch_1"] |= {"status": "failed", "errors": {"object": "list", "data": [{"message": "no such model", "code": "model"}]}}
+    api.jobs["batch_1"] |= {
+        "status": "failed",
+        "errors": {"object": "list", "data": [{"message": "no such model", "code": "model"}]},
+    }
     with batch() as client, pytest.raises(EndpointError, match="batch_1: refused by the provider \\(no such model\\)"):
         client.complete(asks(2))
     submit(batch, asks(2))
@@ -163,7 +188,9 @@ def test_broken_lines_and_empty_choices_lose_only_themselves(batch, api):
     submit(batch, asks(4))
     empty = {"response": {"status_code": 200, "body": {"choices": []}}}
     api.finish("batch_1", line=lambda body: {"prompt 1": '{"custom_id": "x', "prompt 2": empty}.get(prompt_of(body)))
-    assert "batch_2: 1 requests" in submit(batch, asks(4))  # no line for prompt 1: asked again; an empty answer for 2: failed
+    assert "batch_2: 1 requests" in submit(
+        batch, asks(4)
+    )  # no line for prompt 1: asked again; an empty answer for 2: failed
     api.finish("batch_2")
     with batch() as client, pytest.raises(StoppedEarly):
         client.complete(asks(4))
@@ -173,13 +200,18 @@ def test_broken_lines_and_empty_choices_lose_only_themselves(batch, api):
 
 
 def test_a_refused_parameter_is_adapted_and_stays_adapted_in_later_runs(batch, api):
-    refusal = failed_with("", {"message": "Unsupported parameter: 'max_tokens', use 'max_completion_tokens'", "param": "max_tokens"})
+    refusal = failed_with(
+        "", {"message": "Unsupported parameter: 'max_tokens', use 'max_completion_tokens'", "param": "max_tokens"}
+    )
     submit(batch, asks(2))
     api.finish("batch_1", line=refusal)
     with pytest.warns(UserWarning, match="max_completion_tokens"):
         submit(batch, asks(2))
     assert "max_completion_tokens" in api.requests("batch_2")[0]["body"]
-    api.finish("batch_2", line=failed_with("", {"message": "Unsupported value: 'temperature' is not supported", "param": "temperature"}))
+    api.finish(
+        "batch_2",
+        line=failed_with("", {"message": "Unsupported value: 'temperature' is not supported", "param": "temperature"}),
+    )
     with pytest.warns(UserWarning, match="temperature"):
         submit(batch, asks(2))
     body = api.requests("batch_3")[0]["body"]

@@ -25,12 +25,6 @@ from selfinstruct.models.store import ResponseStore
 PRICES = '{"as_of": "2026-01-01", "models": {"scripted": {"prompt": 1000, "completion": 1000, "batch": 0.5}}}'
 
 
-
-
-
-
-
-
 @pytest.fixture
 def store(tmp_path) -> Path:
     return tmp_path / "responses.sqlite"
@@ -48,7 +42,9 @@ def refusing(name: str, message: str = "Unsupported parameter: '{}' is not suppo
 
     def respond(body: dict):
         if name in body:
-            return Reply(400, {"error": {"message": message.format(name), "param": None, "code": "unsupported_parameter"}})
+            return Reply(
+                400, {"error": {"message": message.format(name), "param": None, "code": "unsupported_parameter"}}
+            )
         return echo(body)
 
     return respond
@@ -65,7 +61,10 @@ def test_completions_come_in_request_order_at_any_concurrency(store, concurrency
         time.sleep(rng.random() / 50)
         return echo(body)
 
-    with ScriptedServer(slowly) as server, connect("scripted", server.url, store=store, concurrency=concurrency) as client:
+    with (
+        ScriptedServer(slowly) as server,
+        connect("scripted", server.url, store=store, concurrency=concurrency) as client,
+    ):
         texts = [completion.text for completion in client.complete(asks(40))]
         assert texts == [f" prompt {number}!" for number in range(40)]
         assert server.most_at_once <= concurrency
@@ -78,7 +77,11 @@ def test_nothing_is_asked_twice(store):
                 completions = client.complete(asks(6))
         assert len(server.bodies) == 6
         assert all(completion.cached for completion in completions)
-        assert client.usage.model_dump(include={"requests", "cached", "failed"}) == {"requests": 6, "cached": 6, "failed": 0}
+        assert client.usage.model_dump(include={"requests", "cached", "failed"}) == {
+            "requests": 6,
+            "cached": 6,
+            "failed": 0,
+        }
 
 
 def test_a_replay_needs_no_server_and_says_that_it_is_one(store, capsys):
@@ -105,7 +108,11 @@ def test_the_metadata_are_those_of_the_released_files(store):
     with ScriptedServer(echo) as server, connect("scripted", server.url, store=store) as client:
         (completion,) = client.complete([ask(logprobs=1)])
     choice = {"index": 0, "finish_reason": "stop", "logprobs": None, "text": " p!"}
-    assert completion.metadata("p") == {"prompt": "p", "response": {"choices": [choice]}, "created_at": "2022-12-21 05:20:00"}
+    assert completion.metadata("p") == {
+        "prompt": "p",
+        "response": {"choices": [choice]},
+        "created_at": "2022-12-21 05:20:00",
+    }
     assert CREATED == 1671600000  # the time is the server's own
 
 
@@ -208,7 +215,9 @@ def test_chat_gets_the_same_prompt_and_its_answer_reads_as_a_completion(store):
 
 def test_a_chat_answer_without_text_is_empty_rather_than_wrong(store):
     def refusal(body):
-        return {"choices": [{"message": {"role": "assistant", "content": None, "refusal": "no"}, "finish_reason": "stop"}]}
+        return {
+            "choices": [{"message": {"role": "assistant", "content": None, "refusal": "no"}, "finish_reason": "stop"}]
+        }
 
     with ScriptedServer(refusal) as server, connect("scripted", server.url, api="chat", store=store) as client:
         (completion,) = client.complete([ask()])
@@ -228,7 +237,10 @@ def test_a_short_word_for_a_key_is_no_secret(store, monkeypatch):
 @pytest.mark.parametrize("name", ["temperature", "top_p", "presence_penalty", "logprobs", "seed", "stop"])
 def test_a_refused_parameter_is_left_out_with_one_warning(store, name):
     request = {"presence_penalty": 1.0, "logprobs": 1, "seed": 1, "stop": ("!",)}
-    with ScriptedServer(refusing(name)) as server, connect("scripted", server.url, store=store, concurrency=8) as client:
+    with (
+        ScriptedServer(refusing(name)) as server,
+        connect("scripted", server.url, store=store, concurrency=8) as client,
+    ):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             completions = client.complete(asks(20, **request))
@@ -240,7 +252,10 @@ def test_a_refused_parameter_is_left_out_with_one_warning(store, name):
 def test_max_tokens_becomes_max_completion_tokens_in_chat(store):
     message = "Unsupported parameter: '{}' is not supported with this model. Use 'max_completion_tokens' instead."
     with ScriptedServer(refusing("max_tokens", message)) as server:
-        with connect("scripted", server.url, api="chat", store=store) as client, pytest.warns(UserWarning, match="max_completion_tokens"):
+        with (
+            connect("scripted", server.url, api="chat", store=store) as client,
+            pytest.warns(UserWarning, match="max_completion_tokens"),
+        ):
             client.complete([ask()])
     assert server.bodies[-1]["max_completion_tokens"] == 8
 
@@ -249,7 +264,9 @@ def test_several_refusals_are_adapted_one_after_another(store):
     def strict(body):
         for name in ("max_tokens", "temperature", "stop"):
             if name in body:
-                return Reply(400, {"error": {"message": f"Unsupported value: '{name}' does not support 1", "param": name}})
+                return Reply(
+                    400, {"error": {"message": f"Unsupported value: '{name}' does not support 1", "param": name}}
+                )
         return echo(body)
 
     with ScriptedServer(strict) as server, connect("scripted", server.url, api="chat", store=store) as client:
@@ -271,7 +288,10 @@ def test_a_wrong_value_is_an_error_and_not_adapted(store):
 def test_a_prompt_that_is_too_long_gets_four_fifths_of_its_tokens(store):
     def small(body):
         if body["max_tokens"] > 70:
-            return Reply(400, {"error": {"message": "This model's maximum context length is 80 tokens. Please reduce your prompt"}})
+            return Reply(
+                400,
+                {"error": {"message": "This model's maximum context length is 80 tokens. Please reduce your prompt"}},
+            )
         return echo(body)
 
     with ScriptedServer(small) as server, connect("scripted", server.url, store=store) as client:
@@ -285,7 +305,10 @@ def test_a_prompt_that_is_too_long_gets_four_fifths_of_its_tokens(store):
 
 
 def test_requests_per_minute_space_the_requests(store):
-    with ScriptedServer(echo) as server, connect("scripted", server.url, store=store, concurrency=8, requests_per_minute=1200) as client:
+    with (
+        ScriptedServer(echo) as server,
+        connect("scripted", server.url, store=store, concurrency=8, requests_per_minute=1200) as client,
+    ):
         started = time.monotonic()
         client.complete(asks(21))
     assert 1.0 <= time.monotonic() - started < 3
@@ -303,8 +326,13 @@ def test_tokens_per_minute_space_the_requests(store):
 def test_spending_never_passes_the_cap_by_more_than_what_is_in_flight(store, prices, concurrency):
     a_request = 3 / 1000 * 2  # dollars: 3 tokens of prompt, 3 of completion
     with ScriptedServer(lambda body: "x" * 8, latency_s=0.005) as server:
-        client = connect("scripted", server.url, store=store, concurrency=concurrency, max_cost_usd=0.1, price_table=prices)
-        with client, pytest.raises(StoppedEarly, match=r"max_cost_usd=0\.1 is reached: \$0\.1\d+ spent.*requests were answered"):
+        client = connect(
+            "scripted", server.url, store=store, concurrency=concurrency, max_cost_usd=0.1, price_table=prices
+        )
+        with (
+            client,
+            pytest.raises(StoppedEarly, match=r"max_cost_usd=0\.1 is reached: \$0\.1\d+ spent.*requests were answered"),
+        ):
             client.complete(asks(100))
         assert 0.1 <= client.budget.spent_usd < 0.1 + concurrency * a_request
         assert client.usage.spent_usd == pytest.approx(client.budget.spent_usd)
@@ -321,13 +349,19 @@ def test_the_cap_holds_for_all_clients_of_one_command(store, prices):
     with ScriptedServer(lambda body: "x" * 8) as server:
         with connect("scripted", server.url, **settings, step="1") as client:
             client.complete(asks(15))
-        with connect("scripted", server.url, **settings, step="2") as client, pytest.raises(StoppedEarly, match="spent by this command"):
+        with (
+            connect("scripted", server.url, **settings, step="2") as client,
+            pytest.raises(StoppedEarly, match="spent by this command"),
+        ):
             client.complete([ask(f"another {number}") for number in range(15)])
         assert len(server.bodies) <= 15 + 6
 
 
 def test_max_tokens_total_stops_and_cached_answers_are_free(store):
-    with ScriptedServer(lambda body: "x" * 8) as server, connect("scripted", server.url, store=store, max_tokens_total=60) as client:
+    with (
+        ScriptedServer(lambda body: "x" * 8) as server,
+        connect("scripted", server.url, store=store, max_tokens_total=60) as client,
+    ):
         with pytest.raises(StoppedEarly, match="max_tokens_total=60 is reached"):
             client.complete(asks(50))
         assert client.complete(asks(5))[4].cached

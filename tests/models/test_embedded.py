@@ -125,7 +125,8 @@ def test_deterministic_repeats_a_seeded_request():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "busy_percent", "threads"), [(2, 0, 2), (2, 20, 2), (2, 60, 1), (2, 100, 1), (0.5, 0, 1), (64, 0, 8), (64, 95, 3)]
+    ("cpus", "busy_percent", "threads"),
+    [(2, 0, 2), (2, 20, 2), (2, 60, 1), (2, 100, 1), (0.5, 0, 1), (64, 0, 8), (64, 95, 3)],
 )
 def test_threads_are_the_idle_processors(monkeypatch, cpus, busy_percent, threads):
     monkeypatch.setattr(embedded, "usable_cpus", lambda: cpus)

@@ -47,7 +47,9 @@ FAULTS = {
     "truncated": lambda: Reply(body=b'{"choices": [{"text": " Ye'),
     "cut off": lambda: Reply(body=b'{"choices": [', cut=True),
     "empty choices": lambda: Reply(body={"id": "x", "choices": []}),
-    "garbage": lambda: Reply(body=b"<html><body>502 \xff\xfe Bad gateway</body></html>", headers={"Content-Type": "text/html"}),
+    "garbage": lambda: Reply(
+        body=b"<html><body>502 \xff\xfe Bad gateway</body></html>", headers={"Content-Type": "text/html"}
+    ),
 }
 
 
@@ -87,7 +89,10 @@ def test_5000_requests_against_a_faulty_server_give_the_files_of_a_sound_one(tmp
     assert (usage.requests, usage.failed, usage.cached) == (5000, 0, 0)
     with ResponseStore(tmp_path / "faulty" / "store.sqlite") as store:
         assert len(store) == 5000 and store.failures() == []
-        assert sum(row.prompt_tokens + row.completion_tokens for row in store.rows()) == usage.prompt_tokens + usage.completion_tokens
+        assert (
+            sum(row.prompt_tokens + row.completion_tokens for row in store.rows())
+            == usage.prompt_tokens + usage.completion_tokens
+        )
     # every fault cost one more request, and nothing was asked again once it had been answered
     assert sum(model.tried.values()) == 5000 + sum(model.faults.values())
     assert verify_store(tmp_path / "faulty" / "store.sqlite") == (5000, [])
@@ -148,7 +153,9 @@ def test_failures_in_a_row_stop_the_run_with_the_reason(tmp_path):
 
     with ScriptedServer(dies) as server:
         with connect("scripted", server.url, store=tmp_path / "s.sqlite", concurrency=1, max_failures=4) as client:
-            with pytest.raises(EndpointError, match=r"4 requests in a row failed; the last: 400: the disk is full; 10 of 30"):
+            with pytest.raises(
+                EndpointError, match=r"4 requests in a row failed; the last: 400: the disk is full; 10 of 30"
+            ):
                 identify_classification(client, [f"Task {number}" for number in range(30)], Plain, STEP_2)
         assert len(server.bodies) == 14
 
@@ -156,7 +163,9 @@ def test_failures_in_a_row_stop_the_run_with_the_reason(tmp_path):
 def test_if_every_request_fails_it_says_so(tmp_path):
     with ScriptedServer(broken_for("Task")) as server:
         with connect("scripted", server.url, store=tmp_path / "s.sqlite") as client:
-            with pytest.raises(EndpointError, match=r"every request failed \(3 of 3\); the last: 400: this prompt is refused"):
+            with pytest.raises(
+                EndpointError, match=r"every request failed \(3 of 3\); the last: 400: this prompt is refused"
+            ):
                 identify_classification(client, ["Task 1", "Task 2", "Task 3"], Plain, STEP_2)
 
 
@@ -166,11 +175,20 @@ def test_if_every_request_fails_it_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (Reply(401, {"error": {"message": "Incorrect API key"}}), r"the key was refused \(401\); check OPENAI_API_KEY in the environment"),
+        (
+            Reply(401, {"error": {"message": "Incorrect API key"}}),
+            r"the key was refused \(401\); check OPENAI_API_KEY in the environment",
+        ),
         (Reply(403, {"error": {"message": "not your model"}}), r"the key was refused \(403\)"),
-        (Reply(404, {"error": {"message": "unknown"}}), r"no model 'scripted' there for api='completions' \(404: unknown\).*try api='chat'"),
+        (
+            Reply(404, {"error": {"message": "unknown"}}),
+            r"no model 'scripted' there for api='completions' \(404: unknown\).*try api='chat'",
+        ),
         (Reply(404, "<html>not found"), r"check model and base_url"),
-        (Reply(429, {"error": {"message": "no", "code": "insufficient_quota"}}, {"Retry-After-Ms": "1"}), "no credit left"),
+        (
+            Reply(429, {"error": {"message": "no", "code": "insufficient_quota"}}, {"Retry-After-Ms": "1"}),
+            "no credit left",
+        ),
     ],
 )
 def test_an_endpoint_that_no_request_can_use_stops_at_once(tmp_path, reply, message):
@@ -190,7 +208,9 @@ def free_port() -> int:
 def test_a_server_that_is_down_is_told_at_once(tmp_path):
     started = time.monotonic()
     with connect("scripted", f"http://127.0.0.1:{free_port()}/v1", store=tmp_path / "s.sqlite") as client:
-        with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:\d+/v1: no server answers there .*start it, or check base_url"):
+        with pytest.raises(
+            EndpointError, match=r"http://127\.0\.0\.1:\d+/v1: no server answers there .*start it, or check base_url"
+        ):
             identify_classification(client, ["Task"], Plain, STEP_2)
     assert time.monotonic() - started < 3
 
@@ -231,10 +251,6 @@ with connect("scripted", url, store=out / "store.sqlite", concurrency=4) as clie
     write_records(out / "machine_generated_instances.jsonl", made)
 print("done")
 """
-
-
-
-
 
 
 def start_run(url: str, out: Path) -> subprocess.Popen:

@@ -26,7 +26,12 @@ def run(tmp_path, monkeypatch):
     said: list[str] = []
 
     def start(url: str) -> str:
-        parameters = {"model": "scripted", "base_url": url, "store": str(tmp_path / "store.sqlite"), "num_instructions_to_generate": "8"}
+        parameters = {
+            "model": "scripted",
+            "base_url": url,
+            "store": str(tmp_path / "store.sqlite"),
+            "num_instructions_to_generate": "8",
+        }
         parameters |= {"check_against_seed_tasks": "4"}
         try:
             run_notebooks(tmp_path / "run", parameters, only=["02", "03"], out=said.append)
@@ -49,7 +54,10 @@ def test_a_good_run_holds_no_key(run, tmp_path):
 
 
 def test_a_run_that_fails_holds_no_key(run, tmp_path):
-    refusals = [Reply(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}), Reply(400, {"error": {"message": f"{KEY}?"}})]
+    refusals = [
+        Reply(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
+        Reply(400, {"error": {"message": f"{KEY}?"}}),
+    ]
     for refusal in refusals:
         with ScriptedServer(lambda body, refusal=refusal: refusal) as server:
             said = run(server.url)

@@ -31,8 +31,6 @@ for number in range({count}):
 """
 
 
-
-
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "folder" / "responses.sqlite"
@@ -69,7 +67,10 @@ def test_every_sampling_parameter_is_in_the_key(change):
     assert row(**change).key != row().key
 
 
-@pytest.mark.parametrize("place", [("n", "completions", "http://host/v1"), ("m", "chat", "http://host/v1"), ("m", "completions", "http://b/v1")])
+@pytest.mark.parametrize(
+    "place",
+    [("n", "completions", "http://host/v1"), ("m", "chat", "http://host/v1"), ("m", "completions", "http://b/v1")],
+)
 def test_model_api_and_endpoint_are_in_the_key(place):
     request = Request(prompt="p", max_tokens=5, temperature=0.5, top_p=1.0)
     assert make_job(request, *place).key != row().key
@@ -95,7 +96,9 @@ def test_threads_and_processes_write_at_a_time(path):
     code = [WRITER.format(tests=str(TESTS), path=str(path), prefix=name, count=60) for name in "ab"]
     writers = [subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.DEVNULL) for text in code]
     with ResponseStore(path) as store:
-        threads = [threading.Thread(target=lambda n=n: [store.put(row(f"t{n}-{i}")) for i in range(50)]) for n in range(4)]
+        threads = [
+            threading.Thread(target=lambda n=n: [store.put(row(f"t{n}-{i}")) for i in range(50)]) for n in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -191,7 +194,13 @@ def test_list_sums_by_model_and_step(path):
         store.put(row("q"))
         store.put_failure("k", "m", "1", {}, "500", "now")
     (line,) = list_responses(path)
-    assert (line["model"], line["step"], line["responses"], line["prompt_tokens"], line["failed"]) == ("m", "1", 2, 6, 1)
+    assert (line["model"], line["step"], line["responses"], line["prompt_tokens"], line["failed"]) == (
+        "m",
+        "1",
+        2,
+        6,
+        1,
+    )
 
 
 def test_a_store_that_is_not_there_is_not_made_by_looking(path):

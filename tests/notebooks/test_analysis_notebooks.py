@@ -42,7 +42,9 @@ def close_figures():
 def run_cells(name: str, run_dir: Path, **parameters):
     """Everything the notebook defines, and what it recorded."""
     notebook = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    notebook = parameterize_notebook(notebook, {"run_dir": str(run_dir), **parameters}, kernel_name="python3", language="python")
+    notebook = parameterize_notebook(
+        notebook, {"run_dir": str(run_dir), **parameters}, kernel_name="python3", language="python"
+    )
     names: dict = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -73,7 +75,12 @@ def seed_tasks_path(tmp_path):
 def test_describe(run_dir):
     _, results = run_cells("10_describe_dataset", run_dir)
     numbers = results["datasets"]["mine"]
-    assert (numbers["instructions"], numbers["classification"], numbers["instances"], numbers["empty_input"]) == (4, 1, 5, 3)
+    assert (numbers["instructions"], numbers["classification"], numbers["instances"], numbers["empty_input"]) == (
+        4,
+        1,
+        5,
+        3,
+    )
     assert numbers["mean_input_words"] == (3 + 2) / 2
     assert numbers["repeated_rows"] == 0
     assert results["scripts"] == {"mine": {"Latin": 4}}
@@ -108,7 +115,11 @@ def test_one_text_too_long_for_the_parser_is_told_and_the_rest_parsed(run_dir, t
     assert results["not_parsed"] == {"mine": 0, "long": 1}
     (line,) = results["not_read"]
     assert line.startswith("long: 1 of its instructions not parsed") and f"NOT PARSED {line}" in capsys.readouterr().out
-    found = {row["data_set"]: (row["instructions"], row["verb_noun"]) for row in results["shares"] if row["rule"] == "published"}
+    found = {
+        row["data_set"]: (row["instructions"], row["verb_noun"])
+        for row in results["shares"]
+        if row["rule"] == "published"
+    }
     assert found == {"mine": (4, 2), "long": (2, 1)}
     _, lengths = run_cells("12_measure_lengths", tmp_path / "run", data=f"{run_dir}, {long}")
     assert lengths["lengths"]["long"]["instruction"]["max"] == 240_000

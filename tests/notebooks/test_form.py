@@ -146,7 +146,18 @@ def test_budgets_of_all_together():
 
 def test_no_installs_downloads_or_local_paths(notebook, path):
     text = "\n".join(cell.source for cell in notebook.cells)
-    for phrase in ("pip install", "!wget", "!curl", "urlretrieve", "![", "<img", "/home/", "/root", "/tmp/", "sys.path"):
+    for phrase in (
+        "pip install",
+        "!wget",
+        "!curl",
+        "urlretrieve",
+        "![",
+        "<img",
+        "/home/",
+        "/root",
+        "/tmp/",
+        "sys.path",
+    ):
         assert phrase not in text, f"{path.name}: {phrase}"
 
 

@@ -231,7 +231,9 @@ def test_the_trials():
     texts = [f"text {k}" for k in range(12)]
     orders = [quirk_trials.order_in_set(texts, seed) for seed in (1, 2, 1)]
     assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(texts)
-    assert quirk_trials.hours_as_published(["word " * 200_000, "Name a bird."], [10])["10 instructions"] < 1  # not its square
+    assert (
+        quirk_trials.hours_as_published(["word " * 200_000, "Name a bird."], [10])["10 instructions"] < 1
+    )  # not its square
     hours = quirk_trials.hours_as_published(texts, [100, 200], seed_tasks=0)
     assert hours["200 instructions"] == pytest.approx(4 * hours["100 instructions"]) and hours["100 instructions"] > 0
 

@@ -89,7 +89,9 @@ def test_an_altered_file_is_refused_and_named_and_the_others_come(fetch, httpser
 
 def test_a_missing_file_is_named_and_the_others_come(fetch, httpserver, tmp_path):
     httpserver.expect_request("/data/big.bin").respond_with_data("no", status=404)
-    with pytest.raises(InputError, match=r"1 of 2 files are there; 1 could not(.|\n)*data/big\.bin: the server answers 404"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 files are there; 1 could not(.|\n)*data/big\.bin: the server answers 404"
+    ):
         fetch()
     assert (tmp_path / "published/data/small.txt").exists()
 
@@ -174,7 +176,9 @@ def test_no_connection_stops_at_the_first_file(fetch):
 
 def test_a_redirect_in_a_circle_is_one_line_and_the_others_come(fetch, httpserver, tmp_path):
     httpserver.expect_request("/data/big.bin").respond_with_data("", status=302, headers={"Location": "/data/big.bin"})
-    with pytest.raises(InputError, match=r"1 of 2 files are there(.|\n)*data/big\.bin: Exceeded maximum allowed redirects"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 files are there(.|\n)*data/big\.bin: Exceeded maximum allowed redirects"
+    ):
         fetch()
     assert (tmp_path / "published/data/small.txt").exists()
 
@@ -192,7 +196,9 @@ def test_a_server_that_takes_the_question_and_says_nothing_is_given_up_for_all_f
     said = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(InputError, match=r"0 of 2 files are there; 1 could not(.|\n)*sent nothing for 0.1 s, 4 times"):
+        with pytest.raises(
+            InputError, match=r"0 of 2 files are there; 1 could not(.|\n)*sent nothing for 0.1 s, 4 times"
+        ):
             fetch(source=address, out=said.append)
     retry = f"{address}/data/big.bin: the server has sent nothing for 0.1 s; trying again, "
     assert said == [*(f"{retry}{number} of 4" for number in (2, 3, 4)), "data/big.bin\n    FAILED"]
@@ -238,7 +244,9 @@ def test_the_readme_lists_what_is_there_and_where_each_came_from(fetch, tmp_path
     text = readme.read_text()
     assert "| data/small.txt | a mirror on the web |" in text and "| data/big.bin | a local copy |" in text
     assert str(tmp_path) not in text
-    readme.write_text("| file | licence | what it is for |\n| data/big.bin | Apache-2.0 | to test with |\n")  # as it once was
+    readme.write_text(
+        "| file | licence | what it is for |\n| data/big.bin | Apache-2.0 | to test with |\n"
+    )  # as it once was
     fetch("small")
     assert "| data/big.bin | was here already |" in readme.read_text()
 
@@ -306,7 +314,10 @@ def test_templates_are_read_and_never_run(monkeypatch, tmp_path):
 def test_what_was_fetched_becomes_a_prompt_set_that_is_read_like_any_other(monkeypatch, tmp_path):
     task = {"id": "a", "name": "a", "instruction": "Name a colour.", "instances": [{"input": "", "output": "Red"}]}
     seeds = json.dumps({**task, "is_classification": False}) + "\n"
-    first, second = "output_first_template_for_clf = 'x\\n\\nTask:'\n", "input_first_template_for_gen = 'y\\n\\nTask:'\n"
+    first, second = (
+        "output_first_template_for_clf = 'x\\n\\nTask:'\n",
+        "input_first_template_for_gen = 'y\\n\\nTask:'\n",
+    )
     put_templates(monkeypatch, tmp_path, "template_1 = 'Is it?\\n\\nTask:'\n", first + second, seeds)
     paper.check_published(tmp_path)
     prompts = load_prompts(tmp_path / "prompts")

@@ -117,13 +117,18 @@ def test_how_wide_an_interval_may_be(unit, value, half, verdict):
 
 def test_few_values_say_nothing():
     assert judge(number(15.9), Found(15.9, (15.9, 15.9), 29))[0] == "not measured"
-    assert judge(number(15.9), Found(18.0, (18.0, 18.0), 1)) == ("not measured", "too little data: ours is 18, with n = 1")
+    assert judge(number(15.9), Found(18.0, (18.0, 18.0), 1)) == (
+        "not measured",
+        "too little data: ours is 18, with n = 1",
+    )
     assert judge(number(15.9), Found(18.0, (17.5, 18.5), 30))[0] == "differs"
 
 
 def test_a_wide_interval_beside_the_published_value_says_so():
     verdict, reason = judge(number(18.9), Found(28.4, (22.7, 34.3), 51))
-    assert verdict == "not measured" and reason.endswith("leaves the published value out, but by less than its own width")
+    assert verdict == "not measured" and reason.endswith(
+        "leaves the published value out, but by less than its own width"
+    )
 
 
 def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
@@ -132,7 +137,10 @@ def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
         return rows_of(build_scorecard(RunFolder(tmp_path)))
 
     small = card(instructions=995, instances=1000)
-    assert small["table1.instances"].verdict == "not measured" and "has 995: see the share" in small["table1.instances"].reason
+    assert (
+        small["table1.instances"].verdict == "not measured"
+        and "has 995: see the share" in small["table1.instances"].reason
+    )
     large = card(instructions=52_445, instances=82_439)
     assert large["table1.instances"].verdict == large["table1.instructions"].verdict == "reproduced"
     assert card(instructions=52_400, instances=82_000)["table1.instances"].verdict == "differs"
@@ -141,7 +149,17 @@ def test_counts_compare_only_in_a_data_set_of_the_papers_size(tmp_path):
 def test_two_files_of_one_name_are_not_mixed(tmp_path):
     described = {"datasets": {"train": {"instructions": 995}}, "sources": {"train": "a/train.jsonl"}}
     write_json(tmp_path / "results/10_describe_dataset.json", described)
-    shares = [{"data_set": "train", "rule": "published", "verb_noun": 176, "share": 0.7, "low": 0.6, "high": 0.8, "instructions": 251}]
+    shares = [
+        {
+            "data_set": "train",
+            "rule": "published",
+            "verb_noun": 176,
+            "share": 0.7,
+            "low": 0.6,
+            "high": 0.8,
+            "instructions": 251,
+        }
+    ]
     for source, problems in (("a/train.jsonl", 0), ("b/train.jsonl", 1)):
         write_json(tmp_path / "results/11_parse_verb_nouns.json", {"shares": shares, "sources": {"train": source}})
         card = build_scorecard(RunFolder(tmp_path), "train")
@@ -254,7 +272,9 @@ def test_what_the_notebooks_record_is_found(tmp_path):
         run_notebook(name, folder)
     review = json.loads((folder / "results/14_review_quality.json").read_text())
     assert review["questions"]["valid_task"]["share"] is None  # nobody has answered
-    review["questions"] = {name: {"share": 0.5, "interval": [0.4, 0.6], "answered": 100} for name in review["questions"]}
+    review["questions"] = {
+        name: {"share": 0.5, "interval": [0.4, 0.6], "answered": 100} for name in review["questions"]
+    }
     write_json(folder / "results/14_review_quality.json", review)
     found = rows_of(build_scorecard(RunFolder(folder)))
     elsewhere = ("seeds.user_set", "seeds.identical", "fig6.user_set")  # of another data set, see below
@@ -283,7 +303,9 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     assert "too little data: ours is write, with n = 12" in page
     cells = re.findall(r'<td class="(n|list)">([^<]*)', page)
     assert ("n", "52,445") in cells and any(kind == "list" and text.startswith("write, give") for kind, text in cells)
-    assert not [text for kind, text in cells if kind == "n" and len(html.unescape(text)) > 30]  # those cells do not wrap
+    assert not [
+        text for kind, text in cells if kind == "n" and len(html.unescape(text)) > 30
+    ]  # those cells do not wrap
     assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
     assert "52,445" in page and "mine" in page
 

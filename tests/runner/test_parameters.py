@@ -126,7 +126,9 @@ def nothing_fetched(monkeypatch, tmp_path):
         ("02,03,04", ["-p", "seed_tasks_path", "seeds/seed_tasks.jsonl"], ["clf_task_template.py", INSTANCES]),
     ],
 )
-def test_published_files_that_are_not_there_are_found_before_anything_runs(tmp_path, nothing_fetched, only, given, named):
+def test_published_files_that_are_not_there_are_found_before_anything_runs(
+    tmp_path, nothing_fetched, only, given, named
+):
     choice = ["--only", only] if only else []
     done = CliRunner().invoke(
         main, ["run", "--run-dir", str(tmp_path / "run"), *choice, "-p", "prompt_source", "published", *given]

@@ -51,7 +51,10 @@ def run(tmp_path) -> Path:
         {"instruction": names[1], "input": "", "output": "Elbe"},
     ]
     write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", rows)
-    dropped = [("1_instructions", "too_similar")] * 3 + [("1_instructions", "wrong_length"), ("4_instances", "no_output")]
+    dropped = [("1_instructions", "too_similar")] * 3 + [
+        ("1_instructions", "wrong_length"),
+        ("4_instances", "no_output"),
+    ]
     write_records(
         tmp_path / "rejections.jsonl", [{"step": step, "reason": reason, "candidate": "c"} for step, reason in dropped]
     )
@@ -68,7 +71,10 @@ def run(tmp_path) -> Path:
             "parameters": {"02_generate_instructions": {"random_seed": 42}},
         },
     )  # fmt: skip
-    write_json(tmp_path / "results" / "13_measure_rouge_overlap.json", {"mean": 0.31234, "bins": [1, 2], "figures": {"13_overlap": "A histogram."}})
+    write_json(
+        tmp_path / "results" / "13_measure_rouge_overlap.json",
+        {"mean": 0.31234, "bins": [1, 2], "figures": {"13_overlap": "A histogram."}},
+    )
     for name in ("13_overlap", "12_instruction_lengths"):
         path = tmp_path / "figures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
@@ -159,7 +165,12 @@ def test_sample_tasks_are_spread_and_have_each_instruction_once(tmp_path):
     rows = [{"instruction": f"Task {i // 2}.", "input": "", "output": str(i)} for i in range(40)]
     write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", rows)
     tasks = sample_tasks(RunFolder(tmp_path), count=4)
-    assert [(task.instruction, task.output) for task in tasks] == [("Task 0.", "0"), ("Task 5.", "10"), ("Task 10.", "20"), ("Task 15.", "30")]
+    assert [(task.instruction, task.output) for task in tasks] == [
+        ("Task 0.", "0"),
+        ("Task 5.", "10"),
+        ("Task 10.", "20"),
+        ("Task 15.", "30"),
+    ]
 
 
 def test_nested_results_become_rows():

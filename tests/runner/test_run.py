@@ -45,8 +45,6 @@ write_records(run / "is_clf_or_not_x_template_1.jsonl", [{"instruction": "Say 42
 RAISE = "from selfinstruct.files import InputError\nraise InputError"
 
 
-
-
 @pytest.fixture(scope="module", autouse=True)
 def kit_code(tmp_path_factory):
     """A stand-in for the kit's own code, so that the skipping tests hold while somebody edits the real one."""
@@ -294,8 +292,6 @@ def start_and_signal(tmp_path, sent: int, cell: str) -> subprocess.Popen:
     assert wait_until(lambda: pid.is_file() and pid.read_text())
     process.send_signal(sent)
     return process
-
-
 
 
 def test_values_of_a_yaml_file_are_what_the_notebook_says_they_are(tmp_path, notebooks):

@@ -188,7 +188,9 @@ def pair_with(lcs: int, m: int, n: int) -> tuple[str, str]:
     return " ".join(shared + [f"a{i}" for i in range(m - lcs)]), " ".join(shared + [f"b{i}" for i in range(n - lcs)])
 
 
-@pytest.mark.parametrize(("shape", "score", "kept"), [((7, 7, 13), 0.7000000000000001, False), ((7, 10, 10), 0.7, True)])
+@pytest.mark.parametrize(
+    ("shape", "score", "kept"), [((7, 7, 13), 0.7000000000000001, False), ((7, 10, 10), 0.7, True)]
+)
 def test_the_last_bit_decides(shape, score, kept):
     for old, new in (pair_with(*shape), pair_with(*shape)[::-1]):
         assert rouge_l(old, new) == oracle(old, new) == score
@@ -335,7 +337,11 @@ def test_unicode_tokenizer_sees_other_languages():
     assert pool.accept(["हिन्दी में लिखो", "ไทย"]) == [False, True]
     assert tokenizers.split_unicode("हिन्दी में ไทย Ｇｏ") == ["हिन्दी", "में", "ไ", "ท", "ย", "go"]
     assert rouge_l("ab", "ac", quirks="fixed", tokenizer=list) == 0.5
-    assert best_matches([chinese], [chinese], **fixed).scores[0] == nearest_neighbours([chinese] * 2, **fixed).scores[0] == 1
+    assert (
+        best_matches([chinese], [chinese], **fixed).scores[0]
+        == nearest_neighbours([chinese] * 2, **fixed).scores[0]
+        == 1
+    )
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=60))

@@ -38,7 +38,11 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path):
     seeds, templates = load_seed_tasks(), load_prompts()
     with ScriptedServer(scripted_model) as server:
         with connect("scripted", server.url, store=tmp_path / "s.sqlite", concurrency=8) as client:
-            rounds = list(generate_instructions(client, seeds, request_settings("instructions", False), num_instructions_to_generate=60))
+            rounds = list(
+                generate_instructions(
+                    client, seeds, request_settings("instructions", False), num_instructions_to_generate=60
+                )
+            )
             records = [record for round_ in rounds for record in round_.admitted]
             texts = [record.instruction for record in records]
             answers = identify_classification(client, texts, templates, request_settings("classification", False))
@@ -79,7 +83,9 @@ def test_the_paper_s_scale_with_the_paper_s_model():
     parameters = {FIRST: {"num_instructions_to_generate": 52_445}, SECOND: {}, THIRD: {}}
     estimate = estimate_run(parameters, model="davinci")
     assert [step.calls for step in estimate.steps[1:]] == [52_445, 52_445]
-    assert estimate.total.cost_usd == pytest.approx(20 * (estimate.total.prompt_tokens + estimate.total.completion_tokens) / 1e6)
+    assert estimate.total.cost_usd == pytest.approx(
+        20 * (estimate.total.prompt_tokens + estimate.total.completion_tokens) / 1e6
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,10 @@ def test_tiktoken_counts_where_it_knows_the_model(monkeypatch):
     assert (said, count("three short words")) == ("counted with tiktoken (words)", 3)
 
 
-@pytest.mark.parametrize(("error", "why"), [(KeyError("m"), "does not know the model"), (ConnectionError("offline"), "tables could not be loaded")])
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(KeyError("m"), "does not know the model"), (ConnectionError("offline"), "tables could not be loaded")],
+)
 def test_where_tiktoken_cannot_the_approximation_says_so(monkeypatch, error, why):
     def fail(model):
         raise error
@@ -140,7 +149,12 @@ def test_a_dated_name_has_its_family_s_price_and_the_user_s_table_stands_first(t
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [('{"prices": {}}', 'no "models"'), ('{"models": {"m": {"prompt": -1, "completion": 1}}}', "0 or more"), ("{", "not JSON")]
+    ("text", "message"),
+    [
+        ('{"prices": {}}', 'no "models"'),
+        ('{"models": {"m": {"prompt": -1, "completion": 1}}}', "0 or more"),
+        ("{", "not JSON"),
+    ],
 )
 def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
     (tmp_path / "prices.json").write_text(text)
