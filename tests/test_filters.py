@@ -67,6 +67,7 @@ REAL_USES = [
     "Use the map below to find Lima.", "Go to the website and copy the text.", "I want you to go to a page.",
     "I want to go to this web site.", "Describe what you see in the image.", "Picture the house in the picture.",
     "Draw the graph of this function.", "Explain how to file a complaint, then draw it.",
+    "What conclusion can you, from this graph, draw?", "Map each word of the image to its opposite.",
 ]  # fmt: skip
 
 
