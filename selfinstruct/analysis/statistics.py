@@ -230,6 +230,7 @@ def bootstrap_interval(
     Resamples the histogram rather than the values: the same distribution, and 52K values cost no more than 60. A share
     of none or all has no spread to draw from; there it is the 95 % Wilson interval. None where there are no values.
     """
+    # scipy.stats.bootstrap draws value by value: for 2,000 draws of 52K values 1.5 s, 200 times as long as this
     import numpy as np
 
     values = np.asarray(values)
