@@ -20,7 +20,7 @@ from typing import Any
 from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
 from ..data.formats import Row
-from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records, write_text
+from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records
 from ..records import Record
 
 QUESTIONS = {
@@ -168,14 +168,9 @@ class Review:
 
 
 def load_answers(path: str | Path) -> dict[str, Answer]:
-    """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is dropped."""
-    path = Path(path)
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        write_text(path, text[: text.rfind("\n") + 1])
-    return {answer.id: answer for answer in load_records(path, Answer)}
+    """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is left out."""
+    answers = load_records(path, Answer, unfinished=True) if Path(path).is_file() else []
+    return {answer.id: answer for answer in answers}
 
 
 def all_valid(answer: Answer) -> bool | None:
