@@ -293,19 +293,19 @@ def test_a_sheet_computes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv:1: no column valid_task"),
+        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv, row 1: no column valid_task"),
         (
             lambda text: text.replace(",,,,\n", ",maybe,,,\n", 1),
-            r'bad\.csv:2 \(row 2\): .* "maybe"; write yes',
+            r'bad\.csv, row 2: .* "maybe"; write yes',
         ),
-        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8 \(row 8\): id "abc" is not in the sample'),
+        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv, row 8: id "abc" is not in the sample'),
         (
             lambda text: text + text.splitlines()[1] + "\n",
-            r"bad\.csv:8 \(row 8\): id .* stands on line 2 \(row 2\) already",
+            r"bad\.csv, row 8: id .* is in row 2 already",
         ),
     ],
 )
-def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, message):
+def test_a_bad_sheet_is_refused_whole_with_its_row(review, tmp_path, change, message):
     sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
     bad = tmp_path / "bad.csv"
     bad.write_text(change(sheet.read_text(encoding="utf-8-sig")))
@@ -322,8 +322,8 @@ def test_changed_texts_are_named_and_left_aside(review, tmp_path):
     notes = []
     assert import_sheet(sheet, review, notes.append) == 6
     lines = notes[0].splitlines()
-    assert lines[0].endswith(f'review.csv:2 (row 2): output of "{first.id}" changed in the sheet: left aside')
-    assert f'(row 3): instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
+    assert lines[0].endswith(f'review.csv, row 2: output of "{first.id}" changed in the sheet: left aside')
+    assert f', row 3: instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
     assert Review(review.items, review.folder, "ann").of(first.id).output_correct is True
 
 
@@ -349,9 +349,7 @@ def test_a_column_sorted_alone_is_refused(review, tmp_path):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(
-        InputError, match=r'csv:\d+ \(row \d\): id ".*" stands beside the instruction of ".*sort whole rows'
-    ):
+    with pytest.raises(InputError, match=r'csv, row \d: id ".*" has the instruction of ".*sort whole rows'):
         import_sheet(sheet, review)
     assert review.answers == {}
 
@@ -377,7 +375,7 @@ def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends, fir
     assert {(*answer.given, answer.notes) for answer in review.answers.values()} == {(True, True, False, "naïve")}
 
 
-def test_every_fault_of_a_sheet_is_named_with_line_and_row(tmp_path):
+def test_every_fault_of_a_sheet_is_named_with_the_row_that_a_spreadsheet_shows(tmp_path):
     items = draw_sample(load_dataset([{"instruction": f"{k}\nin two lines", "output": "x"} for k in range(8)]))
     review = Review(items, tmp_path, "ann")
     sheet = export_sheet(items, {}, tmp_path / "review.csv")
@@ -385,8 +383,19 @@ def test_every_fault_of_a_sheet_is_named_with_line_and_row(tmp_path):
     with pytest.raises(InputError) as error:
         import_sheet(fill(sheet, tmp_path / "bad.csv", words), review)
     lines = str(error.value).splitlines()
-    assert lines[1].endswith('bad.csv:4 (row 3): valid_task is "ja"; write yes or no, or leave it empty')
+    assert lines[1].endswith('bad.csv, row 3: valid_task is "ja"; write yes or no, or leave it empty')
     assert (len(lines), lines[-1], review.answers) == (6, "and 3 more", {})
+
+
+def test_rows_may_be_shorter_or_longer_than_the_header(review, tmp_path):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    text = sheet.read_text(encoding="utf-8")
+    for old, new, count in ((",,,,\n", ",yes\n", 6), (",,,,\n", ",no,,,,aside\n", 6), ("notes\n", "notes,,\n", 6)):
+        sheet.write_text(text.replace(old, new), encoding="utf-8")
+        assert import_sheet(sheet, review) == count
+    start, _, end = text.rpartition(",,,,\n")
+    sheet.write_text(f"{start},no,,,,aside,\n{end}", encoding="utf-8")  # the last row alone
+    assert import_sheet(sheet, review) == 1
 
 
 def test_no_spreadsheet_takes_an_id_for_a_number(review, tmp_path):
@@ -413,6 +422,10 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
         import_sheet(tmp_path / "latin.csv", review)
     with pytest.raises(InputError, match="no such file"):
         import_sheet(tmp_path / "none.csv", review)
+    for text in ("", "\n\n", "id\n"):
+        (tmp_path / "blank.csv").write_text(text)
+        with pytest.raises(InputError, match=r"blank\.csv.*: (not the rows of a CSV|no column valid_task)"):
+            import_sheet(tmp_path / "blank.csv", review)
 
 
 # the commands
