@@ -114,11 +114,9 @@ BAD = {
     "part_of_a_list": (
         b'{"messages": [{"role": "user", "content": [7]}, {"role": "assistant", "content": "b"}]}\n', ":1", "no text (7)",
     ),
-    "digits": (b'{"instruction": "a"}\n{"instruction": "b", "id": -%s}\n' % (b"1" * 5000), ":2", "more than 4,300 digits"),
-    "digits_in_a_list": (b'[{"instruction": "a"},\n {"instruction": "b",\n "id": %s}]' % (b"1" * 5000), ":3", "4,300 digits"),
     "object_of_lines": (b'{\n"rows": [\n{"instruction": }]}', ":3", "not JSON"),
     "latin_1": (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}\n', ":2", "not UTF-8 text (byte 0xe9 at 21)"),
-    "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "UTF-16"),
+    "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "not UTF-8 text (byte 0xff at 1)"),
     "empty": (b"", "", "nothing in it"),
     "blank": (b"\n\n", "", "nothing in it"),
     "empty_array": (b"[]", "", "nothing in it"),
@@ -159,6 +157,13 @@ def test_a_row_too_long_is_refused_in_any_layout(tmp_path, monkeypatch):
     chat = [{"from": "human", "value": "a" * 1001}, {"from": "gpt", "value": "b"}]
     with pytest.raises(InputError, match="row 1: 1,002 characters"):
         load_dataset([{"conversations": chat}])
+
+
+def test_a_number_of_more_digits_than_python_reads_stays_text(tmp_path):
+    digits = 5000 * "7"
+    for layout in ('{"instruction": "Go.", "id": -%s}\n', '[{"instruction": "Go.",\n "id": %s}]'):
+        assert load_dataset(write_lines(tmp_path / "d.jsonl", layout % digits)).rows == [Row("Go.")]
+    assert load_dataset(write_lines(tmp_path / "d.jsonl", f'{{"instruction": {digits}}}')).rows == [Row(digits)]
 
 
 def test_rows_in_memory_of_what_json_has_no_words_for():
