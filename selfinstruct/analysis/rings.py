@@ -14,7 +14,7 @@ from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from .figures import COLOURS, COLUMN_INCHES, PAGE_INCHES, new_figure, short_name
+from .figures import COLOURS, COLUMN_INCHES, PAGE_INCHES, new_figure, shorten_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def draw_verb_nouns(sets: Mapping[str, Pairs], source: str, covered: Mapping[str
     panels = list(zip(sets.items(), grid.flat, strict=False))
     for (name, _), ax in panels:
         ax.axis("off")
-        ax.set_title(f"{short_name(name)}: {covered[name]:.0%} of the instructions")
+        ax.set_title(f"{shorten_name(name)}: {covered[name]:.0%} of the instructions")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # all panels keep the room that the titles leave, whatever is drawn in the others
     for (_, pairs), ax in panels:

@@ -9,7 +9,7 @@ spaCy parses each text once; the rule itself is a few lines on the stored parse,
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Parser:
     pipeline: Any
 
     def describe(self) -> dict[str, str]:
-        """What to record beside every number that comes from it."""
+        """What to record with every number that comes from it."""
         import spacy
 
         return {"model": self.name, "version": self.version, "sha256": self.sha256, "spacy": spacy.__version__}
@@ -177,17 +177,17 @@ def top_pairs(
     """verb -> noun -> count as in Figure 3: the most frequent verbs among those with a noun, the most frequent nouns of
     each, and of these pairs the ones that occur more than `min_count` times. Equal counts are in alphabetical order.
     """
-    pairs = Counter((one.verb, one.noun) for one in found if one.verb and one.noun)
-    verbs: Counter[str] = Counter()
-    for (verb, _), count in pairs.items():
-        verbs[verb] += count
-    chosen = {}
-    for verb, _ in sorted(verbs.items(), key=lambda item: (-item[1], item[0]))[:top_verbs]:
-        nouns = sorted(((noun, n) for (v, noun), n in pairs.items() if v == verb), key=lambda item: (-item[1], item[0]))
-        kept = {noun: count for noun, count in nouns[:top_nouns] if count > min_count}
-        if kept:
-            chosen[verb] = kept
-    return chosen
+    nouns: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in found:
+        if one.verb and one.noun:
+            nouns[one.verb][one.noun] += 1
+    verbs = _rank(Counter({verb: counts.total() for verb, counts in nouns.items()}))[:top_verbs]
+    chosen = {verb: {noun: n for noun, n in _rank(nouns[verb])[:top_nouns] if n > min_count} for verb, _ in verbs}
+    return {verb: kept for verb, kept in chosen.items() if kept}
+
+
+def _rank(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str, Any]:
@@ -196,19 +196,14 @@ def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str
     low, high = bootstrap_interval(has_noun, random_seed=random_seed) or (None, None)
     verbs, share = sum(pair.verb is not None for pair in found), sum(has_noun) / max(len(found), 1)
     return {
-        "instructions": len(found),
-        "verb": verbs,
-        "verb_noun": sum(has_noun),
-        "share": share,
-        "low": low,
-        "high": high,
-    }
+        "instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high,
+    }  # fmt: skip
 
 
 def common_verbs(found: Iterable[VerbNoun], count: int = 10, with_object: bool = False) -> list[str]:
     """The commonest verbs, each with its count: "write 21"; those with or without a noun, or only those with one."""
     counts = Counter(pair.verb for pair in found if pair.verb and (pair.noun or not with_object))
-    return [f"{verb} {times}" for verb, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
+    return [f"{verb} {times}" for verb, times in _rank(counts)[:count]]
 
 
 def tell_not_parsed(counts: Mapping[str, int], parser: Parser) -> list[str]:

@@ -62,7 +62,7 @@ def corners(text, renderer):
 
 
 def overlap(a, b):
-    """Whether two convex shapes meet (separating axis theorem)."""
+    """True if two convex shapes meet (separating axis theorem)."""
     for shape in (a, b):
         for i in range(4):
             edge = shape[i] - shape[i - 1]

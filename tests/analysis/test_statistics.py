@@ -65,9 +65,9 @@ def test_duplicates_by_hand():
 
 
 def test_distinct_n_by_hand():
-    assert analysis.distinct_n(["a b a b", "a b"], 1) == 2 / 6
-    assert analysis.distinct_n(["a b a b", "a b"], 2) == 2 / 4
-    assert analysis.distinct_n(["a"], 2) is None
+    assert analysis.measure_distinct(["a b a b", "a b"], 1) == 2 / 6
+    assert analysis.measure_distinct(["a b a b", "a b"], 2) == 2 / 4
+    assert analysis.measure_distinct(["a"], 2) is None
 
 
 def test_vocabulary_of_a_sample_needs_that_many():
@@ -89,7 +89,7 @@ def test_languages():
 
 def test_scripts():
     texts = ["Say yes", "Скажи да", "说是的 ok", "Dis oui, été", "1 + 1 = ?", "はいと言って"]
-    assert [analysis.main_script(text) for text in texts] == [
+    assert [analysis.find_script(text) for text in texts] == [
         "Latin",
         "Cyrillic",
         "Cjk",

@@ -33,7 +33,7 @@ from selfinstruct.review.items import (
     measure_agreement,
     summarise_review,
 )
-from selfinstruct.review.model import calibrate, rate_with_model, rating_requests
+from selfinstruct.review.model import build_rating_requests, calibrate, rate_with_model
 from selfinstruct.review.sheet import export_sheet, import_sheet
 from selfinstruct.runner.parameters import notebook_parameters
 
@@ -675,7 +675,7 @@ def rater(tmp_path):
 
 
 def test_a_model_rates_every_question_of_every_item(review, rater):
-    assert len(rating_requests(review.items)) == 18
+    assert len(build_rating_requests(review.items)) == 18
     said = rate_with_model(rater(lambda prompt: " Yes." if "could be done" in prompt else " perhaps"), review.items)
     assert said[review.items[0].id].given == [True, None, None]
     assert said[review.items[0].id].rater == "model: scripted"
