@@ -233,7 +233,7 @@ class RunFolder:
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:
-    """Open (or make) the run folder for `notebook`: `parameters` is its `locals()`, of which the declared ones are taken.
+    """Open (or make) the run folder for `notebook`: `parameters` is its `locals()`; only the declared ones are taken.
 
     `derived` are settings that the notebook computes from its parameters; run.json records both. Raises ParameterError if
     the folder holds files of this notebook made with other parameters, and InputError if it cannot be written.
