@@ -116,7 +116,7 @@ def test_doctor_says_what_to_do_about_a_missing_spacy_model(monkeypatch):
 
 def test_doctor_notes_packages_that_are_too_old(monkeypatch):
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["openai>=999", "click", "absent; extra == 'x'"])
-    check = doctor._packages()
+    check = doctor.check_packages()
     assert not check.ok
     assert check.says.startswith("openai ") and check.says.endswith("(needs >=999)")
 
@@ -124,7 +124,7 @@ def test_doctor_notes_packages_that_are_too_old(monkeypatch):
 def test_doctor_notes_an_outputs_folder_it_cannot_write(monkeypatch, tmp_path):
     (tmp_path / "outputs").write_text("a file in the way")
     monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
-    assert not doctor._outputs().ok
+    assert not doctor.check_outputs().ok
 
 
 def test_the_estimate_follows_the_parameters():
