@@ -6,7 +6,6 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from selfinstruct.data.formats import Row
 from selfinstruct.paper.scorecard import plot_ratios
 from selfinstruct.runfolder import RunFolder
 
-matplotlib.use("Agg")
-
 VERBS = (
     "write give find create make describe design generate classify have explain tell identify output predict detect "
     "summarize translate recommend categorize"
@@ -30,12 +27,6 @@ SKEWED = {
     verb: {noun: int(4000 * 0.72**i * 0.8**k) + 31 for k, noun in enumerate(NOUNS)} for i, verb in enumerate(VERBS)
 }
 STEEP = {verb: {noun: max(1, int(9000 / 4**i)) for noun in NOUNS} for i, verb in enumerate(VERBS)}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def corners(text, renderer):

@@ -11,10 +11,9 @@ import nbformat
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.notebooks import run_cells
 from helpers.scripted import ScriptedServer, prompt_of
 from nbclient import NotebookClient
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
 
 from selfinstruct.analysis.agreement import as_table, cohen_kappa, kappa_interval, share_interval
 from selfinstruct.cli import main
@@ -38,16 +37,6 @@ from selfinstruct.review.sheet import export_sheet, import_sheet
 from selfinstruct.runner.parameters import notebook_parameters
 
 YES = {"valid_task": True, "input_appropriate": True, "output_correct": True}
-
-
-def run_notebook(name, folder, **parameters):
-    page = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    given = {"run_dir": str(folder), **parameters}
-    page = parameterize_notebook(page, given, kernel_name="python3", language="python")
-    names = {"display": print}
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, name, "exec"), names)
 
 
 def dataset(count=40, labels=True):
@@ -163,7 +152,7 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     review = Review(draw_sample(load_dataset(str(tmp_path))), tmp_path, "me")
     for number, item in enumerate(review.items):
         review.answer(item.id, valid_task=number < 4, input_appropriate=True)
-    run_notebook("14_review_quality", tmp_path, show_form="no")
+    run_cells("14_review_quality", tmp_path, show_form="no")
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
     assert record["questions"]["valid_task"]["answered"] == 6 and record["questions"]["valid_task"]["yes"] == 4
@@ -171,7 +160,7 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     drawn = (tmp_path / "figures/14_review_quality.svg").read_text()
     assert "0 of 6 items rated in full" in drawn
     review.answer(review.items[0].id, output_correct=True)
-    run_notebook("14_review_quality", tmp_path, show_form="no")
+    run_cells("14_review_quality", tmp_path, show_form="no")
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"]["answered"] == record["answered"] == 1
 
@@ -449,7 +438,7 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
     assert invoke("export", sheet, "--run-dir", folder, *how).output.startswith("5 items in ")
     kept = load_records(folder / "review/sample.jsonl", ReviewItem)
     assert kept == draw_sample(load_dataset(str(elsewhere)), 5, 7)
-    run_notebook("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
+    run_cells("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
     assert invoke("export", sheet, "--run-dir", folder).output.startswith("5 items in ")  # no need to name them again
     other = invoke("export", sheet, "--run-dir", folder, *how[:4], "--random-seed", 8)
     assert other.exit_code == 1 and "was drawn from other data or with other parameters" in other.output
@@ -457,7 +446,7 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
 
 def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
     invoke("export", tmp_path / "review.csv", "--run-dir", tmp_path / "run", "--data", elsewhere)
-    run_notebook("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse
+    run_cells("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse
     declared = notebook_parameters(PROJECT_ROOT / "notebooks/14_review_quality.ipynb")
     drawn = inspect.signature(draw_sample).parameters
     for name in ("size", "random_seed", "stratified"):
