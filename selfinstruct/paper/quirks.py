@@ -50,6 +50,7 @@ QUIRKS = {
     "Q20": "step 4 compares instances within a task only",
 }
 _STEP_1 = "02_generate_instructions"
+END = 90  # characters of a long text that are shown at either end
 # Q1: what capitals lost leave behind: a lone "i" (no roman numeral, no i.e.), a sentence that begins small (not after e.g.)
 _SMALL_I = re.compile(r"(?<![\w/(.-])i(?![\w/).-])")
 _SMALL_START = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\.)[.?!] [a-z]")
@@ -197,12 +198,14 @@ class Contrast:
 
 
 def _describe(value: Any) -> str:
+    """A text for a cell: of a long one its two ends, of many the first and the last, since rules differ at the ends."""
     if isinstance(value, list):
-        return " | ".join(map(_describe, value)) or "(nothing)"
+        items = [*map(_describe, value)] or ["(nothing)"]
+        return " | ".join(items if len(items) < 4 else [items[0], f"({len(items) - 2} more)", items[-1]])
     if hasattr(value, "input") and hasattr(value, "output"):
-        return f"{value.input!r} -> {value.output!r}"
+        return _describe(f"{value.input!r} -> {value.output!r}")
     text = str(getattr(value, "raw_instances", value))
-    return text if len(text) <= 300 else text[:300] + " ..."
+    return text if len(text) <= 2 * END else f"{text[:END]} ... {text[-END:]}"
 
 
 def show_contrasts(*contrasts: Contrast, rows: int = 3) -> Table:

@@ -2,7 +2,7 @@
 
     card = build_scorecard(run)
     card.headline                       # how many findings came out as published
-    card.frame("differs")               # ours and the paper's, with intervals and reasons
+    card.table("differs")               # ours and the paper's, with intervals and reasons
 
 The numbers are `paper_numbers`; ours is found where the row says, in a results file of the run folder, and nowhere else.
 """
@@ -23,7 +23,6 @@ from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, s
 from ..runfolder import RunFolder
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -90,21 +89,18 @@ class Scorecard:
         findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
         return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
 
-    def frame(self, verdict: str) -> pd.DataFrame:
-        """The rows of one verdict as a table to read."""
-        import pandas as pd
-
-        hidden = ["id", "verdict", "finding"]
-        hidden += ["ours", "interval", "difference", "tolerance"] if verdict == "not measured" else []
+    def table(self, verdict: str) -> list[dict[str, str]]:
+        """The rows of one verdict to read, numbers as text."""
+        names = ["where", "what", "unit", "published", "ours", "interval", "difference", "tolerance", "reason"]
+        if verdict == "not measured":
+            names = [name for name in names if name not in ("ours", "interval", "difference", "tolerance")]
         rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
-        return pd.DataFrame(rows, columns=list(ScoreRow.__dataclass_fields__)).drop(columns=hidden).set_index("where")
+        return [{name: row[name] for name in names} for row in rows]
 
-    def reasons(self) -> pd.Series:
+    def reasons(self) -> dict[str, int]:
         """Why numbers were not measured, and how many for each reason."""
-        import pandas as pd
-
         counted = Counter(row.reason for row in self.rows if row.verdict == "not measured")
-        return pd.Series(dict(counted.most_common()), name="numbers", dtype=int)
+        return dict(counted.most_common())
 
 
 def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:

@@ -110,6 +110,15 @@ def test_contrasts_are_printed_and_their_examples_are_one_table(capsys):
     assert "(nothing)" in show_contrasts()._repr_html_()
 
 
+def test_of_long_texts_and_many_both_ends_are_shown():
+    many = Contrast(
+        "Q3", "rounds", [["first", "second", "third", "last but one", "x" * 999 + "end"]], list, lambda x: x[:-1]
+    )
+    ((published, fixed),) = [(row["as published"], row["fixed"]) for row in many.examples(1)]
+    assert fixed == "first | (2 more) | last but one" and published.startswith("first | (3 more) | xxx")
+    assert published.endswith("xend") and len(published) < 250
+
+
 def test_nothing_to_look_at_is_not_nothing_found():
     assert describe_count({"touched": 0, "of": 7, "unit": "inputs"}) == "0 of 7 inputs"
     assert describe_count({"touched": 0, "of": 0, "unit": "requests"}) == "no requests in this data to tell by"
