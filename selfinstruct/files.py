@@ -1,4 +1,4 @@
-"""Files: where they are, how lines of JSON are read and written, and every error the kit raises.
+"""Files and errors: where files are, how lines of JSON are read and written, and every error the kit raises.
 
     for number, value in iter_lines("seeds/seed_tasks.jsonl"):      # InputError names file and line
         ...
@@ -15,6 +15,7 @@ The error tree; a caller that only wants to report catches the root:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -59,6 +60,15 @@ def shown_path(path: str | Path) -> str:
     """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
     path = Path(path)
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Processors this process may use: its affinity, and in a container its share of the machine's (0.5 is half a one)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = quota.read_text().split()  # "200000 100000", or "max 100000" where there is no limit
+        return min(allowed, int(limit) / int(period))
+    return allowed
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,11 +6,13 @@ they fill the lanes of a kernel, and spreads groups over the cores.
 
 from __future__ import annotations
 
-import os
+import math
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
+
+from ..files import usable_cpus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +145,7 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
     if len(groups) == 1:
         search(groups[0])
     else:
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(math.ceil(usable_cpus())) as pool:
             list(pool.map(search, groups))
     return Matches(scores, positions)
 
@@ -161,11 +163,6 @@ def _best_of_group(documents: Documents, row_of_and_table, bits: int, lengths: n
     scores, positions = np.zeros(own.size), np.full(own.size, -1)
     pick_best(best, where, lengths, class_lengths, own, len(documents), scores, positions)
     return scores, positions
-
-
-def _cores() -> int:
-    """Cores this process may use (a container often has fewer than the machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def merge_matches(tiles: Sequence[Matches], offsets: Sequence[int]) -> Matches:
