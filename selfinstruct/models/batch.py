@@ -157,8 +157,8 @@ class BatchClient(ModelClient):
                 transport=self.transport, session=self._session,
             )  # fmt: skip
             if self.store.put(stored):
-                self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
-            self.budget.success()
+                self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+            self.budget.count_success()
             return stored
         error = result.get("error") or (answer.get("error") if isinstance(answer, dict) else None) or fault_in(answer)
         self._judge_line(job, error, changes)
@@ -176,7 +176,7 @@ class BatchClient(ModelClient):
         if self.endpoint.adaptation.learn(told, sent, job.body):
             return
         self._failures[job.key] = message = self.endpoint.scrubbed(str(facts.get("message") or facts))[:300]
-        self.budget.failure()
+        self.budget.count_failure()
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, message, utc_now())
 
     def _submit(self, jobs: list[Job]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ class ModelClient:
         self._session = session_name()
         for model, transport, prompt_tokens, completion_tokens in store.spent(self._session):
             if model == endpoint.model:
-                budget.add(prompt_tokens, completion_tokens, transport)
+                budget.count_tokens(prompt_tokens, completion_tokens, transport)
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
@@ -129,7 +129,7 @@ class ModelClient:
         expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
         if not self._stopped.is_set():
             self.pace.wait(expected, self._stopped)
-        if not self._stopped.is_set() and (reason := self.budget.reason()):
+        if not self._stopped.is_set() and (reason := self.budget.find_reached_limit()):
             self._halt(StoppedEarly(reason))
         if self._stopped.is_set():
             return False
@@ -155,14 +155,14 @@ class ModelClient:
         )  # fmt: skip
         self.store.put(stored)
         self._arrived[job.key] = stored
-        self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
-        self.budget.success()
+        self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+        self.budget.count_success()
         return stored
 
     def _failed(self, job: Job, error: str) -> None:
         self._failures[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now())
-        if self.budget.failure():
+        if self.budget.count_failure():
             self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
 
     def _halt(self, reason: SelfInstructError) -> None:

@@ -58,7 +58,7 @@ def connect(
     price = load_price("embedded" if endpoint.embedded else model, price_table)
     if max_cost_usd and price is None:
         raise ParameterError(
-            f"max_cost_usd needs the price of {model!r}, which the table does not have; give price_table=FILE"
+            f"max_cost_usd needs the price of {model!r}, which genai-prices does not have; give price_table=FILE"
         )
     budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
     pace = Pace(requests_per_minute, tokens_per_minute)

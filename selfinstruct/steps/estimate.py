@@ -78,7 +78,7 @@ class Estimate:
     def notes(self) -> list[str]:
         """What the figures rest on."""
         priced = (
-            f"prices as of {self.price.as_of or 'no date'}"
+            f"prices of {self.price.as_of or 'no date'}"
             if self.price
             else "no price known: give price_table=FILE to see dollars"
         )
