@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..files import InputError, project_path, read_json, shown_path
+from .endpoint import is_embedded
 from .protocol import StoredResponse
 
 PER = 1_000_000
@@ -54,9 +55,10 @@ def load_price(model: str, price_table: str | Path = "") -> Price | None:
 
     The table is a JSON file in dollars per million tokens, `batch` (default 1) the factor for batch jobs:
     {"as_of": "2026-11-05", "models": {"gpt-4o": {"prompt": 2.5, "completion": 10.0, "batch": 0.5}}}
-    A dated name such as `gpt-4o-2024-08-06` that is not listed itself has its family's price. "embedded" costs nothing.
+    A dated name such as `gpt-4o-2024-08-06` that is not listed itself has its family's price. The embedded model costs nothing.
     Raises InputError where the table is missing or malformed.
     """
+    model = "embedded" if is_embedded(model) else model
     names = dict.fromkeys([model, re.sub(r"-\d{4}-\d{2}-\d{2}$|-\d{4}$", "", model)])
     if price_table and (price := _find_in_table(names, project_path(price_table))):
         return price

@@ -113,7 +113,7 @@ def estimate_run(
             given.get("api", api),
             given.get("price_table", price_table),
         )
-    price = load_price("embedded" if is_embedded(model) else model, price_table)
+    price = load_price(model, price_table)
     counter, count = token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
