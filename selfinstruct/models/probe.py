@@ -38,7 +38,7 @@ class Finding:
 def probe_endpoint(model: str = "embedded", base_url: str = "", timeout_s: float = 60.0) -> list[Finding]:
     """What `model` at `base_url` can do; nothing is written to the store. At most seven calls of 12 tokens.
 
-    Raises EndpointError if neither completions nor chat works, with what the server said to both.
+    Raises EndpointError if neither completions nor chat works, with what the server answered to both.
     """
     endpoints = [find_endpoint(model, base_url, api, timeout_s=timeout_s) for api in ("completions", "chat")]
     try:
