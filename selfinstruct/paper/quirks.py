@@ -52,8 +52,8 @@ from ..runfolder import (
     REJECTIONS,
     RunFolder,
 )
-from ..steps.classification import classification_labels
-from ..steps.instances import choose_tasks, instance_requests
+from ..steps.classification import parse_labels
+from ..steps.instances import build_instance_requests, choose_tasks
 from ..steps.instructions import MACHINE_INSTRUCTIONS_IN_PROMPT, generate_instructions, sample_in_context
 
 if TYPE_CHECKING:
@@ -376,7 +376,7 @@ def _of_run(run: RunFolder) -> Material:
         rows=rows,
         rejections=_newest(run, REJECTIONS, Rejection),
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
-        labels=classification_labels(answers),
+        labels=parse_labels(answers),
         step_1=run.results(_STEP_1),
         target=_target(run),
     )
@@ -473,7 +473,9 @@ def step_3_on_unseen(labels: dict[str, bool]) -> dict[str, str]:
 
 def instances_before_stop(written: int = 12) -> dict[str, int]:
     """Q14: how many of so many class labels, or examples, a completion still has after step 3's stop sequences."""
-    request = instance_requests(["A task"], {"A task": True}, load_prompts("ours"), PAPER_REQUESTS["instances"])[0]
+    request = build_instance_requests(["A task"], {"A task": True}, load_prompts("ours"), PAPER_REQUESTS["instances"])[
+        0
+    ]
     texts = {
         True: "".join(f"Class label: {k}\nText: t{k}\n" for k in range(1, written + 1)),
         False: "".join(f"Example {k}\nInput: i{k}\nOutput: o{k}\n" for k in range(1, written + 1)),
@@ -490,7 +492,9 @@ def instances_before_stop(written: int = 12) -> dict[str, int]:
 
 def tokens_allowed(instructions: Sequence[str], labels: dict[str, bool], quirks: str) -> dict[str, int]:
     """Q13: instruction -> how many tokens its instances may take with the paper's settings."""
-    requests = instance_requests(instructions, labels, load_prompts("ours"), PAPER_REQUESTS["instances"], quirks=quirks)
+    requests = build_instance_requests(
+        instructions, labels, load_prompts("ours"), PAPER_REQUESTS["instances"], quirks=quirks
+    )
     return {text: request.max_tokens for text, request in zip(instructions, requests, strict=True)}
 
 

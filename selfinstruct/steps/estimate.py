@@ -20,8 +20,8 @@ from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
 from ..models.spending import Price, load_price
 from ..prompts import load_prompts, request_settings
 from ..records import Request, SeedTask
-from .classification import classification_requests
-from .instances import instance_requests
+from .classification import build_classification_requests
+from .instances import build_instance_requests
 from .instructions import build_round
 
 STEPS = ("02_generate_instructions", "03_identify_classification", "04_generate_instances")
@@ -114,7 +114,7 @@ def estimate_run(
             given.get("price_table", price_table),
         )
     price = load_price(model, price_table)
-    counter, count = token_counter(model)
+    counter, count = find_token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
     seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
@@ -170,7 +170,7 @@ def _identify(
     calls = min(instructions, given.get("num_instructions") or instructions) + min(
         len(seeds), given.get("check_against_seed_tasks", 0)
     )
-    return calls, classification_requests(texts, prompts, _sampling("classification", given, embedded))
+    return calls, build_classification_requests(texts, prompts, _sampling("classification", given, embedded))
 
 
 def _instances(
@@ -181,7 +181,7 @@ def _instances(
     for unwanted, name in ((True, "generation_tasks_only"), (False, "classification_tasks_only")):
         if given.get(name):
             labels = {text: label for text, label in labels.items() if label is not unwanted}
-    requests = instance_requests(
+    requests = build_instance_requests(
         list(labels)[:SAMPLED_PROMPTS], labels, prompts, _sampling("instances", given, embedded),
         max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=given.get("quirks", "published"),
     )  # fmt: skip
@@ -192,7 +192,7 @@ def _instances(
 _BUILDERS = dict(zip(STEPS, (_generate, _identify, _instances), strict=True))
 
 
-def token_counter(model: str) -> tuple[str, Callable[[str], int]]:
+def find_token_counter(model: str) -> tuple[str, Callable[[str], int]]:
     """(how tokens are counted, in words; the function): tiktoken where it knows the model and has its tables, else characters / 4."""
     try:
         import tiktoken

@@ -111,7 +111,7 @@ def sample_instructions(
     return [row for row in rows if row.instruction in chosen]
 
 
-def seed_rows(seed_tasks: Sequence[SeedTask]) -> list[InstanceRow]:
+def build_seed_rows(seed_tasks: Sequence[SeedTask]) -> list[InstanceRow]:
     """Every instance of every seed task, neither capped nor filtered, as released."""
     return [
         InstanceRow(instruction=task.instruction, input=instance.input, output=instance.output)

@@ -14,7 +14,7 @@ from ..prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, PromptSet
 from ..records import Client, MachineInstances, MachineInstruction, Request
 
 
-def instance_requests(
+def build_instance_requests(
     instructions: Sequence[str],
     labels: dict[str, bool],
     prompts: PromptSet,
@@ -79,8 +79,8 @@ def generate_instances(
     settings: dict[str, Any],
     **layout: Any,
 ) -> list[MachineInstances]:
-    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `instance_requests`."""
-    requests = instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
+    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
+    requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
     completions = client.complete(requests, desc="instances")
     return [
         MachineInstances(

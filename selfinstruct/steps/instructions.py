@@ -39,7 +39,7 @@ class Round:
         return sum(completion.error is not None for completion in self.completions)
 
 
-def seed_instructions(seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False) -> list[str]:
+def choose_seed_instructions(seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False) -> list[str]:
     """The instructions of the seed tasks, all of them or those of classification tasks only.
 
     Raises ParameterError where none is left.
@@ -114,8 +114,8 @@ def generate_instructions(
     SelfInstructError after 20 rounds in a row that admit nothing: the released loop would never end (Q8).
     """
     fixed = check_quirks(quirks)
-    human = seed_instructions(seed_tasks, use_clf_seed_tasks_only)
-    pool, machine, asked = new_pool(human, quirks), [], Counter()
+    human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only)
+    pool, machine, asked = build_pool(human, quirks), [], Counter()
     rng, gainless, request_idx = random.Random(random_seed), 0, 0
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
         requests = build_round(
@@ -140,7 +140,7 @@ def _no_gain(rounds: int, have: int, wanted: int) -> str:
     )
 
 
-def new_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
+def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
     """A task pool. Q6: released, only a-z and 0-9 count, so Chinese is never a repetition; fixed tells every script's words."""
     return InstructionPool(texts, quirks=quirks, tokenizer="unicode" if check_quirks(quirks) else "rouge_score")
 

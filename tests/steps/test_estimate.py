@@ -15,8 +15,8 @@ from selfinstruct.models.protocol import approximate_tokens
 from selfinstruct.models.spending import load_price
 from selfinstruct.prompts import load_prompts, request_settings
 from selfinstruct.records import load_seed_tasks
-from selfinstruct.steps.classification import classification_labels, identify_classification
-from selfinstruct.steps.estimate import STEPS, estimate_run, token_counter
+from selfinstruct.steps.classification import identify_classification, parse_labels
+from selfinstruct.steps.estimate import STEPS, estimate_run, find_token_counter
 from selfinstruct.steps.instances import generate_instances
 from selfinstruct.steps.instructions import generate_instructions
 
@@ -46,7 +46,7 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path):
             records = [record for round_ in rounds for record in round_.admitted]
             texts = [record.instruction for record in records]
             answers = identify_classification(client, texts, templates, request_settings("classification", False))
-            labels = classification_labels(answers)
+            labels = parse_labels(answers)
             generate_instances(client, records, labels, templates, request_settings("instances", False))
         bodies = server.bodies
     calls = sum(len(round_.requests) for round_ in rounds)
@@ -130,7 +130,7 @@ def test_no_task_left_is_no_cost():
 def test_tiktoken_counts_where_it_knows_the_model(monkeypatch):
     encoding = SimpleNamespace(name="words", encode=lambda text, disallowed_special: text.split())
     monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=lambda model: encoding))
-    said, count = token_counter("gpt-4o-mini")
+    said, count = find_token_counter("gpt-4o-mini")
     assert (said, count("three short words")) == ("counted with tiktoken (words)", 3)
 
 
@@ -143,6 +143,6 @@ def test_where_tiktoken_cannot_the_approximation_says_so(monkeypatch, error, why
         raise error
 
     monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=fail))
-    said, count = token_counter("m")
+    said, count = find_token_counter("m")
     assert said.startswith("about 4 characters each") and why in said
     assert count("x" * 40) == 10
