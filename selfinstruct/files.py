@@ -6,7 +6,7 @@
 
 The error tree; a caller that only wants to report catches the root:
 
-    SelfInstructError            something a person can put right; the text says what, where and what to do
+    SelfInstructError            something a person can fix; the text says what, where and what to do
     ├── InputError               a file: missing, malformed, empty, or without a field it must have (file:line)
     ├── ParameterError           a parameter: unknown, of the wrong type, or at odds with the run folder
     ├── EndpointError            a model that cannot be used: server down, wrong key, no such model, garbage for an answer
@@ -31,7 +31,7 @@ R = TypeVar("R", bound="BaseModel")
 
 
 class SelfInstructError(Exception):
-    """Anything a person can put right; the message says what, where and what to do."""
+    """Anything a person can fix; the message says what, where and what to do."""
 
 
 class InputError(SelfInstructError):
@@ -99,10 +99,10 @@ def _parse_object(line: str, where: str) -> dict[str, Any]:
 
 def load_records(path: str | Path, record: type[R]) -> list[R]:
     """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
-    return [_validated(record, value, f"{shown_path(path)}:{number}") for number, value in iter_lines(path)]
+    return [_validate(record, value, f"{shown_path(path)}:{number}") for number, value in iter_lines(path)]
 
 
-def _validated(record: type[R], value: dict[str, Any], where: str) -> R:
+def _validate(record: type[R], value: dict[str, Any], where: str) -> R:
     from pydantic import ValidationError  # takes a while to load, and not all who read files need it
 
     try:

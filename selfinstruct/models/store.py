@@ -188,12 +188,12 @@ def count_calls(stores: Iterable[str | Path]) -> dict[str | Path, Any]:
 
 
 def _count_calls(path: str | Path) -> Any:
-    if not project_path(path).is_file():
-        return [], []
     try:
+        if not project_path(path).is_file():
+            return [], []
         with ResponseStore(path) as store:
             return store.spent(session_name()), store.failures()
-    except SelfInstructError:  # whoever needs the store says what is wrong with it
+    except (SelfInstructError, OSError, RuntimeError):  # whoever needs the store says what is wrong with it
         return object()
 
 
