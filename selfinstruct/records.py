@@ -160,7 +160,7 @@ class Client(Protocol):
     """Whoever answers requests: `models.connect` makes one, a test writes its own."""
 
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
-        """The completions of `requests`, in their order; `desc` names the work where progress is shown."""
+        """The completions of `requests`, in their order; `desc` names the work for a progress bar."""
         ...
 
 

@@ -117,7 +117,7 @@ class BatchClient(ModelClient):
         return answers, running
 
     def _collect_job(self, row: dict[str, Any], batch: Any, wanted: dict[str, Job]) -> dict[str, StoredResponse]:
-        """Store what one finished job brought. A job of which other requests are wanted later stays open for them."""
+        """Store what one finished job brought. A job that also holds other requests stays open for them."""
         self.endpoint.adaptation = Adaptation({**row["changes"], **self.endpoint.adaptation.changes})
         if batch.status == "failed":
             self.store.put_batch({**row, "status": "collected"})

@@ -95,7 +95,7 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
 
 
 def public_url(base_url: str) -> str:
-    """`base_url` without user, password and query: these may be secret, and this is what is stored and shown."""
+    """`base_url` without user, password and query: these may be secret, and this is what is stored and printed."""
     parts = urlsplit(base_url)
     host = parts.netloc.rsplit("@", 1)[-1]
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
@@ -132,7 +132,7 @@ class Endpoint:
 
     @property
     def key(self) -> str:
-        """The provider's key from the environment, "" where there is none; never kept, stored or shown."""
+        """The provider's key from the environment, "" where there is none; never kept, stored or printed."""
         return "" if self.embedded else os.environ.get(self.provider.key_variable, "").strip()
 
     @property
@@ -207,7 +207,7 @@ class Endpoint:
                 if too_long and shortenings < SHORTENINGS:
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
                 elif not (isinstance(error, refusals) and self.adaptation.learn(error, sent, body)):
-                    # from None: the library's own message may quote what the server said, key included
+                    # from None: the library's own message may quote the server's, key included
                     raise self.explain_error(error) from None
 
     def hide_key(self, text: str) -> str:
@@ -265,7 +265,7 @@ def _check_listening(base_url: str) -> None:
 
 
 def _read_message(error: Exception) -> str:
-    """What the server said, short; the library's error text where it said nothing readable."""
+    """The server's message, short; the library's error text where there is none to read."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("message") or body.get("error") or body

@@ -117,7 +117,7 @@ def estimate_run(
 def _estimate_step(
     step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None
 ) -> StepEstimate:
-    """`calls` requests of which `requests` are a sample."""
+    """What `calls` requests come to, from the sample `requests`."""
     if not requests:
         return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
     extra = count(CONTINUE_TEXT) + 8 if sends_chat(api) else 0  # the system line, and the tokens between messages
