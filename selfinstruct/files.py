@@ -6,7 +6,7 @@
 
 The error tree; a caller that only wants to report catches the root:
 
-    SelfInstructError            something a person can put right; the text says what, where and what to do
+    SelfInstructError            something a person can fix; the text says what, where and what to do
     ├── InputError               a file: missing, malformed, empty, or without a field it must have (file:line)
     ├── ParameterError           a parameter: unknown, of the wrong type, or at odds with the run folder
     ├── EndpointError            a model that cannot be used: server down, wrong key, no such model, garbage for an answer
@@ -31,7 +31,7 @@ R = TypeVar("R", bound="BaseModel")
 
 
 class SelfInstructError(Exception):
-    """Anything a person can put right; the message says what, where and what to do."""
+    """Anything a person can fix; the message says what, where and what to do."""
 
 
 class InputError(SelfInstructError):

@@ -16,7 +16,7 @@ from ..files import EndpointError
 from ..records import Request
 from .adaptation import Adaptation
 from .endpoint import Endpoint, RequestFailed, find_endpoint
-from .protocol import request_body
+from .protocol import build_body, read_text
 
 PROBE = Request(prompt="1, 2, 3, 4, 5,", max_tokens=12, temperature=0.0, top_p=1.0)
 Judge = Callable[[dict[str, Any]], tuple[bool, str]]  # a choice of the answer -> (does it work, what came)
@@ -68,7 +68,7 @@ def _try_details(endpoint: Endpoint) -> Iterator[Finding]:
 def _try_call(name: str, endpoint: Endpoint, judge: Judge, **changes: Any) -> Finding:
     """One call. A refused parameter counts as not working, although the client would adapt to it."""
     endpoint.adaptation = Adaptation()
-    body = request_body(PROBE.model_copy(update=changes), endpoint.model, endpoint.api)
+    body = build_body(PROBE.model_copy(update=changes), endpoint.model, endpoint.api)
     try:
         with warnings.catch_warnings(action="ignore"):
             answer = endpoint.ask(body, threading.Event())
@@ -84,12 +84,8 @@ def _try_call(name: str, endpoint: Endpoint, judge: Judge, **changes: Any) -> Fi
     return Finding(name, works, says + (f" (adapted: {others})" if others else ""))
 
 
-def _read_text(choice: dict[str, Any]) -> str:
-    return choice.get("text") or (choice.get("message") or {}).get("content") or ""
-
-
 def _judge_text(choice: dict[str, Any]) -> tuple[bool, str]:
-    text = _read_text(choice)
+    text = read_text(choice)
     return bool(text.strip()), repr(text[:60]) if text.strip() else "an empty text came back"
 
 
@@ -99,7 +95,7 @@ def _judge_logprobs(choice: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _judge_stop(choice: dict[str, Any]) -> tuple[bool, str]:
-    text = _read_text(choice)
+    text = read_text(choice)
     if "7" not in text:
         return True, "the text ends before the stop"
     return False, f"ignored ({text[:30]!r}); the kit applies stops itself, too"

@@ -24,8 +24,8 @@ from ..parsing import check_quirks, parse_instances, split_instructions
 from ..prompts import PAPER_REQUESTS, load_prompts, request_settings
 from ..records import ClassificationAnswer, Instance, InstanceRow, MachineInstances, MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
-from ..steps.classification import classification_labels
-from ..steps.instances import instance_requests
+from ..steps.classification import parse_labels
+from ..steps.instances import build_instance_requests
 
 QUIRKS = {
     "Q1": "all but the first letter of an instruction is lower-cased",
@@ -150,7 +150,7 @@ def _load_run(run: RunFolder) -> Material:
         rows=rows,
         rejections=load(REJECTIONS, Rejection),
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
-        labels=classification_labels(answers),
+        labels=parse_labels(answers),
         step_1=run.results(_STEP_1),
         target=given.get("num_instructions_to_generate"),
     )
@@ -308,7 +308,7 @@ def compare_tokens(material: Material) -> Contrast:
     settings, prompts = PAPER_REQUESTS["instances"], load_prompts("ours")
     allowed = {}
     for quirks in ("published", "fixed"):
-        requests = instance_requests(texts, material.labels, prompts, settings, quirks=quirks)
+        requests = build_instance_requests(texts, material.labels, prompts, settings, quirks=quirks)
         allowed[quirks] = {text: request.max_tokens for text, request in zip(texts, requests, strict=True)}
     return Contrast("Q13", "tasks with a label", texts, allowed["published"].get, allowed["fixed"].get)
 

@@ -76,7 +76,7 @@ def test_a_replay_needs_no_server_and_says_that_it_is_one(store, capsys):
     with connect("scripted", server.url, store=store) as client:
         again = client.complete(asks(3))
         assert client.describe()["replayed"]
-    assert "replayed: all 3 answers came from" in capsys.readouterr().out
+    assert "no model was called (3 answers from" in capsys.readouterr().out
     assert [c.metadata("p") for c in again] == [c.metadata("p") for c in first]
 
 
@@ -419,5 +419,5 @@ def test_a_deterministic_embedded_request_is_seeded(store, tmp_path):
     weights = tmp_path / "w.gguf"
     weights.write_bytes(b"GGUF" + b"0" * 100)
     with connect(str(weights), store=store, deterministic=True) as client:
-        assert client._job(ask(sample_index=3)).body["seed"] == 3
+        assert client._make_job(ask(sample_index=3)).body["seed"] == 3
         assert client.describe()["endpoint"].endswith(":deterministic")

@@ -247,7 +247,7 @@ with connect("scripted", url, store=out / "store.sqlite", concurrency=4) as clie
     texts = [record.instruction for record in records]
     answers = identify_classification(client, texts, templates, request_settings("classification", False))
     write_records(out / "is_clf_or_not.jsonl", answers)
-    labels = classification_labels(answers)
+    labels = parse_labels(answers)
     made = generate_instances(client, records, labels, templates, request_settings("instances", False))
     write_records(out / "machine_generated_instances.jsonl", made)
 print("done")
