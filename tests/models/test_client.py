@@ -11,7 +11,6 @@ import sys
 import time
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from helpers.asking import ask, asks, echo
@@ -21,20 +20,6 @@ from helpers.scripted import CREATED, Reply, ScriptedServer, answer, prompt_of
 from selfinstruct.files import EndpointError, ParameterError, StoppedEarly
 from selfinstruct.models.connection import connect
 from selfinstruct.models.store import ResponseStore
-
-PRICES = '{"as_of": "2026-01-01", "models": {"scripted": {"prompt": 1000, "completion": 1000, "batch": 0.5}}}'
-
-
-@pytest.fixture
-def store(tmp_path) -> Path:
-    return tmp_path / "responses.sqlite"
-
-
-@pytest.fixture
-def prices(tmp_path) -> Path:
-    path = tmp_path / "prices.json"
-    path.write_text(PRICES)
-    return path
 
 
 def refusing(name: str, message: str = "Unsupported parameter: '{}' is not supported with this model."):

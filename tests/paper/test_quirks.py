@@ -1,13 +1,10 @@
 """The twenty quirks: each is told on texts that have it, and on none that have not; notebook 22 counts them all."""
 
-import json
-
 import pytest
-from helpers.places import PUBLISHED_DATA
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
+from helpers.notebooks import read_results, run_cells
+from helpers.places import SAMPLES, find_published
 
-from selfinstruct.files import PROJECT_ROOT, InputError, write_json, write_records
+from selfinstruct.files import InputError, write_json, write_records
 from selfinstruct.paper import quirks
 from selfinstruct.paper import quirks as quirk_trials
 from selfinstruct.paper.quirks import (
@@ -20,12 +17,12 @@ from selfinstruct.paper.quirks import (
     show_contrasts,
     touches,
 )
+from selfinstruct.paper.release import SEED_TASKS, USER_ORIENTED
 from selfinstruct.parsing import split_instructions
 from selfinstruct.prompts import PAPER_REQUESTS
 from selfinstruct.records import InstanceRow, MachineInstances, SeedTask
 from selfinstruct.runfolder import RunFolder
 
-SAMPLE = PUBLISHED_DATA / "release_sample_1000.jsonl"
 ITEMS = ["Explain why NASA uses Python.", "Judge the mood of the text.", "Suggest a subject for an email."]
 COMPLETION = f" {ITEMS[0]}\n10. {ITEMS[1]}\n11. {ITEMS[2]}"
 
@@ -81,15 +78,9 @@ def run(tmp_path):
     return RunFolder(tmp_path, "22_meet_the_quirks")
 
 
-def run_notebook(folder, **parameters):
-    name = "22_meet_the_quirks"
-    page = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    page = parameterize_notebook(page, {"run_dir": str(folder), **parameters}, kernel_name="python3", language="python")
-    names: dict = {}
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.source[:30], "exec"), names)
-    return json.loads((folder / f"results/{name}.json").read_text())["quirks"]
+def count_quirks(folder, **parameters):
+    run_cells("22_meet_the_quirks", folder, **parameters)
+    return read_results(folder, "22_meet_the_quirks")["quirks"]
 
 
 def test_a_contrast_keeps_what_differs_and_shows_the_made_up_example_only_without():
@@ -274,7 +265,7 @@ def test_tokens_depend_on_neighbours_as_published_only():
 
 
 def test_the_notebook_counts_every_quirk(run):
-    counts = {name: one["touched"] for name, one in run_notebook(run.path).items()}
+    counts = {name: one["touched"] for name, one in count_quirks(run.path).items()}
     assert list(counts) == list(quirks.QUIRKS) == [f"Q{k}" for k in range(1, 21)]
     expected = {
         "Q1": 1, "Q2": 0, "Q3": 1, "Q4": 1, "Q6": 0, "Q7": 3, "Q8": 1, "Q9": 1, "Q10": 2, "Q11": 6, "Q12": 3, "Q13": 2, "Q14": 1,
@@ -284,30 +275,29 @@ def test_the_notebook_counts_every_quirk(run):
 
 
 def test_the_notebook_on_a_run_folder_as_data_counts_the_same(run, tmp_path):
-    counts = run_notebook(run.path)
-    assert run_notebook(tmp_path / "elsewhere", data=str(run.path)) == counts
+    counts = count_quirks(run.path)
+    assert count_quirks(tmp_path / "elsewhere", data=str(run.path)) == counts
 
 
 def test_the_notebook_with_one_seed_task(run):
     write_records(run.path / "one.jsonl", [seed_task(3).model_dump()])
-    counts = run_notebook(run.path, seed_tasks_path=str(run.path / "one.jsonl"))
+    counts = count_quirks(run.path, seed_tasks_path=str(run.path / "one.jsonl"))
     assert counts["Q5"] == {"touched": 1, "of": 1, "unit": "seed tasks"}  # "Name 3 birds." is too short
 
 
-@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
-def test_the_notebook_on_released_data_and_published_seed_tasks(tmp_path):
-    counts = run_notebook(tmp_path, data=str(SAMPLE), seed_tasks_path=str(SAMPLE.with_name("seed_tasks.jsonl")))
-    assert 63 <= counts["Q1"]["touched"] < counts["Q1"]["of"] == 995
+def test_the_notebook_on_rows_as_released_counts_what_they_tell(tmp_path):
+    counts = count_quirks(tmp_path, data=str(SAMPLES / "all_instances.jsonl"))
+    touched = {"Q1": 16, "Q5": 0, "Q15": 18, "Q16": 67, "Q18": 1, "Q19": 89}
+    assert {name: counts[name]["touched"] for name in touched} == touched
+    assert [name for name, one in counts.items() if not one["of"]] == ["Q3", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"]
+
+
+def test_the_notebook_on_published_seed_tasks(tmp_path):
+    seed_tasks = find_published(SEED_TASKS)
+    counts = count_quirks(tmp_path, data=str(SAMPLES / "all_instances.jsonl"), seed_tasks_path=str(seed_tasks))
     assert counts["Q5"]["touched"] == 7  # two too short, one program, four too similar
-    assert (counts["Q15"]["touched"], counts["Q15"]["of"]) == (5, 995)
-    assert counts["Q16"]["touched"] == 995 and counts["Q19"]["touched"] == 1000
-    assert counts["Q17"]["touched"] == 7 and 0 < counts["Q18"]["touched"] < 556
-    assert counts["Q20"]["touched"] == 14 and counts["Q20"]["of"] == counts["Q18"]["of"]
-    untold = [name for name, one in counts.items() if not one["of"]]
-    assert untold == ["Q3", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"]
 
 
-@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
 def test_two_user_oriented_tasks_are_dropped_for_the_plot_of_a_film(tmp_path):
-    counts = run_notebook(tmp_path, data=str(SAMPLE.with_name("user_oriented_instructions.jsonl")))
+    counts = count_quirks(tmp_path, data=str(find_published(USER_ORIENTED)))
     assert (counts["Q4"]["touched"], counts["Q4"]["of"]) == (2, 251)

@@ -6,7 +6,7 @@ import re
 import socket
 
 import pytest
-from helpers.places import PUBLISHED_DATA
+from helpers.places import find_published
 from werkzeug import Request, Response
 
 from selfinstruct.files import InputError, ParameterError
@@ -351,8 +351,8 @@ def test_published_prompts_are_used_where_they_are_fetched():
     assert prompts.classification.endswith("Task:") and len(prompts.seed_tasks) == 175
 
 
-@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="needs copies of released files beside the project")
-def test_released_files_on_disk_are_what_was_published(tmp_path):
-    paths = fetch_published(["data/seed_tasks", "user_oriented"], str(PUBLISHED_DATA), tmp_path, lambda _: None)
-    assert [len(path.read_text(encoding="utf-8").splitlines()) for path in paths] == [175, 252]
-    assert published_path(paper.SEED_TASKS, tmp_path) == paths[0]
+def test_fetched_files_are_what_was_published_and_can_be_copied_on(tmp_path):
+    source = find_published(paper.SEED_TASKS).parent
+    (path,) = fetch_published(["data/seed_tasks"], str(source), tmp_path, lambda _: None)
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 175
+    assert published_path(paper.SEED_TASKS, tmp_path) == path

@@ -272,7 +272,7 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
 
 
 def test_what_is_in_flight_at_ctrl_c_has_time_to_arrive(tmp_path):
-    late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(4)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
+    late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(3)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
     _, errors = start_and_signal(tmp_path, signal.SIGINT, late).communicate(timeout=30)
     assert (tmp_path / "late").is_file()
     assert "Traceback" not in errors and len(errors.strip().splitlines()) == 1
