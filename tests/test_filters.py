@@ -1,7 +1,7 @@
 """Each rule keeps one text and drops another, and says which rule it was."""
 
 import pytest
-from helpers.places import find_published
+from helpers.places import USER_ORIENTED, find_published
 
 from selfinstruct.files import iter_lines
 from selfinstruct.filters import (
@@ -12,7 +12,6 @@ from selfinstruct.filters import (
     instance_rejections,
     instruction_rejection,
 )
-from selfinstruct.paper.release import USER_ORIENTED
 from selfinstruct.records import Instance
 
 CASES = {

@@ -3,11 +3,10 @@
 from collections import Counter
 
 import pytest
-from helpers.places import find_published
+from helpers.places import SEED_TASKS, find_published
 
 from selfinstruct.files import PROJECT_ROOT, iter_lines
 from selfinstruct.filters import filter_instances, instruction_rejection
-from selfinstruct.paper.release import SEED_TASKS
 from selfinstruct.prompts import load_prompts
 from selfinstruct.records import Instance, load_seed_tasks
 from selfinstruct.similarity.pool import InstructionPool

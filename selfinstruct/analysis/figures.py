@@ -1,6 +1,6 @@
 """The paper's figures in matplotlib: one function a figure, data and an `ax` in, the `ax` out.
 
-    figure, ax = new_figure(source="release (n = 52,445)")
+    figure, ax = new_figure(source="release (n = 995)")
     plot_overlap({"release": scores}, ax)
 
 Made for one column of a printed page (3.35 in; only the figure of `rings` may be wider), in the colours of Okabe and Ito,
@@ -14,7 +14,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .statistics import LONG
+from ..paper_numbers import paper_number
+from .statistics import LONG, TABLE_1
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,10 +37,10 @@ STYLE = {
 }  # fmt: skip
 # Figure 5's y axes, and Figure 4's, for the paper's numbers of instructions, inputs that are not empty, and outputs
 PAPER_AXES = {
-    "instruction": (6_000, 52_445),
-    "input": (3_000, 82_439 - 35_878),
-    "output": (30_000, 82_439),
-    "overlap": (3_000, 52_445),
+    "instruction": (paper_number("fig5.instructions").value, TABLE_1["instructions"]),
+    "input": (paper_number("fig5.inputs").value, TABLE_1["instances"] - TABLE_1["empty_input"]),
+    "output": (paper_number("fig5.outputs").value, TABLE_1["instances"]),
+    "overlap": (paper_number("fig4.axis").value, TABLE_1["instructions"]),
 }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import Dataset
 from ..display import show_number
+from ..paper_numbers import paper_number, paper_numbers
 from ..similarity.pool import split_ascii, split_unicode
 from .agreement import share_interval
 
@@ -25,20 +26,14 @@ if TYPE_CHECKING:
 
 
 PARTS = ("instruction", "input", "output")
-LONG = 60  # words: the right end of the paper's Figure 5
-TABLE_1 = {  # the paper's numbers; the two shares and the ratio are derived from them
-    "instructions": 52_445,
-    "classification": 11_584,
-    "not_classification": 40_861,
-    "classification_share": 11_584 / 52_445,
-    "instances": 82_439,
-    "instances_per_instruction": 82_439 / 52_445,
-    "empty_input": 35_878,
-    "empty_input_share": 35_878 / 82_439,
-    "mean_instruction_words": 15.9,
-    "mean_input_words": 12.7,
-    "mean_output_words": 18.9,
-}
+LONG = paper_number("fig5.words").value  # words: the right end of the paper's Figure 5
+TABLE_1 = {one.id.removeprefix("table1."): one.value for one in paper_numbers() if one.id.startswith("table1.")}
+for _share, _part, _whole in (  # derived from what is printed: here with all their digits
+    ("classification_share", "classification", "instructions"),
+    ("instances_per_instruction", "instances", "instructions"),
+    ("empty_input_share", "empty_input", "instances"),
+):
+    TABLE_1[_share] = TABLE_1[_part] / TABLE_1[_whole]
 
 
 def word_counts(dataset: Dataset) -> dict[str, np.ndarray]:

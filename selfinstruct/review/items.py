@@ -21,6 +21,7 @@ from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
 from ..data.formats import Row
 from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records
+from ..paper_numbers import paper_number
 from ..records import Record
 
 QUESTIONS = {
@@ -29,7 +30,7 @@ QUESTIONS = {
     "output_correct": "Is the output a right and acceptable answer to the task and the input?",
 }
 ALL_FIELDS = "all_fields_valid"
-PAPER = {"valid_task": 0.92, "input_appropriate": 0.79, "output_correct": 0.58, ALL_FIELDS: 0.54}  # Table 2
+PAPER = {question: paper_number(f"table2.{question}").value / 100 for question in (*QUESTIONS, ALL_FIELDS)}
 
 
 class ReviewItem(Record):

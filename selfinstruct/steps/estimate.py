@@ -1,6 +1,6 @@
 """Before a run: how many calls, tokens and dollars the chosen parameters come to, from the real prompts.
 
-    estimate = estimate_run({"02_generate_instructions": {"num_instructions_to_generate": 52445}}, model="gpt-4o-mini")
+    estimate = estimate_run({"02_generate_instructions": {"num_instructions_to_generate": 10_000}}, model="gpt-4o-mini")
     print(estimate.table())
 
 The parameters are those of the notebooks 02, 03 and 04; whatever is not given has the notebook's default meaning. Prompts are

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from helpers.places import find_published
+from helpers.places import RELEASE_82K, SEED_TASKS, USER_ORIENTED, find_published
 
 from selfinstruct.analysis import statistics as analysis
 from selfinstruct.analysis import verbs
@@ -16,7 +16,6 @@ from selfinstruct.analysis.verbs import VerbNoun, Word, find_verb_noun, scaled_m
 from selfinstruct.data.datasets import Dataset, load_dataset
 from selfinstruct.data.formats import Row
 from selfinstruct.files import SelfInstructError
-from selfinstruct.paper.release import RELEASE_82K, SEED_TASKS, USER_ORIENTED
 from selfinstruct.similarity.pool import best_matches, nearest_neighbours
 
 SMALL = Dataset(

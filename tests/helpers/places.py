@@ -11,6 +11,9 @@ from selfinstruct.paper.release import published_path
 
 TESTS = PROJECT_ROOT / "tests"
 SAMPLES = TESTS / "samples"
+SEED_TASKS = "data/seed_tasks.jsonl"
+RELEASE_82K = "data/gpt3_generations/batch_221203/all_instances_82K.jsonl"
+USER_ORIENTED = "human_eval/user_oriented_instructions.jsonl"
 PREDICTIONS = "human_eval/predictions/{}_predictions.jsonl"
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from helpers.notebooks import read_results, run_cells
-from helpers.places import PREDICTIONS, SAMPLES, find_published
+from helpers.places import PREDICTIONS, SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
 
 from selfinstruct.files import PROJECT_ROOT, InputError, write_json, write_records
-from selfinstruct.paper.release import SEED_TASKS, USER_ORIENTED
 
 NAMES = ("10_describe_dataset", "11_parse_verb_nouns", "12_measure_lengths", "13_measure_rouge_overlap")
 

@@ -7,12 +7,11 @@ import re
 import matplotlib
 import pytest
 from helpers.notebooks import read_results, run_cells
-from helpers.places import SAMPLES, find_published
+from helpers.places import RELEASE_82K, SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
 
 from selfinstruct.files import ParameterError, write_json, write_records
-from selfinstruct.paper.release import RELEASE_82K, SEED_TASKS, USER_ORIENTED
 from selfinstruct.paper.scorecard import VERDICTS, Found, ScoreRow, build_scorecard, judge, look_up, scorecard_html
-from selfinstruct.paper_numbers import Ours, PaperNumber, paper_numbers, reasons, shown
+from selfinstruct.paper_numbers import Ours, PaperNumber, paper_numbers, reasons, show_value
 from selfinstruct.runfolder import RunFolder
 
 matplotlib.use("Agg")
@@ -174,9 +173,9 @@ def test_names_are_compared_as_sets_and_say_how_many_agree():
 
 
 def test_values_as_text():
-    assert shown(["write", "give"]) == "write, give" and shown(["\n", "16."]) == "'\\n' '16.'"
-    assert shown(["verb noun"] * 47).endswith("and 35 more") and shown([]) == ""
-    assert shown(52445.0) == "52,445" and shown(12.75) == "12.75" and shown(None) == ""
+    assert show_value(["write", "give"]) == "write, give" and show_value(["\n", "16."]) == "'\\n' '16.'"
+    assert show_value(["verb noun"] * 47).endswith("and 35 more") and show_value([]) == ""
+    assert show_value(52445.0) == "52,445" and show_value(12.75) == "12.75" and show_value(None) == "–"
 
 
 def test_the_complement_of_a_share():

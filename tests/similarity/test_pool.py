@@ -15,13 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.places import SAMPLES, TESTS, find_published
+from helpers.places import RELEASE_82K, SAMPLES, TESTS, find_published
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct.files import PROJECT_ROOT, SelfInstructError, iter_lines
-from selfinstruct.paper.release import RELEASE_82K
 from selfinstruct.similarity import pool as similarity
 from selfinstruct.similarity import pool as tokenizers
 from selfinstruct.similarity.documents import merge_matches

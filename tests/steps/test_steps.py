@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from selfinstruct.files import ParameterError, SelfInstructError
+from selfinstruct.files import ParameterError, SelfInstructError, write_records
 from selfinstruct.prompts import PromptSet, request_settings
 from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
+from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
 from selfinstruct.steps.classification import identify_classification, parse_labels
 from selfinstruct.steps.instances import build_instance_requests, choose_tasks, generate_instances
@@ -231,3 +232,15 @@ def test_fixed_finds_repetitions_in_every_script():
     texts = " 请把下面这句话翻译成英文\n10. 请把下面这句话翻译成英文吧"
     fixed = run(ScriptedClient(lambda request, number: completion(texts)), quirks="fixed", max_rounds=1)[0]
     assert len(fixed.admitted) == 1 and {one.reason for one in fixed.rejected} == {"too_similar"}
+
+
+def test_a_file_stays_as_it_was_until_the_step_that_writes_it_again_is_done(tmp_path):
+    path = write_records(tmp_path / "rows.jsonl", [{"row": number} for number in range(100)])
+    earlier = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path).writing("rows.jsonl") as write:
+        write([{"row": "new"}] * 3)
+        raise KeyboardInterrupt
+    assert path.read_bytes() == earlier
+    with RunFolder(tmp_path).writing("rows.jsonl") as write:
+        write([{"row": "new"}] * 3)
+    assert path.read_text() == '{"row": "new"}\n' * 3 and list(tmp_path.iterdir()) == [path]
