@@ -42,7 +42,7 @@ class ModelClient:
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
-        for model, transport, prompt_tokens, completion_tokens in store.spent(self._session):
+        for model, transport, prompt_tokens, completion_tokens in store.sum_tokens(self._session):
             if model == endpoint.model:
                 budget.count_tokens(prompt_tokens, completion_tokens, transport)
         self._tally = Tally(budget.price)

@@ -128,7 +128,7 @@ class ResponseStore:
         names = ("key", "model", "step", "request", "error", "failed_at", "attempts")
         return [dict(zip(names, row, strict=True)) for row in self._run("SELECT * FROM failures ORDER BY rowid")]
 
-    def spent(self, session: str) -> list[tuple[str, str, int, int]]:
+    def sum_tokens(self, session: str) -> list[tuple[str, str, int, int]]:
         """(model, transport, prompt tokens, completion tokens) of what one command has fetched so far."""
         return self._run(
             "SELECT model, transport, SUM(prompt_tokens), SUM(completion_tokens) FROM responses "
@@ -192,7 +192,7 @@ def _count_calls(path: str | Path) -> Any:
         if not project_path(path).is_file():
             return [], []
         with ResponseStore(path) as store:
-            return store.spent(session_name()), store.failures()
+            return store.sum_tokens(session_name()), store.failures()
     except (SelfInstructError, OSError, RuntimeError):  # whoever needs the store says what is wrong with it
         return object()
 

@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 from ..display import show_number
 from ..files import load_records, write_text
+from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
 from ..records import InstanceRow, MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, REPORT, RunFolder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-REPLAYED = "Every answer came from the store; no model was called."
 REASONS = {  # the rules' names in words
     "too_similar": "too similar to one in the pool (ROUGE-L)",
     "cut_by_length": "cut by the token limit",
@@ -69,7 +69,7 @@ def label_model(model: Mapping[str, Any]) -> str:
     name = str(model.get("model", "unknown"))
     small = " It has 135 million parameters: much of what it writes is wrong." if "135M" in name else ""
     scripted = " It is a script with canned answers, for tests only." if "scripted" in name.lower() else ""
-    replayed = f" {REPLAYED}" if model.get("replayed") else ""
+    replayed = f" {NO_MODEL_CALLED}." if model.get("replayed") else ""
     return f"All machine-written text on this page was written by {name}.{small}{scripted}{replayed}"
 
 

@@ -11,21 +11,20 @@ the kit's code are those of its last run. Executed copies are written to `notebo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import show_number
-from ..files import ParameterError, SelfInstructError, shown_path
-from ..models.session import session_name
-from ..models.store import ResponseStore
+from ..files import ParameterError, shown_path
+from ..models.store import NO_MODEL_CALLED, count_calls
 from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
 from .execution import Step, execute_step, kernel_environment, lock_folder
-from .parameters import check_names, check_prerequisites, find_named_path, notebook_parameters
-from .report import REPLAYED, build_funnels, write_report
+from .parameters import check_names, check_prerequisites, notebook_parameters
+from .report import build_funnels, write_report
 
 if TYPE_CHECKING:
     from ..steps.estimate import Estimate
@@ -69,7 +68,8 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
     run.note()  # a folder that cannot be written is refused here, not minutes later
     (run / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {run}/")
-    before, outcomes = count_calls(steps), []
+    stores = {step.parameters["store"] for step in steps if step.asks_a_model}
+    before, outcomes = count_calls(stores), []
     try:
         with kernel_environment():
             for step in steps:
@@ -82,7 +82,7 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
     funnels = [funnel.line() for funnel in build_funnels(run)]
     for line in (
         *(f"not read: {problem}" for problem in dict.fromkeys(unread)),
-        *([REPLAYED] if asked and before == count_calls(steps) else []),
+        *([f"{NO_MODEL_CALLED}."] if asked and before == count_calls(stores) else []),
         *(["", *funnels] if funnels else []),
         "",
         f"Next: open {shown_path(page)}",
@@ -185,22 +185,3 @@ def read_headline(run: RunFolder, notebook: str) -> str:
         return str(results["headline"])
     numbers = [(name, value) for name, value in results.items() if type(value) in (int, float)][:3]
     return ", ".join(f"{name.replace('_', ' ')} {show_number(value)}" for name, value in numbers)
-
-
-def count_calls(steps: Iterable[Step]) -> dict[str, Any]:
-    """store -> the answers that this command fetched into it, and all failed requests.
-
-    Counted where clients count them, so that a notebook that records no usage counts too.
-    """
-    return {store: _count_in(store) for store in {step.parameters["store"] for step in steps if step.asks_a_model}}
-
-
-def _count_in(store: str) -> Any:
-    path = find_named_path(store)
-    if path is None:
-        return [], []
-    try:
-        with ResponseStore(path) as opened:
-            return opened.spent(session_name()), opened.failures()
-    except SelfInstructError:  # the notebook that needs the store says what is wrong with it; nothing is known here
-        return object()

@@ -9,10 +9,11 @@ import pytest
 from helpers.notebooks import FIRST, write_notebook
 from helpers.scripted import MODEL, Reply, ScriptedServer, prompt_of
 
+from selfinstruct.models.store import NO_MODEL_CALLED
 from selfinstruct.runner.execution import Step
-from selfinstruct.runner.report import REPLAYED
-from selfinstruct.runner.run import count_calls, run_notebooks
+from selfinstruct.runner.run import run_notebooks
 
+REPLAYED = f"{NO_MODEL_CALLED}."
 PARAMETERS = """\
 run_dir: str = "outputs/run"
 model: str = "embedded"
@@ -95,10 +96,3 @@ def test_a_run_that_asks_nothing_does_not_speak_of_answers(world, tmp_path):
 )
 def test_who_asks_a_model(parameters, asks):
     assert Step(Path("02.ipynb"), parameters).asks_a_model == asks
-
-
-def test_a_store_that_cannot_be_read_never_counts_as_untouched(tmp_path):
-    (tmp_path / "s.sqlite").write_text("no database, and long enough to be taken for one" * 50)
-    steps = [Step(Path("02.ipynb"), {"model": "m", "store": str(tmp_path / "s.sqlite")})]
-    assert count_calls(steps) != count_calls(steps)
-    assert count_calls([]) == {}
