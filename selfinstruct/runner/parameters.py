@@ -44,7 +44,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     ),
     **dict.fromkeys(
         "check_against_seed_tasks max_cost_usd max_tokens max_tokens_total num_instructions random_seed requests_per_minute "
-        "show tokens_per_minute top_nouns top_verbs".split(),
+        "show show_rows tokens_per_minute top_nouns top_verbs".split(),
         (0, None),
     ),
 }
