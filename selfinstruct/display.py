@@ -66,11 +66,11 @@ class Table:
         if not self.rows:
             return "<p>(nothing)</p>"
         top = any("\n" in text or len(text) > LONG_TEXT for row in self.rows for text in row)
-        head = self._html_row("th", self.names, False)
+        head = f"<thead>\n{self._html_row('th', self.names, False)}\n</thead>\n" if any(self.names) else ""
         body = "\n".join(self._html_row("td", row, top) for row in self.rows)
         # these two classes keep JupyterLab from reading "$100 to $1000" as a formula
         classes = "dataframe tex2jax_ignore mathjax_ignore"
-        table = f'<table class="{classes}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+        table = f'<table class="{classes}">\n{head}<tbody>\n{body}\n</tbody>\n</table>'
         return f"{table}<p>{self._rest()}</p>" if self._rest() else table
 
     def _html_row(self, tag: str, texts: Sequence[str], top: bool) -> str:
@@ -85,12 +85,8 @@ class Table:
             return "(nothing)"
         lines = [[" ".join(text.split())[:LONG_WORD] for text in row] for row in (self.names, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        pads = [
-            (str.rjust if side == "right" else str.ljust, width) for side, width in zip(self.sides, widths, strict=True)
-        ]
-        text = [
-            "  ".join(pad(one, width) for one, (pad, width) in zip(row, pads, strict=True)).rstrip() for row in lines
-        ]
+        pads = [f"{'>' if side == 'right' else '<'}{width}" for side, width in zip(self.sides, widths, strict=True)]
+        text = ["  ".join(map(format, row, pads)).rstrip() for row in lines]
         return "\n".join([*text, self._rest()]).rstrip("\n")
 
 
