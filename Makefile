@@ -2,11 +2,12 @@
 # Needed on the machine: make and Python 3.11 or newer with venv. Another one than python3: make run PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
+SOURCES := selfinstruct tests bench docs
 # bytecode halves the start of every notebook kernel
 unexport PYTHONDONTWRITEBYTECODE
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: run test lab bench lock
+.PHONY: run test lint lab bench lock
 .DEFAULT_GOAL := run
 
 run: .venv/complete        ## the four steps and the analyses, into outputs/run
@@ -14,6 +15,10 @@ run: .venv/complete        ## the four steps and the analyses, into outputs/run
 
 test: .venv/complete       ## all tests; no key, no GPU, no network
 	@$(BIN)/pytest -q
+
+lint: .venv/complete       ## what ruff says of layout and code
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "run: $(BIN)/ruff format $(SOURCES)"; exit 1; }
+	@$(BIN)/ruff check --quiet $(SOURCES) notebooks
 
 lab: .venv/complete        ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)  # root: in a container

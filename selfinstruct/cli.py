@@ -1,4 +1,7 @@
-"""The two groups of commands that look after what cost money or time: stored answers, and reviews by people."""
+"""The command line, which only reads options, calls the package and prints what comes back.
+
+selfinstruct run | report | doctor | fetch | store ... | review ...
+"""
 
 from __future__ import annotations
 
@@ -16,239 +19,40 @@ if TYPE_CHECKING:
     from .review.items import Answer, Review, ReviewItem
     from .runfolder import RunFolder
 
-
-DEFAULT_RUN_DIR = "outputs/run"
-DEFAULT_STORE = "outputs/responses.sqlite"
-
-run_dir_option = click.option(
-    "--run-dir",
-    default=DEFAULT_RUN_DIR,
-    show_default=True,
-    help="The run folder, relative to the project's root.",
-)
-
-
-@click.group()
-def store() -> None:
-    """Every response of a model, once: list them, publish them, replay those of others."""
-
-
-_store = click.option(
-    "--store", "path", default=DEFAULT_STORE, show_default=True, help="The SQLite file, relative to the project's root."
-)
-
-
-@store.command("list")
-@_store
-def store_list(path: str) -> None:
-    """Show what is in the store: a row for each model and step."""
-    from .models.store import list_responses
-
-    for row in list_responses(path):
-        click.echo(
-            f"{row['model']}  step {row['step'] or '-'}  {row['api']} at {row['endpoint'][:60]}: "
-            f"{row['responses']:,} responses, {row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens, "
-            f"{row['failed']:,} failed, {row['first']} to {row['last']}"
-        )
-
-
-@store.command("export")
-@_store
-@click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--model", default="", help="Only this model's.")
-@click.option("--step", default="", help="Only this step's, such as 02.")
-def store_export(path: str, out: str, model: str, step: str) -> None:
-    """Write the responses as JSONL to OUT, for others to import and replay."""
-    from .models.store import export_responses
-
-    click.echo(f"{export_responses(path, out, model, step):,} responses written to {out}")
-
-
-@store.command("import")
-@_store
-@click.argument("source", type=click.Path(dir_okay=False))
-def store_import(path: str, source: str) -> None:
-    """Add the responses of an exported file; a run then replays them without calling a model."""
-    from .models.store import import_responses
-
-    added, known = import_responses(path, source)
-    click.echo(f"{added:,} responses added, {known:,} were there already")
-
-
-@store.command("verify")
-@_store
-def store_verify(path: str) -> None:
-    """Check the file, and every response against the request it answers."""
-    from .models.store import verify_store
-
-    count, faults = verify_store(path)
-    for fault in faults:
-        click.echo(fault, err=True)
-    if faults:
-        raise SelfInstructError(
-            f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again"
-        )
-    click.echo(f"{count:,} responses, all sound")
-
-
-@click.group()
-def review() -> None:
-    """The quality review of Table 2 in a spreadsheet; notebook 14 has the same as a form, and the figures."""
-
-
-_rater = click.option("--rater", default="me", show_default=True, help="Whose answers; every rater has a file.")
-_sheet = click.argument("sheet", type=click.Path(dir_okay=False))
-
-
-_SAMPLE = "review/sample.jsonl"
-
-
-def _open_review(run_dir: str, rater: str, **drawing: Any) -> Review:
-    """The sample that lies in the run folder, or a new one as notebook 14 would draw it, with the answers of `rater`.
-
-    `drawing` holds parameters of that notebook; one that is given (not None) must fit the sample that is there.
-    """
-    from .files import load_records
-    from .review.items import Review, ReviewItem, keep_sample
-    from .runfolder import RunFolder
-
-    run = RunFolder(run_dir)
-    path = run / _SAMPLE
-    given = {name: value for name, value in drawing.items() if value is not None}
-    there = path.is_file() and not given
-    return Review(load_records(path, ReviewItem) if there else keep_sample(path, _draw(run, given)), run.path, rater)
-
-
-def _open_drawn(run_dir: str, rater: str) -> Review:
-    """The same for a command that only looks: it draws nothing, so that the first export may still choose the data."""
-    from .runfolder import RunFolder
-
-    path = RunFolder(run_dir) / _SAMPLE
-    if not path.is_file():
-        raise InputError(
-            f"{shown_path(path)}: no sample has been drawn yet; notebook 14 draws one, and so does "
-            f"selfinstruct review export SHEET --run-dir {shlex.quote(run_dir)} (with --data FILE from any data set)"
-        )
-    return _open_review(run_dir, rater)
-
-
-def _draw(run: RunFolder, given: dict[str, Any]) -> list[ReviewItem]:
-    """A sample with notebook 14's own parameters, but for those in `given`."""
-    from .data.datasets import load_dataset
-    from .review.items import draw_sample
-    from .runfolder import ALL_INSTANCES, NOTEBOOKS_DIR
-    from .runner.parameters import notebook_parameters
-
-    name = "14_review_quality"
-    declared = notebook_parameters(NOTEBOOKS_DIR / f"{name}.ipynb")
-    data, *how = (
-        declared[key].checked(given.get(key, declared[key].default))
-        for key in ("data", "size", "random_seed", "stratified")
-    )
-    if not data and not run.find(ALL_INSTANCES):
-        run_dir = shlex.quote(str(run))
-        raise InputError(
-            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give "
-            f"the --run-dir of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {run_dir}"
-        )
-    return draw_sample(load_dataset(data or run), *how)
-
-
-@review.command("export")
-@run_dir_option
-@_rater
-@click.option("--data", help="A file or run folder to draw from, relative to the project's root.  [default: this run]")
-@click.option("--size", type=int, help="Instructions to draw.  [default: notebook 14's]")
-@click.option("--random-seed", type=int, help="Draws the sample.  [default: notebook 14's]")
-@_sheet
-def review_export(run_dir: str, rater: str, sheet: str, **drawing: Any) -> None:
-    """Write the sample, with the answers so far, to SHEET (CSV).
-
-    The first call draws it, as notebook 14 does with the same data, size and random_seed; later ones need not name them.
-    """
-    from .review.sheet import export_sheet
-
-    chosen = _open_review(run_dir, rater, **drawing)
-    export_sheet(chosen.items, chosen.answers, sheet)
-    command = (
-        f"selfinstruct review import {shlex.quote(sheet)} --run-dir {shlex.quote(run_dir)} --rater {shlex.quote(rater)}"
-    )
-    click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
-
-
-@review.command("import")
-@run_dir_option
-@_rater
-@_sheet
-def review_import(run_dir: str, rater: str, sheet: str) -> None:
-    """Take the answers of a filled-in SHEET into the run folder."""
-    from .review.sheet import import_sheet
-
-    chosen = _open_review(run_dir, rater)
-    changed = import_sheet(sheet, chosen, note=functools.partial(click.echo, err=True))
-    click.echo(f"{changed} items changed; {chosen.complete} of {len(chosen.items)} are complete")
-
-
-@review.command("summary")
-@run_dir_option
-@_rater
-def review_summary(run_dir: str, rater: str) -> None:
-    """Show the shares of Table 2, with 95 % intervals, beside the paper's."""
-    from .review.items import PAPER, summarise_review
-
-    for question, row in summarise_review(_open_drawn(run_dir, rater).answers).items():
-        low, high = row["interval"] or (None, None)
-        share = "nothing to count yet"
-        if row["answered"]:
-            share = f"{row['share']:.0%} ({low:.0%} to {high:.0%}) of {row['answered']}"
-        click.echo(f"{question:20} paper {PAPER[question]:.0%}   here {share}")
-
-
-@review.command("agreement")
-@run_dir_option
-@_rater
-@click.option("--second-rater", required=True, help="Whom to compare with.")
-def review_agreement(run_dir: str, rater: str, second_rater: str) -> None:
-    """Show how far two raters agree: items both answered, share of equal answers, Cohen's kappa, its 95 % interval."""
-    from .analysis.agreement import as_table
-    from .review.items import measure_agreement
-
-    if rater == second_rater:
-        raise ParameterError(f'--second-rater "{second_rater}" is the first one, too; name another')
-    first, second = _answers(run_dir, rater), _answers(run_dir, second_rater)
-    click.echo(as_table(measure_agreement(first, second)).to_string(na_rep=""))
-
-
-def _answers(run_dir: str, rater: str) -> dict[str, Answer]:
-    """The answers of a rater; raises InputError, with the names of those who have some, where there are none."""
-    chosen = _open_drawn(run_dir, rater)
-    if not chosen.answers:
-        there = sorted(path.stem.removeprefix("answers_") for path in chosen.path.parent.glob("answers_*.jsonl"))
-        known = ", ".join(there) or "nobody"
-        raise InputError(f"{shown_path(chosen.path)}: no answers to this sample; there are answers of {known}")
-    return chosen.answers
-
-
 STOPPED_EARLY = 3
 
 
-class PlainErrors(click.Group):
-    """A group whose commands end in one clear line, not a traceback, for everything that a person can put right."""
+class OneLineErrors(click.Group):
+    """A group whose commands end in one clear line, not a traceback, for everything that a person can correct."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except StoppedEarly as error:
-            click.echo(f"Stopped: {error}", err=True)
-            ctx.exit(STOPPED_EARLY)
-        except KeyboardInterrupt:  # between notebooks, or before the first
-            click.echo("Stopped: by you; the same command continues", err=True)
+        except (StoppedEarly, KeyboardInterrupt) as error:  # the latter, without words, between notebooks
+            click.echo(f"Stopped: {str(error) or 'by you; the same command continues'}", err=True)
             ctx.exit(STOPPED_EARLY)
         except SelfInstructError as error:
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class RunDir(click.ParamType):
+    """The value of --run-dir as a RunFolder, made here and passed along."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RunFolder:
+        from .runfolder import RunFolder
+
+        return RunFolder(value)
+
+
+run_dir = click.option(
+    "--run-dir", "run", type=RunDir(), default="outputs/run", show_default=True,
+    help="The run folder, relative to the project's root.",
+)  # fmt: skip
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """SELF-INSTRUCT (Wang et al. 2022), step by step, as notebooks.
@@ -260,23 +64,21 @@ def main() -> None:
     """
 
 
-@main.command()
-@run_dir_option
+@main.command("run")
+@run_dir
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
 @click.option("-f", "file", type=click.Path(exists=True, dir_okay=False), help="YAML file of parameters; -p wins.")
 @click.option("--only", default="", metavar="02,13", help="Run these notebooks only.")
 @click.option("--from", "start", default="", metavar="04", help="Run from this notebook on.")
-@click.option(
-    "--estimate", "estimating", is_flag=True, help="Only say how many calls, tokens and dollars it would take."
-)
-@click.option("--parameters", "listing", is_flag=True, help="Only show the parameters and their defaults.")
-def run(
-    run_dir: str,
+@click.option("--estimate", is_flag=True, help="Only print how many calls, tokens and dollars it would take.")
+@click.option("--parameters", "listing", is_flag=True, help="Only print the parameters and their defaults.")
+def run_command(
+    run: RunFolder,
     pairs: tuple[tuple[str, str], ...],
     file: str | None,
     only: str,
     start: str,
-    estimating: bool,
+    estimate: bool,
     listing: bool,
 ) -> None:
     """Run the notebooks in order into one folder; what did not change is skipped.
@@ -291,21 +93,15 @@ def run(
     Exit codes: 0 done, 1 a failure, 2 a wrong option, 3 stopped early by a limit or Ctrl-C.
     """
     from .runner import run as runner
+    from .runner.parameters import load_parameters
 
     chosen = [name.strip() for name in only.split(",") if name.strip()]
     if listing:
         return _list_parameters(chosen, start)
-    given = {**(_from_file(file) if file else {}), **dict(pairs)}
-    if estimating:
-        return click.echo(runner.estimate_notebooks(run_dir, given, chosen, start).table())
-    runner.run_notebooks(run_dir, given, chosen, start, out=click.echo)
-
-
-def _from_file(path: str) -> dict[str, Any]:
-
-    from .runner.parameters import load_parameters
-
-    return load_parameters(Path(path))
+    given = {**(load_parameters(Path(file)) if file else {}), **dict(pairs)}
+    if estimate:
+        return click.echo(runner.estimate_notebooks(run, given, chosen, start).table())
+    runner.run_notebooks(run, given, chosen, start, out=click.echo)
 
 
 def _list_parameters(only: list[str], start: str) -> None:
@@ -320,16 +116,13 @@ def _list_parameters(only: list[str], start: str) -> None:
 
 
 @main.command()
-@run_dir_option
-def report(run_dir: str) -> None:
+@run_dir
+def report(run: RunFolder) -> None:
     """Write report.html of a run folder again."""
-    from .files import InputError, shown_path
-    from .runfolder import RunFolder
     from .runner.report import write_report
 
-    run = RunFolder(run_dir)
     if not run.path.is_dir():
-        raise InputError(f"{run_dir}: no such run folder; `selfinstruct run --run-dir {run_dir}` makes it")
+        raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {run}` makes it")
     click.echo(f"Wrote {shown_path(write_report(run))}")
 
 
@@ -338,33 +131,27 @@ def report(run_dir: str) -> None:
 @click.option("--model", default="embedded", show_default=True, help="With --endpoint: the model to try.")
 @click.option("--base-url", default="", help="With --endpoint: where it is served, or vllm, ollama, llama.cpp, openai.")
 def doctor(endpoint: bool, model: str, base_url: str) -> None:
-    """Check that this machine can run the notebooks, and say what to do where it cannot."""
-    from .runner.doctor import examine
+    """Check that this machine can run the notebooks, and say what to do if it cannot."""
+    from .models.probe import probe_endpoint
+    from .runner.doctor import examine_machine
 
     if endpoint:
-        return _try_endpoint(model, base_url)
-    well = True
-    for check in examine():
+        for finding in probe_endpoint(model, base_url):
+            click.echo(finding.line())
+        return
+    ready = True
+    for check in examine_machine():
         click.echo(check.line())
-        well = well and (check.ok or not check.essential)
-    if not well:
+        ready = ready and (check.ok or not check.essential)
+    if not ready:
         raise click.ClickException("something essential is missing; the arrows above say what to do")
     click.echo("\nReady: selfinstruct run")
 
 
-def _try_endpoint(model: str, base_url: str) -> None:
-    from .models.probe import probe_endpoint
-
-    for finding in probe_endpoint(model, base_url):
-        click.echo(finding.line())
-
-
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option(
-    "--from", "source", default=None, metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub."
-)
-@click.option("--list", "listing", is_flag=True, help="Only show the published files and which of them are here.")
+@click.option("--from", "source", metavar="SOURCE", help="A mirror's address, or a folder, instead of GitHub.")
+@click.option("--list", "listing", is_flag=True, help="Only list the published files and which of them are here.")
 def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
     """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some by parts of their paths.
 
@@ -379,8 +166,190 @@ def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
         click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
 
 
-main.add_command(store)
-main.add_command(review)
+@main.group()
+def store() -> None:
+    """Every response of a model, once: list them, publish them, replay those of others."""
+
+
+store_file = click.option(
+    "--store", "path", default="outputs/responses.sqlite", show_default=True,
+    help="The SQLite file, relative to the project's root.",
+)  # fmt: skip
+
+
+@store.command("list")
+@store_file
+def store_list(path: str) -> None:
+    """List what is in the store: a row for each model and step."""
+    from .models.store import list_responses
+
+    for row in list_responses(path):
+        click.echo(
+            f"{row['model']}  step {row['step'] or '-'}  {row['api']} at {row['endpoint'][:60]}: "
+            f"{row['responses']:,} responses, {row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens, "
+            f"{row['failed']:,} failed, {row['first']} to {row['last']}"
+        )
+
+
+@store.command("export")
+@store_file
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--model", default="", help="Only this model's.")
+@click.option("--step", default="", help="Only this step's, such as 02.")
+def store_export(path: str, out: str, model: str, step: str) -> None:
+    """Write the responses as JSONL to OUT, for others to import and replay."""
+    from .models.store import export_responses
+
+    click.echo(f"{export_responses(path, out, model, step):,} responses written to {out}")
+
+
+@store.command("import")
+@store_file
+@click.argument("source", type=click.Path(dir_okay=False))
+def store_import(path: str, source: str) -> None:
+    """Add the responses of an exported file; a run then replays them without calling a model."""
+    from .models.store import import_responses
+
+    added, known = import_responses(path, source)
+    click.echo(f"{added:,} responses added, {known:,} were there already")
+
+
+@store.command("verify")
+@store_file
+def store_verify(path: str) -> None:
+    """Check the file, and every response against the request it answers."""
+    from .models.store import verify_store
+
+    count, faults = verify_store(path)
+    for fault in faults:
+        click.echo(fault, err=True)
+    if faults:
+        raise SelfInstructError(
+            f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again"
+        )
+    click.echo(f"{count:,} responses, all sound")
+
+
+@main.group()
+def review() -> None:
+    """The quality review of Table 2 in a spreadsheet; notebook 14 has the same as a form, and the figures."""
+
+
+SAMPLE = "review/sample.jsonl"
+rater_name = click.option("--rater", default="me", show_default=True, help="Whose answers; every rater has a file.")
+sheet_file = click.argument("sheet", type=click.Path(dir_okay=False))
+
+
+@review.command("export")
+@run_dir
+@rater_name
+@click.option("--data", help="A file or run folder to draw from, relative to the project's root.  [default: this run]")
+@click.option("--size", type=int, help="Instructions to draw.  [default: notebook 14's]")
+@click.option("--random-seed", type=int, help="Draws the sample.  [default: notebook 14's]")
+@sheet_file
+def review_export(run: RunFolder, rater: str, sheet: str, **drawing: Any) -> None:
+    """Write the sample, with the answers so far, to SHEET (CSV).
+
+    The first call draws it, as notebook 14 does with the same data, size and random_seed; later ones need not name them.
+    """
+    from .review.sheet import export_sheet
+
+    chosen = _open_review(run, rater, drawing)
+    export_sheet(chosen.items, chosen.answers, sheet)
+    command = shlex.join(["selfinstruct", "review", "import", sheet, "--run-dir", str(run), "--rater", rater])
+    click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
+
+
+@review.command("import")
+@run_dir
+@rater_name
+@sheet_file
+def review_import(run: RunFolder, rater: str, sheet: str) -> None:
+    """Take the answers of a filled-in SHEET into the run folder."""
+    from .review.sheet import import_sheet
+
+    chosen = _open_review(run, rater, {})
+    changed = import_sheet(sheet, chosen, note=functools.partial(click.echo, err=True))
+    click.echo(f"{changed} items changed; {chosen.complete} of {len(chosen.items)} are complete")
+
+
+@review.command("summary")
+@run_dir
+@rater_name
+def review_summary(run: RunFolder, rater: str) -> None:
+    """Print the shares of Table 2, with 95 % intervals, and the paper's."""
+    from .review.items import PAPER, summarise_review
+
+    for question, row in summarise_review(_open_review(run, rater).answers).items():
+        share = "nothing to count yet"
+        if row["answered"]:
+            low, high = row["interval"]
+            share = f"{row['share']:.0%} ({low:.0%} to {high:.0%}) of {row['answered']}"
+        click.echo(f"{question:20} paper {PAPER[question]:.0%}   here {share}")
+
+
+@review.command("agreement")
+@run_dir
+@rater_name
+@click.option("--second-rater", required=True, help="Whom to compare with.")
+def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
+    """Print how far two raters agree: items both answered, share of equal answers, Cohen's kappa, its 95 % interval."""
+    from .analysis.agreement import as_table
+    from .review.items import measure_agreement
+
+    if rater == second_rater:
+        raise ParameterError(f'--second-rater "{second_rater}" is the first one, too; name another')
+    first, second = _load_answers(run, rater), _load_answers(run, second_rater)
+    click.echo(as_table(measure_agreement(first, second)).to_string(na_rep=""))
+
+
+def _open_review(run: RunFolder, rater: str, drawing: dict[str, Any] | None = None) -> Review:
+    """The sample in the run folder, with the answers of `rater`.
+
+    With `drawing`, parameters of notebook 14 that may be None, it is drawn as that notebook would if there is none, and one
+    that exists must fit the parameters. Without it nothing is drawn, so that the first export may still choose the data.
+    """
+    from .files import load_records
+    from .review.items import Review, ReviewItem, keep_sample
+
+    path = run / SAMPLE
+    if drawing is None and not path.is_file():
+        raise InputError(
+            f"{shown_path(path)}: no sample has been drawn yet; notebook 14 draws one, and so does "
+            f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
+        )
+    given = {name: value for name, value in (drawing or {}).items() if value is not None}
+    new = given or not path.is_file()
+    items = keep_sample(path, _draw_sample(run, given)) if new else load_records(path, ReviewItem)
+    return Review(items, run.path, rater)
+
+
+def _draw_sample(run: RunFolder, given: dict[str, Any]) -> list[ReviewItem]:
+    """A sample with notebook 14's own parameters, except those in `given`."""
+    from .data.datasets import load_dataset
+    from .review.items import draw_sample
+    from .runfolder import ALL_INSTANCES, NOTEBOOKS_DIR
+    from .runner.parameters import notebook_parameters
+
+    declared = notebook_parameters(NOTEBOOKS_DIR / "14_review_quality.ipynb")
+    names = ("data", "size", "random_seed", "stratified")
+    data, *how = (declared[name].convert(given.get(name, declared[name].default)) for name in names)
+    if not data and not run.find(ALL_INSTANCES):
+        raise InputError(
+            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir "
+            f"of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
+        )
+    return draw_sample(load_dataset(data or run), *how)
+
+
+def _load_answers(run: RunFolder, rater: str) -> dict[str, Answer]:
+    """The answers of a rater; raises InputError, with the names of those who have some, if there are none."""
+    chosen = _open_review(run, rater)
+    if not chosen.answers:
+        names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
+        known = ", ".join(names) or "nobody"
+        raise InputError(f"{shown_path(chosen.path)}: no answers to this sample; there are answers of {known}")
+    return chosen.answers
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def show_number(value: Any, unit: str = "") -> str:
 
     `unit="%"` reads the value as a share. What is no number is its own text.
 
-    >>> show_number(52445), show_number(0.4348, "%"), show_number(12.7049), show_number(None)
-    ('52,445', '43.5%', '12.7', '–')
+    >>> show_number(52002), show_number(0.4348, "%"), show_number(12.7049), show_number(None)
+    ('52,002', '43.5%', '12.7', '–')
     """
     if value is None or (isinstance(value, Real) and value != value):
         return "–"

@@ -1,4 +1,4 @@
-"""Files: where they are, how lines of JSON are read and written, and every error the kit raises.
+"""Files and errors: where files are, how lines of JSON are read and written, and every error the kit raises.
 
     for number, value in iter_lines("seeds/seed_tasks.jsonl"):      # InputError names file and line
         ...
@@ -6,7 +6,7 @@
 
 The error tree; a caller that only wants to report catches the root:
 
-    SelfInstructError            something a person can put right; the text says what, where and what to do
+    SelfInstructError            something a person can fix; the text says what, where and what to do
     ├── InputError               a file: missing, malformed, empty, or without a field it must have (file:line)
     ├── ParameterError           a parameter: unknown, of the wrong type, or at odds with the run folder
     ├── EndpointError            a model that cannot be used: server down, wrong key, no such model, garbage for an answer
@@ -15,12 +15,13 @@ The error tree; a caller that only wants to report catches the root:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -30,7 +31,7 @@ R = TypeVar("R", bound="BaseModel")
 
 
 class SelfInstructError(Exception):
-    """Anything a person can put right; the message says what, where and what to do."""
+    """Anything a person can fix; the message says what, where and what to do."""
 
 
 class InputError(SelfInstructError):
@@ -61,23 +62,35 @@ def shown_path(path: str | Path) -> str:
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
 
 
-def iter_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of a JSONL file; raises InputError at the first line that is not a JSON object."""
+def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Processors this process may use: its affinity, and in a container its share of the machine's (0.5 is half a one)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = quota.read_text().split()  # "200000 100000", or "max 100000" where there is no limit
+        return min(allowed, int(limit) / int(period))
+    return allowed
+
+
+def iter_lines(path: str | Path, unfinished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSONL file; raises InputError at the first line that is not a JSON object.
+
+    `unfinished` takes a file that a kill may have cut off: a last line without its end is left out.
+    """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                if line.strip():
+                if line.strip() and not (unfinished and not line.endswith(b"\n")):
                     yield number, _parse_object(line, f"{shown_path(path)}:{number}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown_path(path)}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _parse_object(line: str, where: str) -> dict[str, Any]:
+def _parse_object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
         raise InputError(
             f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
@@ -87,12 +100,13 @@ def _parse_object(line: str, where: str) -> dict[str, Any]:
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
 
 
-def load_records(path: str | Path, record: type[R]) -> list[R]:
+def load_records(path: str | Path, record: type[R], unfinished: bool = False) -> list[R]:
     """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
-    return [_validated(record, value, f"{shown_path(path)}:{number}") for number, value in iter_lines(path)]
+    lines = iter_lines(path, unfinished)
+    return [_validate(record, value, f"{shown_path(path)}:{number}") for number, value in lines]
 
 
-def _validated(record: type[R], value: dict[str, Any], where: str) -> R:
+def _validate(record: type[R], value: dict[str, Any], where: str) -> R:
     from pydantic import ValidationError  # takes a while to load, and not all who read files need it
 
     try:
@@ -132,10 +146,19 @@ def write_records(path: str | Path, records: Iterable[BaseModel | dict[str, Any]
     return write_text(path, "".join(dump_line(record) for record in records))
 
 
-def append_record(path: str | Path, record: BaseModel | dict[str, Any]) -> None:
-    """Add one JSON line to `path`, flushed before returning."""
-    with Path(path).open("a", encoding="utf-8") as out:
-        out.write(dump_line(record))
+def append_record(path: str | Path, *records: BaseModel | dict[str, Any]) -> None:
+    """Add JSON lines to `path`, on disk before returning; a last line that a kill cut off is removed first."""
+    with Path(path).open("a+b") as out:
+        _cut_unfinished_line(out)
+        out.writelines(dump_line(record).encode() for record in records)
+
+
+def _cut_unfinished_line(file: BinaryIO) -> None:
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def write_json(path: str | Path, value: Any) -> Path:

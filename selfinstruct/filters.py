@@ -21,49 +21,49 @@ _BLACKLIST = re.compile(r"\b(?:" + "|".join(BLACKLIST) + r")\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 
-def _empty(text: str, fixed: bool) -> bool:
+def _is_empty(text: str, fixed: bool) -> bool:
     return not text
 
 
-def _too_short(text: str, fixed: bool) -> bool:
-    return _word_count(text, fixed) < MIN_WORDS
+def _is_too_short(text: str, fixed: bool) -> bool:
+    return _count_words(text, fixed) < MIN_WORDS
 
 
-def _too_long(text: str, fixed: bool) -> bool:
-    return _word_count(text, fixed) > MAX_WORDS
+def _is_too_long(text: str, fixed: bool) -> bool:
+    return _count_words(text, fixed) > MAX_WORDS
 
 
-def _blacklisted(text: str, fixed: bool) -> bool:
+def _has_blacklisted_word(text: str, fixed: bool) -> bool:
     """Q4: released, "file a complaint" is dropped for "file"; fixed sets such idioms aside first."""
     return _BLACKLIST.search(without_idioms(text) if fixed else text) is not None
 
 
-def _write_a_program(text: str, fixed: bool) -> bool:
+def _asks_for_a_program(text: str, fixed: bool) -> bool:
     return text.startswith("Write a program")
 
 
-def _punctuation_start(text: str, fixed: bool) -> bool:
+def _starts_with_punctuation(text: str, fixed: bool) -> bool:
     return text[0] in string.punctuation
 
 
-def _non_ascii_start(text: str, fixed: bool) -> bool:
+def _starts_beyond_ascii(text: str, fixed: bool) -> bool:
     """Q6: released, any first character beyond ASCII; fixed lets letters and digits of every script pass."""
     return not text[0].isascii() and not (fixed and text[0].isalnum())
 
 
-def _word_count(text: str, fixed: bool) -> int:
+def _count_words(text: str, fixed: bool) -> int:
     """White-space words; fixed counts each Chinese, Japanese or Korean character as one, since those scripts set no spaces."""
     return len((_CJK.sub(" x ", text) if fixed else text).split())
 
 
 INSTRUCTION_RULES: dict[str, Callable[[str, bool], bool]] = {
-    "empty": _empty,
-    "too_short": _too_short,
-    "too_long": _too_long,
-    "blacklisted_word": _blacklisted,
-    "write_a_program": _write_a_program,
-    "punctuation_start": _punctuation_start,
-    "non_ascii_start": _non_ascii_start,
+    "empty": _is_empty,
+    "too_short": _is_too_short,
+    "too_long": _is_too_long,
+    "blacklisted_word": _has_blacklisted_word,
+    "write_a_program": _asks_for_a_program,
+    "punctuation_start": _starts_with_punctuation,
+    "non_ascii_start": _starts_beyond_ascii,
 }
 
 
@@ -117,71 +117,43 @@ def filter_instances(instances: Sequence[Instance], quirks: str = "published") -
     return [one for one, reason in zip(instances, instance_rejections(instances), strict=True) if reason is None]
 
 
-_PLAIN = r"(?!(?:images?|graphs?|pictures?|files?|maps?|plots?)\b)[\w-]+"  # any word but a blacklisted one
+# Turns of phrase in which a blacklisted word asks for nothing that a text model cannot do (Q4, "fixed")
+_FINDING = r"(?:(?:conclusion|inference|lesson|parallel|distinction|comparison|contrast)s?|analog(?:y|ies))"
+_FILED = r"(?:(?:complaint|claim|lawsuit|return|report|patent|appeal|charge|petition)s?|tax(?:es)?|divorce|bankruptcy)"
 _WEB = r"(?:[\w-]+ ){0,3}(?:web ?(?:sites?|pages?)|sites?|links?|urls?|https?|www)\b"
 _ON_A_MAP = r"[^.?!]*\b(?:routes?|roads?|way|cities|countries|locations?|places)\b"
-_FINDINGS = r"(?:conclusions?|inferences?|lessons?|parallels?|distinctions?|comparisons?|analog(?:y|ies)|contrasts?)"
-_FILED = (
-    r"(?:complaints?|claims?|lawsuits?|suit|tax(?:es)?|tax returns?|reports?|bankruptcy|patents?|appeals?|grievances?"
-    r"|charges|divorce|petitions?|motions?|unemployment|restraining order)"
+_IDIOMS = (
+    rf"draw (?:(?:an?|any|the|some|your|up|more) )?(?:[\w-]+ )?(?:{_FINDING}|attention|inspiration|lots)",
+    rf"{_FINDING}\b[^.?!]{{0,40}}\bdraw|(?:end|ends|ended|result|results) in an? draw|draw (?:up)?on (?:your|its|their)",
+    r"draw up (?:an?|the|your) (?:contract|agreement|will|budget|list|schedule)|plot against|plot to (?:kill|rob|escape)",
+    r"plot (?:twists?|summary|summaries|points?|holes?|devices?)",
+    rf"file (?:(?:an?|for|your|my|the|their|his|her|our|any) )+(?:[\w-]+ )?{_FILED}|single file|rank and file",
+    r"file (?:complaints|claims|lawsuits|tax(?:es)?|bankruptcy|charges)|map out|on the map|road ?maps?|(?:hash|tree) ?maps?",
+    rf"(?:(?:to|and|can|that|which|you) maps? |(?<![\w,;:-] )map (?=(?:the|each|every|these|all) ))(?!{_ON_A_MAP})"
+    r"(?:[\w',-]+ ){1,6}?(?:to|onto|into)",
+    r"(?:i|we|they|he|she|people|cats|dogs|kids|children|students|can't|cannot|not|never|(?<!you )to)"
+    rf" go to(?! {_WEB})",
+    r"go to (?:bed|sleep|school|work|church|war|court|jail|the (?:gym|doctor|dentist|beach|park|store|bathroom|movies))",
+    r"(?:self|public|body|brand|mirror|docker)[- ]images?|big(?:ger)? picture|motion pictures?|best picture",
+    r"(?:knowledge|social) graphs?|graph (?:theory|databases?|algorithms?|traversals?)",
 )
-_FOR_WHOM = r"(?:(?:an?|for|your|my|the|their|his|her|our|any) )"
-
-IDIOMS: dict[str, tuple[str, ...]] = {
-    "draw": (
-        rf"draws? (?:(?:an?|any|the|some|your|up|more) )?(?:{_PLAIN} )?(?:{_FINDINGS}|attention|inspiration|lots|blood)",
-        rf"{_FINDINGS}\b[^.?!]{{0,40}}\bdraw",
-        r"draw (?:up)?on (?:your|his|her|its|their|our|my|past|personal|previous|experiences?|knowledge|evidence)",
-        r"(?:ends?|ended|ending|finish(?:es|ed)?|result(?:s|ed)?) in an? draw",
-        r"draw up (?:an?|the|your) (?:contract|agreement|will|budget|list|schedule)",
-    ),
-    "plot": (
-        r"plot (?:twists?|summary|summaries|points?|holes?|devices?)",
-        r"plot to (?:kill|murder|assassinate|overthrow|steal|rob|destroy|escape)",
-        r"plot (?:against|of land)",
-    ),
-    "file": (
-        rf"file {_FOR_WHOM}+(?:{_PLAIN} )?{_FILED}",
-        r"file (?:complaints|claims|lawsuits|suit|tax(?:es)?|bankruptcy|patents|appeals|charges)",
-        r"single file|rank and file|nail files?",
-    ),
-    "map": (
-        r"map out|on the map|road maps?|hash ?maps?|tree ?maps?|map function",
-        rf"(?:to|and|can|could|that|which|please|then|you|we) maps? (?!{_ON_A_MAP})(?:[\w',-]+ ){{1,6}}?(?:to|onto|into)",
-        rf"(?<![\w,;:-] )map (?!{_ON_A_MAP})(?:the|each|every|these|all) (?:[\w',-]+ ){{1,5}}?(?:to|onto|into)",
-    ),
-    "go to": (
-        rf"(?:i|we|they|he|she|people|cats|dogs|kids|children|students|don't|can't|cannot|not|never) go to(?! {_WEB})",
-        rf"(?<!you )to go to(?! {_WEB})",
-        r"go to (?:bed|sleep|school|work|college|university|church|war|court|jail|prison|waste)",
-        r"go to the (?:gym|doctor|dentist|beach|park|store|shop|movies|bathroom|hospital)",
-    ),
-    "image": (r"(?:self|public|body|brand|mirror|corporate|spitting|docker|disk|container)[- ]images?",),
-    "picture": (r"big(?:ger)? picture|motion pictures?|best picture|picture yourself",),
-    "graph": (r"(?:knowledge|social) graphs?|graph (?:theory|databases?|algorithms?|traversals?)",),
-}
-_IDIOMS = re.compile("|".join(rf"\b(?:{phrase})\b" for phrases in IDIOMS.values() for phrase in phrases), re.IGNORECASE)
-
-# "plot" is also what happens, where it is a noun in a text about stories: not in "Make a plot of movie ratings"
-_STORIES = (
-    r"(?:movies?|films?|series|stor(?:y|ies)|novels?|novellas?|books?|plays?|dramas?|comed(?:y|ies)|thrillers?|episodes?"
-    r"|fiction|tales?|characters?|protagonist|screenplays?|scripts?|narratives?|operas?|musicals?|anime|comics?|scenes?|genre)"
+# "plot" is also what happens, as a noun in a text about stories: not in "Make a plot of movie ratings"
+_STORY = (
+    r"(?:(?:movie|film|serie|storie|novel|book|play|drama|episode|tale|character|script|scene)s?|story|comedy|fiction)"
 )
-_FIGURES = (
-    r"(?:data|datasets?|ax[ei]s|charts?|histograms?|scatter|bars?|curves?|functions?|equations?|numbers?|values?|ratings?"
-    r"|sales|prices?|revenues?|counts?|lengths?|temperatures?|over time|versus|vs|per (?:day|week|month|year)|matplotlib|python"
-    r"|excel|distributions?|correlations?)"
+_FIGURE = (
+    r"\b(?:(?:dataset|chart|histogram|bar|curve|function|equation|number|value|rating|sale|price|revenue|count|length"
+    r"|temperature|distribution|correlation)s?|data|ax[ei]s|scatter|over time|versus|vs|per (?:day|week|month|year)"
+    r"|matplotlib|python|excel)\b"
 )
-_STORY, _FIGURE = (re.compile(rf"\b{words}\b", re.IGNORECASE) for words in (_STORIES, _FIGURES))
-_PLOT_AS_NOUN = re.compile(
-    rf"(?:\b(?:the|an?|its|his|her|their|your|my|our|this|that|main|new|original|central|whole)|['’]s?|\b{_STORIES}) plot\b"
-    r"|\bplot of\b",
-    re.IGNORECASE,
+_PLOT = rf"(?:the|an?|its|his|her|their|your|my|our|this|that|main|new|whole|{_STORY}(?:['’]s?)?) plot|plot of"
+_IDIOM, _IDIOM_OR_PLOT = (
+    re.compile("|".join(rf"\b(?:{one})\b" for one in phrases), re.IGNORECASE)
+    for phrases in (_IDIOMS, (*_IDIOMS, _PLOT))
 )
 
 
 def without_idioms(text: str) -> str:
-    """`text` with a space in place of each such turn of phrase."""
-    if _STORY.search(text) and not _FIGURE.search(text):
-        text = _PLOT_AS_NOUN.sub(" ", text)
-    return _IDIOMS.sub(" ", text)
+    """`text` without the first blacklisted word of each such turn of phrase; any other one in it stays."""
+    story = re.search(rf"\b{_STORY}\b", text, re.IGNORECASE) and not re.search(_FIGURE, text, re.IGNORECASE)
+    return (_IDIOM_OR_PLOT if story else _IDIOM).sub(lambda found: _BLACKLIST.sub(" ", found[0], count=1), text)

@@ -1,10 +1,12 @@
 """Every number of the paper, once: `paper_numbers.json`, a row each, with where it stands (sections as in arXiv v2).
 
+    paper_number("table1.instructions").value          # as printed, in the unit the paper prints
     for number in paper_numbers():
-        print(number.where, number.what, number.shown)
+        print(number.where, number.what, number.value)
 
 A row also holds the tolerance, and where ours is found: a results file of the run folder and the path in it. `scorecard`
-looks ours up and judges it; analyses and the review read theirs here.
+looks ours up and judges it; analyses and the review read theirs here. The settings of Table 4 that the released code sends
+are in `prompts`; a test holds them against the rows of Table 4.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class PaperNumber(Record):
     id: str
     what: str
     where: str
-    value: float | list[str]
+    value: int | float | list[str]
     unit: str = ""
     shown: str = ""
     tolerance: float = 0.0
@@ -70,6 +72,16 @@ def paper_numbers() -> tuple[PaperNumber, ...]:
     return tuple(PaperNumber(**row) for row in _data()["numbers"])
 
 
+def paper_number(id: str) -> PaperNumber:
+    """The published number of this id, such as "table1.instructions"; raises KeyError where there is none."""
+    return _by_id()[id]
+
+
+@cache
+def _by_id() -> dict[str, PaperNumber]:
+    return {number.id: number for number in paper_numbers()}
+
+
 @cache
 def _data() -> dict[str, Any]:
     return read_json(Path(__file__).with_name("paper_numbers.json"))
@@ -80,14 +92,12 @@ def reasons() -> dict[str, str]:
     return _data()["reasons"]
 
 
-def shown(value: Any) -> str:
-    """A published value, or ours, as text: "" where there is none, lists by their items."""
-    if value is None:
-        return ""
-    return _shown_list(value) if isinstance(value, list) else show_number(value)
+def show_value(value: Any) -> str:
+    """A published value, or ours, as text: numbers by `show_number`, lists by their items."""
+    return _show_list(value) if isinstance(value, list) else show_number(value)
 
 
-def _shown_list(items: list[str]) -> str:
+def _show_list(items: list[str]) -> str:
     """Names with commas, no more than a cell holds; other texts, such as stop sequences, as Python writes them."""
     if not all(item.replace(" ", "").isalpha() for item in items):
         return " ".join(map(repr, items))

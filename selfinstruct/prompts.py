@@ -86,11 +86,11 @@ def build_instruction_prompt(instructions: Iterable[str], classification_only: b
     lines = [CLASSIFICATION_INSTRUCTION_HEADER if classification_only else INSTRUCTION_HEADER]
     number = 0
     for number, instruction in enumerate(instructions, 1):
-        lines.append(f"{number}. {_one_line(instruction).rstrip(':')}\n")
+        lines.append(f"{number}. {_collapse_spaces(instruction).rstrip(':')}\n")
     return "".join(lines) + f"{number + 1}."
 
 
-def _one_line(text: str) -> str:
+def _collapse_spaces(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
@@ -123,7 +123,7 @@ def load_prompts(prompt_source: str | Path = "ours", seed_tasks_path: str | Path
     """
     folder = project_path(PROMPT_SOURCES.get(str(prompt_source), prompt_source))
     if not folder.is_dir():
-        raise _no_such_set(prompt_source, folder)
+        raise _explain_missing_set(prompt_source, folder)
     return PromptSet(
         **{name: _load_prefix(folder, name) for name in _RENDERERS},
         seed_tasks=load_seed_tasks(seed_tasks_path or folder / "seed_tasks.jsonl"),
@@ -131,7 +131,7 @@ def load_prompts(prompt_source: str | Path = "ours", seed_tasks_path: str | Path
     )
 
 
-def _no_such_set(prompt_source: str | Path, folder: Path) -> SelfInstructError:
+def _explain_missing_set(prompt_source: str | Path, folder: Path) -> SelfInstructError:
     if prompt_source in PROMPT_SOURCES:
         return InputError(f"{shown_path(folder)}: not fetched; `selfinstruct fetch` brings it")
     return ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
@@ -142,10 +142,10 @@ def _load_prefix(folder: Path, name: str) -> str:
     text = folder / f"{name}.txt"
     if text.is_file():
         return text.read_text(encoding="utf-8")
-    return _RENDERERS[name](_demonstrations(folder / f"{name}_demonstrations.jsonl"))
+    return _RENDERERS[name](_load_demonstrations(folder / f"{name}_demonstrations.jsonl"))
 
 
-def _demonstrations(path: Path) -> list[dict[str, Any]]:
+def _load_demonstrations(path: Path) -> list[dict[str, Any]]:
     demonstrations = [value for _, value in iter_lines(path)]
     if not demonstrations:
         raise InputError(f"{shown_path(path)}: no demonstrations in it")
@@ -168,7 +168,7 @@ def render_output_first(demonstrations: Sequence[dict[str, Any]]) -> str:
     """The step-3 prefix for classification tasks: each class label, then an input it is right for."""
     blocks = []
     for demo in demonstrations:
-        pairs = [_join("Class label: " + pair["class_label"], pair["input"]) for pair in demo["instances"]]
+        pairs = [_join_lines("Class label: " + pair["class_label"], pair["input"]) for pair in demo["instances"]]
         blocks.append("\n".join([f"Task: {demo['instruction']}", *pairs]) + "\n\n")
     return OUTPUT_FIRST_HEADER + "".join(blocks) + "Task:"
 
@@ -179,14 +179,14 @@ def render_input_first(demonstrations: Sequence[dict[str, Any]]) -> str:
     for demo in demonstrations:
         direct = demo.get("direct", False)
         examples = [
-            _join("" if direct else f"Example {number}", pair["input"], f"Output: {pair['output']}")
+            _join_lines("" if direct else f"Example {number}", pair["input"], f"Output: {pair['output']}")
             for number, pair in enumerate(demo["instances"], 1)
         ]
         blocks.append("\n".join([f"Task: {demo['instruction']}", *examples]) + "\n\n")
     return INPUT_FIRST_HEADER + "".join(blocks) + "Task:"
 
 
-def _join(*lines: str) -> str:
+def _join_lines(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
 
 

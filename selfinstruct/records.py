@@ -12,13 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .files import (
-    InputError,
-    iter_lines,
-    load_records,
-    project_path,
-    shown_path,
-)
+from .files import InputError, iter_lines, load_records, project_path, shown_path
 
 
 class Record(BaseModel):
@@ -103,7 +97,7 @@ class Rejection(Record):
 def load_seed_tasks(path: str | Path = "seeds/seed_tasks.jsonl") -> list[SeedTask]:
     """The seed tasks of `path` (relative to the project's root), validated.
 
-    Raises InputError for a malformed line, a missing field, an empty file, or an id or instruction that stands twice.
+    Raises InputError for a malformed line, a missing field, an empty file, or a duplicate id or instruction.
     """
     path = project_path(path)
     tasks = load_records(path, SeedTask)
@@ -115,14 +109,14 @@ def load_seed_tasks(path: str | Path = "seeds/seed_tasks.jsonl") -> list[SeedTas
 
 
 def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
-    seen: dict[str, int] = {}
+    first: dict[str, int] = {}
     for (number, _), task in zip(iter_lines(path), tasks, strict=True):
         value = getattr(task, field)
-        if value in seen:
+        if value in first:
             raise InputError(
-                f'{shown_path(path)}:{number}: the {field} "{value[:60]}" stands on line {seen[value]} already; each needs its own'
+                f'{shown_path(path)}:{number}: duplicate {field} "{value[:60]}", first on line {first[value]}; each needs its own'
             )
-        seen[value] = number
+        first[value] = number
 
 
 class Request(BaseModel):
@@ -166,7 +160,7 @@ class Client(Protocol):
     """Whoever answers requests: `models.connect` makes one, a test writes its own."""
 
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
-        """The completions of `requests`, in their order; `desc` names the work where progress is shown."""
+        """The completions of `requests`, in their order; `desc` names the work for a progress bar."""
         ...
 
 

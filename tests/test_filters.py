@@ -1,7 +1,7 @@
 """Each rule keeps one text and drops another, and says which rule it was."""
 
 import pytest
-from helpers.places import PUBLISHED_DATA
+from helpers.places import USER_ORIENTED, find_published
 
 from selfinstruct.files import iter_lines
 from selfinstruct.filters import (
@@ -13,8 +13,6 @@ from selfinstruct.filters import (
     instruction_rejection,
 )
 from selfinstruct.records import Instance
-
-USER_ORIENTED = PUBLISHED_DATA / "user_oriented_instructions.jsonl"
 
 CASES = {
     "empty": ("Name three old rivers.", ""),
@@ -67,6 +65,7 @@ REAL_USES = [
     "Use the map below to find Lima.", "Go to the website and copy the text.", "I want you to go to a page.",
     "I want to go to this web site.", "Describe what you see in the image.", "Picture the house in the picture.",
     "Draw the graph of this function.", "Explain how to file a complaint, then draw it.",
+    "What conclusion can you, from this graph, draw?", "Map each word of the image to its opposite.",
 ]  # fmt: skip
 
 
@@ -81,9 +80,8 @@ def test_fixed_still_drops_real_uses(text):
     assert instruction_rejection(text) == instruction_rejection(text, "fixed") == "blacklisted_word"
 
 
-@pytest.mark.skipif(not USER_ORIENTED.is_file(), reason="needs copies of released files beside the project")
 def test_two_of_the_four_user_oriented_tasks_that_the_published_rule_drops_are_idioms():
-    texts = [row["instruction"] for _, row in iter_lines(USER_ORIENTED)]
+    texts = [row["instruction"] for _, row in iter_lines(find_published(USER_ORIENTED))]
     dropped = {
         kind: [text for text in texts if INSTRUCTION_RULES["blacklisted_word"](text, kind == "fixed")]
         for kind in ("published", "fixed")

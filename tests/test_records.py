@@ -26,8 +26,8 @@ def written(tmp_path, text, encoding="utf-8"):
         ('{"id": "a"}', r':1: missing "name"; a SeedTask needs id, name, instruction, instances, is_classification'),
         (GOOD.replace('[{"input": "", "output": "x"}]', "[]"), r':1: "instances": List should have at least 1 item'),
         (GOOD.replace("false", '"perhaps"'), r':1: "is_classification"'),
-        (GOOD + "\n" + GOOD.replace("Do it.", "Other."), r':2: the id "a" stands on line 1 already'),
-        (GOOD + "\n" + GOOD.replace('"a"', '"b"'), r':2: the instruction "Do it." stands on line 1'),
+        (GOOD + "\n" + GOOD.replace("Do it.", "Other."), r':2: duplicate id "a", first on line 1; each needs its own'),
+        (GOOD + "\n" + GOOD.replace('"a"', '"b"'), r':2: duplicate instruction "Do it.", first on line 1'),
     ],
 )
 def test_bad_seed_tasks(tmp_path, text, message):

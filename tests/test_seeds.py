@@ -1,9 +1,9 @@
 """The seed tasks and demonstrations this kit ships are what the method needs, and ours."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from helpers.places import SEED_TASKS, find_published
 
 from selfinstruct.files import PROJECT_ROOT, iter_lines
 from selfinstruct.filters import filter_instances, instruction_rejection
@@ -12,7 +12,6 @@ from selfinstruct.records import Instance, load_seed_tasks
 from selfinstruct.similarity.pool import InstructionPool
 
 SEEDS = PROJECT_ROOT / "seeds"
-PUBLISHED = Path(PROJECT_ROOT).parent / "shared/paper/data/seed_tasks.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +59,8 @@ def test_varied_in_first_word_and_length(tasks):
     assert sum(len(task.instances[0].input.split()) >= 100 for task in tasks) >= 8
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published seed tasks are not on this disk")
 def test_they_are_not_the_published_ones(tasks):
-    pool = InstructionPool([task.instruction for task in load_seed_tasks(PUBLISHED)])
+    pool = InstructionPool([task.instruction for task in load_seed_tasks(find_published(SEED_TASKS))])
     assert max(pool.max_score(task.instruction) for task in tasks) < 0.7
 
 

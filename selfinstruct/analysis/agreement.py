@@ -7,7 +7,6 @@ as_table({"valid_task": {"share": 0.54, "interval": (0.471, 0.608)}})   # to loo
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,18 +15,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 _NO_WIDTH = 1e-9  # what rounding leaves between equal numbers
 
 
 def share_interval(yes: int, count: int) -> tuple[float, float] | None:
     """The 95 % Wilson score interval of yes / count, both ends in 0..1; None where nothing was counted."""
+    from scipy.stats import binomtest
+
     if not count:
         return None
-    share, spread = yes / count, Z95**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(yes, count).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
@@ -37,15 +35,15 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
     """
     if not first:
         return None
-    equal, chance = _equal(first, second), _chance(first, second)
+    equal, chance = _count_equal(first, second), _measure_chance(first, second)
     return None if chance == 1 else (equal / len(first) - chance) / (1 - chance)
 
 
-def _equal(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+def _count_equal(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     return sum(a == b for a, b in zip(first, second, strict=True))
 
 
-def _chance(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+def _measure_chance(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """The share of equal answers that two raters would reach who only keep their own shares of each label."""
     theirs = Counter(second)
     return sum(times * theirs[label] for label, times in Counter(first).items()) / len(first) ** 2
@@ -63,6 +61,7 @@ def kappa_interval(
 
     if cohen_kappa(first, second) is None:
         return None
+    # the table of both raters' labels is resampled, as in `statistics.bootstrap_interval`: scipy's would take each thing
     labels = sorted(set(first) | set(second), key=str)
     pairs = Counter(zip(first, second, strict=True))
     table = np.array([[pairs[a, b] for b in labels] for a in labels], dtype=float) / len(first)
@@ -83,8 +82,8 @@ def _interval_at_chance(first: Sequence[Hashable], second: Sequence[Hashable]) -
     whose interval has no width either where the raters never differed. After n equal answers the lower end is
     1 - (1 - n / (n + 3.84)) / (1 - chance).
     """
-    chance = _chance(first, second)
-    ends = share_interval(_equal(first, second), len(first)) or (0.0, 1.0)
+    chance = _measure_chance(first, second)
+    ends = share_interval(_count_equal(first, second), len(first)) or (0.0, 1.0)
     low, high = ((end - chance) / (1 - chance) for end in ends)
     return max(-1.0, low), min(1.0, high)
 

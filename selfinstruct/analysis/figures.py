@@ -1,6 +1,6 @@
 """The paper's figures in matplotlib: one function a figure, data and an `ax` in, the `ax` out.
 
-    figure, ax = new_figure(source="release (n = 52,445)")
+    figure, ax = new_figure(source="release (n = 995)")
     plot_overlap({"release": scores}, ax)
 
 Made for one column of a printed page (3.35 in; only the figure of `rings` may be wider), in the colours of Okabe and Ito,
@@ -14,7 +14,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .statistics import LONG
+from ..paper_numbers import paper_number
+from .statistics import LONG, TABLE_1
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,10 +37,10 @@ STYLE = {
 }  # fmt: skip
 # Figure 5's y axes, and Figure 4's, for the paper's numbers of instructions, inputs that are not empty, and outputs
 PAPER_AXES = {
-    "instruction": (6_000, 52_445),
-    "input": (3_000, 82_439 - 35_878),
-    "output": (30_000, 82_439),
-    "overlap": (3_000, 52_445),
+    "instruction": (paper_number("fig5.instructions").value, TABLE_1["instructions"]),
+    "input": (paper_number("fig5.inputs").value, TABLE_1["instances"] - TABLE_1["empty_input"]),
+    "output": (paper_number("fig5.outputs").value, TABLE_1["instances"]),
+    "overlap": (paper_number("fig4.axis").value, TABLE_1["instructions"]),
 }
 
 
@@ -81,26 +82,28 @@ def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruc
     _draw_histograms(words, np.arange(-0.5, LONG + 1.5), ax, part)
     for number, counts in enumerate(words.values()):
         if len(counts):
-            ax.axvline(float(np.median(counts)), color=_look(number)["color"], linestyle=(0, (2, 2)), linewidth=0.9)
+            ax.axvline(
+                float(np.median(counts)), color=_choose_look(number)["color"], linestyle=(0, (2, 2)), linewidth=0.9
+            )
     title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
     ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
-    _legend([_length_label(name, counts, len(words) > 1) for name, counts in words.items()], ax)
+    _add_legend([_label_lengths(name, counts, len(words) > 1) for name, counts in words.items()], ax)
     return ax
 
 
-def _length_label(name: str, counts: np.ndarray, named: bool) -> str:
+def _label_lengths(name: str, counts: np.ndarray, named: bool) -> str:
     import numpy as np
 
-    prefix = f"{short_name(name)}: " if named else ""
+    prefix = f"{shorten_name(name)}: " if named else ""
     if not len(counts):
         return f"{prefix}none"
     over, longest = float((counts > LONG).mean()), int(counts.max())
-    tail = f", {_percent(over)} > {LONG}" if over else ""
+    tail = f", {_show_percent(over)} > {LONG}" if over else ""
     end = "" if named else f", max {longest:,}"  # for several there is no room
     return f"{prefix}n = {len(counts):,}, median {np.median(counts):g}{tail}{end}"
 
 
-def _percent(share: float) -> str:
+def _show_percent(share: float) -> str:
     """One decimal, but never 0.0% for what is not 0."""
     return f"{share:.1%}" if share >= 0.0005 or not share else f"{100 * share:.1g}%"
 
@@ -122,18 +125,18 @@ def plot_overlap(
     _draw_histograms(scores, bins, ax, "overlap")
     ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
     ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
-    _legend([_overlap_label(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
+    _add_legend([_label_overlap(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
     return ax
 
 
-def _overlap_label(name: str, values: np.ndarray, threshold: float, named: bool) -> str:
+def _label_overlap(name: str, values: np.ndarray, threshold: float, named: bool) -> str:
     import numpy as np
 
-    prefix = f"{short_name(name)}: " if named else ""
-    return f"{prefix}mean {np.mean(values):.2f}, {_percent(float(np.mean(values > threshold)))} > {threshold:g}"
+    prefix = f"{shorten_name(name)}: " if named else ""
+    return f"{prefix}mean {np.mean(values):.2f}, {_show_percent(float(np.mean(values > threshold)))} > {threshold:g}"
 
 
-def short_name(name: str) -> str:
+def shorten_name(name: str) -> str:
     """A data set's name for legends and titles, cut where it is long."""
     return escape_dollars(name if len(name) <= 22 else f"{name[:21]}…")
 
@@ -147,15 +150,17 @@ def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axe
         heights, _ = np.histogram(one, bins)
         heights = heights if alone else heights / max(len(one), 1)
         peak = max(peak, float(heights.max()))
-        ax.stairs(heights, bins, fill=alone, **({"color": COLOURS[0], "alpha": 0.75} if alone else _look(number)))
+        ax.stairs(
+            heights, bins, fill=alone, **({"color": COLOURS[0], "alpha": 0.75} if alone else _choose_look(number))
+        )
     if alone:
-        _count_axis(ax, peak, len(next(iter(values.values()))), axis)
+        _set_count_axis(ax, peak, len(next(iter(values.values()))), axis)
     else:
         ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
         ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
 
 
-def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
+def _set_count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
     """The paper's y axis, in proportion to the size of the data, unless the bars would not fit under it."""
     from matplotlib.ticker import MaxNLocator
 
@@ -166,15 +171,15 @@ def _count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
     ax.set(ylim=(0, max(top * count / of, 1.05 * peak) or 1), ylabel=unit)
 
 
-def _look(number: int) -> dict[str, str]:
+def _choose_look(number: int) -> dict[str, str]:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
 
 
-def _legend(labels: Sequence[str], ax: Axes) -> None:
+def _add_legend(labels: Sequence[str], ax: Axes) -> None:
     """The labels above the axes, clear of bars and lines; the figure grows by their height, so that the axes keep theirs."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], **_look(number)) for number in range(len(labels))]
+    handles = [Line2D([], [], **_choose_look(number)) for number in range(len(labels))]
     alone = {"handlelength": 0, "handletextpad": 0} if len(labels) == 1 else {"handlelength": 2.6}
     spacing = {"borderaxespad": 0.2, "borderpad": 0, "labelspacing": 0.25}
     ax.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), **spacing, **alone)

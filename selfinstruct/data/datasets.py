@@ -3,7 +3,7 @@
     load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
     load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
 
-A data set is a run folder, a file in one of `shapes.SHAPES`, any other folder with such files (a Hugging Face data set's,
+A data set is a run folder, a file in one of `formats.SHAPES`, any other folder with such files (a Hugging Face data set's,
 for one), or rows in memory (a Hugging Face `Dataset`, for one).
 All rows of one file have one shape: that of its first row.
 """
@@ -56,7 +56,7 @@ class Dataset:
 
     @property
     def has_instances(self) -> bool:
-        """Whether the rows have outputs, not only instructions."""
+        """True if the rows have outputs, not only instructions."""
         return any(row.output is not None for row in self.rows)
 
 
@@ -69,11 +69,11 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
     if isinstance(data, RunFolder):
         return _load_run(data, part)
     if not isinstance(data, (str, Path)):
-        return _from_objects(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
+        return _build_dataset(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
     path = project_path(data)
     if path.is_dir():
         run = RunFolder(path)
-        return _load_run(run, part) if _is_run(run) else _load_folder(path)
+        return _load_run(run, part) if run.exists() else _load_folder(path)
     if not path.is_file():
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
@@ -81,7 +81,7 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
             f"{shown_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
             "or a folder of such files"
         )
-    dataset = _from_objects(iter_objects(path), shown_path(path))
+    dataset = _build_dataset(iter_objects(path), shown_path(path))
     homes = [run for folder in (path.parent, path.parent.parent) if (run := RunFolder(folder)).state]
     return replace(dataset, label=author_of(homes[0])) if homes else dataset
 
@@ -95,32 +95,32 @@ def load_datasets(
     Raises InputError only where none could be read.
     """
     datasets, problems = [], []
-    for source in _sources(data) or [run]:
+    for source in _split_sources(data) or [run]:
         try:
             datasets.append(load_dataset(source, part))
         except SelfInstructError as error:
             problems.append(str(error))
     if not datasets:
         raise InputError("; ".join(problems))
-    return _with_distinct_names(datasets), problems
+    return _number_names(datasets), problems
 
 
 def check_data(data: str | Sequence[Any]) -> None:
     """Raise the InputError of the first data set where none that `data` names is there; "" names none."""
-    sources = _sources(data)
+    sources = _split_sources(data)
     if sources and not any(isinstance(one, str) and project_path(one).exists() for one in sources):
         load_dataset(sources[0])
 
 
-def _sources(data: str | Sequence[Any]) -> list[Any]:
+def _split_sources(data: str | Sequence[Any]) -> list[Any]:
     if not isinstance(data, str):
         return list(data)
     whole = [data.strip()] if data.strip() and project_path(data.strip()).exists() else None
     return whole or [part.strip() for part in data.split(",") if part.strip()]
 
 
-def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
-    """The data sets with a number after every name that stands before it, or that another one bears."""
+def _number_names(datasets: list[Dataset]) -> list[Dataset]:
+    """The data sets with a number after every name that an earlier one has, or that is another one's."""
     taken, named = {dataset.name for dataset in datasets}, []
     for dataset in datasets:
         name = dataset.name
@@ -131,15 +131,15 @@ def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
     return named
 
 
-def _from_objects(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
+def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
     rows, shape = read_rows(objects)
     if not rows:
         raise InputError(f"{source}: no rows in it; a data set needs at least one")
-    notes = (*([shape.note] if shape.note else []), *_null_notes(rows))
-    return Dataset(_name_of(source), rows, source, known_author(_name_of(source)), notes)
+    notes = (*([shape.note] if shape.note else []), *_note_nulls(rows))
+    return Dataset(_name_source(source), rows, source, known_author(_name_source(source)), notes)
 
 
-def _null_notes(rows: list[Row]) -> list[str]:
+def _note_nulls(rows: list[Row]) -> list[str]:
     counts = Counter(chain.from_iterable(row.nulls for row in rows))
     return [f"{times:,} row{'s' * (times != 1)} without an {field} (null)" for field, times in sorted(counts.items())]
 
@@ -148,13 +148,7 @@ def files_of(folder: Path) -> list[Path]:
     """The files of a folder, a run's or another, that hold a data set."""
     written = (INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS)
     run = RunFolder(folder)
-    return [path for pattern in written for path in run.find(pattern)] if _is_run(run) else find_data_files(folder)
-
-
-def _is_run(run: RunFolder) -> bool:
-    """Whether the pipeline wrote into the folder."""
-    written = ("run.json", INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES)
-    return any(run.find(pattern) for pattern in written)
+    return [path for pattern in written for path in run.find(pattern)] if run.exists() else find_data_files(folder)
 
 
 def _load_folder(folder: Path) -> Dataset:
@@ -170,7 +164,7 @@ def _load_folder(folder: Path) -> Dataset:
             f"{shown_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
             f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
         )
-    dataset = _from_objects(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
+    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
     several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
     left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
     return replace(dataset, notes=(*dataset.notes, *several, *left_out))
@@ -182,7 +176,7 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     found = run.find(pattern)
     if not found:
         raise run.missing(pattern)
-    dataset, labels = _from_objects(iter_objects(found[0]), shown_path(found[0])), _labels(run)
+    dataset, labels = _build_dataset(iter_objects(found[0]), shown_path(found[0])), _load_labels(run)
     rows = (
         [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows]
         if labels
@@ -191,7 +185,7 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
 
 
-def _labels(run: RunFolder) -> dict[str, bool]:
+def _load_labels(run: RunFolder) -> dict[str, bool]:
     """instruction -> is it classification, from the newest answers of step 2; {} before step 2."""
     found = run.find_newest(CLASSIFICATION)
     answers = load_records(found, ClassificationAnswer) if found else []
@@ -217,7 +211,7 @@ def known_author(name: str) -> str:
     return f"responses of {name.removesuffix('_predictions')}" if name.endswith("_predictions") else ""
 
 
-def _name_of(source: str) -> str:
+def _name_source(source: str) -> str:
     name = Path(source).name
     for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
         name = name.removesuffix(suffix) or name

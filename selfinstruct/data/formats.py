@@ -37,41 +37,41 @@ class Shape:
 
 
 class Unreadable(Exception):
-    """What is wrong with a row; `read_rows` adds where it stands."""
+    """What is wrong with a row; `read_rows` adds its place."""
 
 
-def _text(row: Mapping[str, Any], field: str) -> str:
+def _take_text(row: Mapping[str, Any], field: str) -> str:
     value = row.get(field)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Unreadable(f'"{field}" is {_shown(value)}; expected text')
+        raise Unreadable(f'"{field}" is {_quote(value)}; expected text')
     # lone surrogates are legal in JSON and in no file
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     try:
         return json.dumps(value, default=str)[:60]
     except (ValueError, TypeError, RecursionError):  # rows in memory may hold what JSON has no words for
         return f"a {type(value).__name__}"
 
 
-def _instruction(row: Mapping[str, Any], field: str) -> str:
-    text = _text(row, field)
+def _take_instruction(row: Mapping[str, Any], field: str) -> str:
+    text = _take_text(row, field)
     if not text.strip():
         raise Unreadable(f'"{field}" is empty; every row needs an instruction')
     return text
 
 
-def _columns(instruction: str, input: str = "", output: str = "") -> Callable[[Mapping[str, Any]], Iterator[Row]]:
+def _read_columns(instruction: str, input: str = "", output: str = "") -> Callable[[Mapping[str, Any]], Iterator[Row]]:
     def read(row: Mapping[str, Any]) -> Iterator[Row]:
         label = row.get("is_classification")
         parts = {"input": input, "output": output}.items()
         yield Row(
-            _instruction(row, instruction),
-            (_text(row, input) if input else "") if output else None,
-            _text(row, output).removesuffix("<|endoftext|>") if output else None,
+            _take_instruction(row, instruction),
+            (_take_text(row, input) if input else "") if output else None,
+            _take_text(row, output).removesuffix("<|endoftext|>") if output else None,
             label if isinstance(label, bool) else None,
             tuple(part for part, field in parts if field in row and row[field] is None),
         )
@@ -79,93 +79,91 @@ def _columns(instruction: str, input: str = "", output: str = "") -> Callable[[M
     return read
 
 
-def _task_rows(row: Mapping[str, Any]) -> Iterator[Row]:
+def _read_tasks(row: Mapping[str, Any]) -> Iterator[Row]:
     instances = row["instances"]
     if not isinstance(instances, list) or not all(isinstance(one, dict) and "output" in one for one in instances):
         raise Unreadable('"instances" must be a list of {input, output}')
     for instance in instances:
-        yield from _columns("instruction", "input", "output")({**row, **instance})
+        yield from _read_columns("instruction", "input", "output")({**row, **instance})
 
 
-def _chat_rows(turns: str, speaker: str, said: str) -> Callable[[Mapping[str, Any]], Iterator[Row]]:
+def _read_chats(turns: str, speaker: str, words: str) -> Callable[[Mapping[str, Any]], Iterator[Row]]:
     def read(row: Mapping[str, Any]) -> Iterator[Row]:
         messages = row[turns]
         if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
-            raise Unreadable(f'"{turns}" must be a list of {{{speaker}, {said}}}')
+            raise Unreadable(f'"{turns}" must be a list of {{{speaker}, {words}}}')
         asked = [one for one in messages if one.get(speaker) in ("user", "human")]
         answers = [one for one in messages if one.get(speaker) in ("assistant", "gpt")]
         if not asked or not answers:
             raise Unreadable(f"\"{turns}\" needs a user's and an assistant's message")
-        question, answer = _joined(asked[0], said), _joined(answers[0], said)
-        nulls = ("output",) if answer.get(said) is None else ()
-        yield Row(_instruction(question, said), "", _text(answer, said), nulls=nulls)
+        question, answer = _join_parts(asked[0], words), _join_parts(answers[0], words)
+        nulls = ("output",) if answer.get(words) is None else ()
+        yield Row(_take_instruction(question, words), "", _take_text(answer, words), nulls=nulls)
 
     return read
 
 
-def _joined(message: Mapping[str, Any], said: str) -> Mapping[str, Any]:
-    """`message` with its text parts as one text, a line each, where it has parts; as it is where it has plain text."""
-    parts = message.get(said)
+def _join_parts(message: Mapping[str, Any], words: str) -> Mapping[str, Any]:
+    """`message` with its parts as one text, a line each; as it is where it has plain text."""
+    parts = message.get(words)
     if not isinstance(parts, list):
         return message
     for part in parts:
         if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
-            kind = part.get("type", "no type") if isinstance(part, Mapping) else _shown(part)
-            raise Unreadable(
-                f'"{said}" has a part that is no text ({kind}); expected parts {{"type": "text", "text": ...}}'
-            )
-    return {**message, said: "\n".join(part["text"] for part in parts)}
+            kind = part.get("type", "no type") if isinstance(part, Mapping) else _quote(part)
+            expected = 'expected parts {"type": "text", "text": ...}'
+            raise Unreadable(f'"{words}" has a part that is no text ({kind}); {expected}')
+    return {**message, words: "\n".join(part["text"] for part in parts)}
 
 
 _JOINED = "its prompts hold instruction and input together: instruction lengths include the inputs"
 SHAPES = (  # the first whose fields a row has all of
-    Shape("tasks with instances", ("instruction", "instances"), _task_rows),
-    Shape("OpenAI chat", ("messages",), _chat_rows("messages", "role", "content"), f"first turns only; {_JOINED}"),
-    Shape("ShareGPT chat", ("conversations",), _chat_rows("conversations", "from", "value"), f"first turns only; {_JOINED}"),
-    Shape("predictions", ("instruction", "input", "response", "target"), _columns("instruction", "input", "response")),
-    Shape("instances", ("instruction", "input", "output"), _columns("instruction", "input", "output")),
-    Shape("instances with a context", ("instruction", "context", "response"), _columns("instruction", "context", "response")),
-    Shape("instances without inputs", ("instruction", "output"), _columns("instruction", output="output")),
-    Shape("prompts and completions", ("prompt", "completion"), _columns("prompt", output="completion"), _JOINED),
-    Shape("instructions", ("instruction",), _columns("instruction")),
+    Shape("tasks with instances", ("instruction", "instances"), _read_tasks),
+    Shape("OpenAI chat", ("messages",), _read_chats("messages", "role", "content"), f"first turns only; {_JOINED}"),
+    Shape("ShareGPT chat", ("conversations",), _read_chats("conversations", "from", "value"), f"first turns only; {_JOINED}"),
+    Shape("predictions", ("instruction", "input", "response", "target"), _read_columns("instruction", "input", "response")),
+    Shape("instances", ("instruction", "input", "output"), _read_columns("instruction", "input", "output")),
+    Shape("instances with a context", ("instruction", "context", "response"), _read_columns("instruction", "context", "response")),
+    Shape("instances without inputs", ("instruction", "output"), _read_columns("instruction", output="output")),
+    Shape("prompts and completions", ("prompt", "completion"), _read_columns("prompt", output="completion"), _JOINED),
+    Shape("instructions", ("instruction",), _read_columns("instruction")),
 )  # fmt: skip
 
 
 def read_rows(objects: Iterable[tuple[str, Any]]) -> tuple[list[Row], Shape | None]:
-    """All rows of (where it stands, object) pairs and their shape; None where there are none.
+    """All rows of (place, object) pairs and their shape; None where there are none.
 
     Raises InputError for a row of no known shape, of another shape than the first, or with a value that is no text.
     """
     rows: list[Row] = []
     first, shape = "", None
     for where, value in objects:
-        found = shape_of(value)
+        found = find_shape(value)
         first, shape = first or where, shape or found
         if found is None or found is not shape:
-            raise InputError(_wrong_shape(where, value, first, shape, found))
+            raise InputError(_explain_shape(where, value, first, shape, found))
         try:
-            rows += map(_checked, shape.read(value))
+            rows += map(_check_length, shape.read(value))
         except Unreadable as error:
             raise InputError(f"{where}: {error}") from error
     return rows, shape
 
 
-def _checked(row: Row) -> Row:
+def _check_length(row: Row) -> Row:
     length = len(row.instruction) + len(row.input or "") + len(row.output or "")
     if length > MAX_ROW_CHARACTERS:
-        raise Unreadable(
-            f"{length:,} characters of text; a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands"
-        )
+        limit = f"a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands"
+        raise Unreadable(f"{length:,} characters of text; {limit}")
     return row
 
 
-def shape_of(value: Any) -> Shape | None:
+def find_shape(value: Any) -> Shape | None:
     """The first shape whose fields `value` has, None where it has those of none."""
     fields = value if isinstance(value, Mapping) else ()
     return next((shape for shape in SHAPES if all(field in fields for field in shape.fields)), None)
 
 
-def _wrong_shape(where: str, value: Any, first: str, shape: Shape | None, found: Shape | None) -> str:
+def _explain_shape(where: str, value: Any, first: str, shape: Shape | None, found: Shape | None) -> str:
     fields = list(value) if isinstance(value, Mapping) else []
     if shape is None:
         known = "; ".join(", ".join(one.fields) for one in SHAPES)

@@ -38,7 +38,7 @@ class Adaptation:
         """refused parameter -> what is sent instead ("" = nothing); for run.json."""
         return dict(self._changes)
 
-    def applied(self, body: dict[str, Any]) -> dict[str, Any]:
+    def adapt(self, body: dict[str, Any]) -> dict[str, Any]:
         """`body` as this model takes it."""
         if not self._changes:
             return body
@@ -47,10 +47,10 @@ class Adaptation:
         return renamed
 
     def learn(self, error: Any, sent: dict[str, Any], body: dict[str, Any]) -> bool:
-        """Whether sending `body` again is worth it: the server refuses a parameter that can be adapted, or was adapted meanwhile."""
-        if self.applied(body) != sent:
+        """True if `body` is worth sending again: the server refuses a parameter that can be adapted, or was adapted meanwhile."""
+        if self.adapt(body) != sent:
             return True
-        name = refused_parameter(error, sent)
+        name = find_refused(error, sent)
         if name is None:
             return False
         instead = "max_completion_tokens" if name == "max_tokens" else ""
@@ -58,14 +58,17 @@ class Adaptation:
             self._changes[name] = instead
             if name == "logprobs":
                 self._changes["top_logprobs"] = ""
-        self._warn(
-            name, f"the model refuses {name}: the kit " + (f"sends {instead} instead" if instead else _without(name))
-        )
+        does = f"sends {instead} instead" if instead else "leaves it out, so its own default holds"
+        if name == "stop":
+            does = "leaves it out and applies the stops itself"
+        self._warn(name, f"the model refuses {name}: the kit {does}")
         return True
 
-    def too_long(self, error: Any, sent: dict[str, Any]) -> bool:
-        """Whether the prompt and its completion do not fit the model; the released code then asks for four fifths."""
-        if not TOO_LONG.search(_said(error)) or sent.get("max_tokens", sent.get("max_completion_tokens", 0)) < 2:
+    def detect_too_long(self, error: Any, sent: dict[str, Any]) -> bool:
+        """True if the prompt and its completion do not fit the model; the released code then asks for four fifths."""
+        if not TOO_LONG.search(_read_message(error)):
+            return False
+        if sent.get("max_tokens", sent.get("max_completion_tokens", 0)) < 2:
             return False
         self._warn("length", "a prompt and its completion do not fit the model together: the kit asks for fewer tokens")
         return True
@@ -78,30 +81,26 @@ class Adaptation:
         warnings.warn(text, stacklevel=2)
 
 
-def _without(name: str) -> str:
-    return "leaves it out and applies the stops itself" if name == "stop" else "leaves it out, so its own default holds"
-
-
-def refused_parameter(error: Any, sent: dict[str, Any]) -> str | None:
+def find_refused(error: Any, sent: dict[str, Any]) -> str | None:
     """The parameter of `sent` that the server's error refuses and that can be adapted, or None."""
-    said = _said(error)
-    named = _named(error, said, sent)
-    if named is None or (named == "max_tokens" and "messages" not in sent):
+    message = _read_message(error)
+    name = _find_named(error, message, sent)
+    if name is None or (name == "max_tokens" and "messages" not in sent):
         return None
-    if REFUSAL.search(said):
-        return named
-    return named if named == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(said) else None
+    if REFUSAL.search(message):
+        return name
+    return name if name == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(message) else None
 
 
-def _named(error: Any, said: str, sent: dict[str, Any]) -> str | None:
+def _find_named(error: Any, message: str, sent: dict[str, Any]) -> str | None:
     """The parameter an error is about: its `param` field, else the first one that its message names."""
     candidates = [name for name in ("max_tokens", *OPTIONAL) if name in sent]
     param = str(getattr(error, "param", None) or "")
     if param in candidates:
         return param
-    places = [(match.start(), name) for name in candidates if (match := re.search(rf"(?<![\w]){name}(?![\w])", said))]
+    places = [(found.start(), name) for name in candidates if (found := re.search(rf"(?<!\w){name}(?!\w)", message))]
     return min(places)[1] if places else None
 
 
-def _said(error: Any) -> str:
+def _read_message(error: Any) -> str:
     return f"{getattr(error, 'message', '')} {getattr(error, 'code', '') or ''} {getattr(error, 'body', '') or ''}"

@@ -21,8 +21,8 @@ from typing import Any
 from ..files import EndpointError, StoppedEarly
 from .adaptation import Adaptation
 from .client import ModelClient
-from .endpoint import RequestFailed, decoded, public_url
-from .protocol import Job, StoredResponse, approximate_tokens, fault_in, sends_chat, stored_response, utc_now
+from .endpoint import RequestFailed, decode_answer, public_url
+from .protocol import Job, StoredResponse, approximate_tokens, find_fault, sends_chat
 
 MAX_REQUESTS = 50_000  # the provider's limits for one job
 MAX_BYTES = 190_000_000
@@ -46,7 +46,7 @@ class BatchClient(ModelClient):
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         answers: dict[str, StoredResponse] = {}
         try:
-            self._adopt()
+            self._adopt_lost_jobs()
             self._work_off({job.key: job for job in jobs}, answers)
         except KeyboardInterrupt:
             raise StoppedEarly(
@@ -71,29 +71,28 @@ class BatchClient(ModelClient):
                 running += self._submit(free)
                 submissions += 1
             if time.monotonic() >= deadline:
-                raise StoppedEarly(self._waiting(running))
+                raise StoppedEarly(self._explain_waiting(running))
             time.sleep(min(self.poll_s, max(0.0, deadline - time.monotonic())))
 
-    def _waiting(self, running: list[dict[str, Any]]) -> str:
-        told = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
-        jobs = "; ".join(told) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
+    def _explain_waiting(self, running: list[dict[str, Any]]) -> str:
+        states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
+        jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
         return f"{public_url(self.endpoint.provider.base_url)}: {jobs}; run the same command later to collect them"
 
     def _call(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        """A call of the library, its errors told as everywhere else."""
+        """A call of the library, its errors explained as everywhere else."""
         import openai
 
         try:
             return call(*args, **kwargs)
         except openai.OpenAIError as error:
-            judged = self.endpoint.judged(error)
-            raise (EndpointError(f"the batch job: {judged}") if isinstance(judged, RequestFailed) else judged) from None
+            reason = self.endpoint.explain_error(error)
+            raise (EndpointError(f"the batch job: {reason}") if isinstance(reason, RequestFailed) else reason) from None
 
-    def _adopt(self) -> None:
+    def _adopt_lost_jobs(self) -> None:
         """Find jobs whose submission was cut short: submitted after all, they carry our tag; else their requests are free."""
-        unknown = {
-            row["tag"]: row for row in self.store.batches(self.endpoint.identity) if row["status"] == "submitting"
-        }
+        rows = self.store.batches(self.endpoint.identity)
+        unknown = {row["tag"]: row for row in rows if row["status"] == "submitting"}
         if not unknown:
             return
         for batch in self._call(lambda: list(self.endpoint.client.batches.list(limit=100))):
@@ -114,23 +113,23 @@ class BatchClient(ModelClient):
                 done = batch.request_counts.completed if batch.request_counts else 0
                 running.append({**row, "state": f"{batch.status}, {done} done"})
             else:
-                answers |= self._collected_job(row, batch, wanted)
+                answers |= self._collect_job(row, batch, wanted)
         return answers, running
 
-    def _collected_job(self, row: dict[str, Any], batch: Any, wanted: dict[str, Job]) -> dict[str, StoredResponse]:
-        """Store what one finished job brought. A job of which other requests are wanted later stays open for them."""
+    def _collect_job(self, row: dict[str, Any], batch: Any, wanted: dict[str, Job]) -> dict[str, StoredResponse]:
+        """Store what one finished job brought. A job that also holds other requests stays open for them."""
         self.endpoint.adaptation = Adaptation({**row["changes"], **self.endpoint.adaptation.changes})
         if batch.status == "failed":
             self.store.put_batch({**row, "status": "collected"})
             errors = [str(error.message) for error in (batch.errors.data or [])] if batch.errors else []
-            said = self.endpoint.scrubbed("; ".join(errors[:3])) or "no reason given"
+            why = self.endpoint.hide_key("; ".join(errors[:3])) or "no reason given"
             raise EndpointError(
-                f"batch {row['batch_id']}: refused by the provider ({said}); the next run submits it again"
+                f"batch {row['batch_id']}: refused by the provider ({why}); the next run submits it again"
             )
         answers = {}
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in self._call(self.endpoint.client.files.content, file_id).text.splitlines():
-                if stored := self._read_line(line, wanted, row["changes"], _seconds(batch)):
+                if stored := self._read_line(line, wanted, row["changes"], _measure_seconds(batch)):
                     answers[stored.key] = stored
         if all(key in wanted for key in row["keys"]):
             self.store.put_batch({**row, "status": "collected"})
@@ -141,26 +140,19 @@ class BatchClient(ModelClient):
     ) -> StoredResponse | None:
         """The response in one line of a result file, stored; None for a failed or foreign one."""
         try:
-            result = decoded(self.endpoint.scrubbed(line))
+            result = decode_answer(self.endpoint.hide_key(line))
             job = wanted[result["custom_id"]]
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # a broken line, or a request of another step: asked again, or left there
+        except (ValueError, KeyError, TypeError):  # broken, or of another step: asked again, or left there
             return None
         response = result.get("response") or {}
         answer = response.get("body")
-        if response.get("status_code") == 200 and fault_in(answer) is None:
-            stored = stored_response(
-                job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=seconds,
-                transport=self.transport, session=self._session,
-            )  # fmt: skip
-            if self.store.put(stored):
-                self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
-            self.budget.success()
+        if response.get("status_code") == 200 and find_fault(answer) is None:
+            stored, is_new = self._store_answer(job, answer, seconds)
+            if is_new:
+                self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+            self.budget.count_success()
             return stored
-        error = result.get("error") or (answer.get("error") if isinstance(answer, dict) else None) or fault_in(answer)
+        error = result.get("error") or (answer.get("error") if isinstance(answer, dict) else None) or find_fault(answer)
         self._judge_line(job, error, changes)
         return None
 
@@ -169,20 +161,19 @@ class BatchClient(ModelClient):
         facts = error if isinstance(error, dict) else {"message": str(error)}
         if facts.get("code") in ASK_AGAIN:
             return
-        sent = Adaptation(changes).applied(job.body)
-        told = SimpleNamespace(
-            message=facts.get("message"), code=facts.get("code"), param=facts.get("param"), body=facts
-        )
-        if self.endpoint.adaptation.learn(told, sent, job.body):
-            return
-        self._failures[job.key] = message = self.endpoint.scrubbed(str(facts.get("message") or facts))[:300]
-        self.budget.failure()
-        self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, message, utc_now())
+        sent = Adaptation(changes).adapt(job.body)
+        message = facts.get("message")
+        refusal = SimpleNamespace(message=message, code=facts.get("code"), param=facts.get("param"), body=facts)
+        if not self.endpoint.adaptation.learn(refusal, sent, job.body):
+            self._record_failure(job, self.endpoint.hide_key(str(message or facts))[:300])
 
     def _submit(self, jobs: list[Job]) -> list[dict[str, Any]]:
         """Submit `jobs`, as many as the limits surely pay for, and return the rows of the new batch jobs."""
         url = "/v1/chat/completions" if sends_chat(self.endpoint.api) else "/v1/completions"
-        return [self._submit_job(part, url) for part in _parts(self._affordable(jobs), self.endpoint.adaptation, url)]
+        return [
+            self._submit_job(part, url)
+            for part in _split_jobs(self._choose_affordable(jobs), self.endpoint.adaptation, url)
+        ]
 
     def _submit_job(self, lines: dict[str, str], url: str) -> dict[str, Any]:
         client, tag = self.endpoint.client, uuid.uuid4().hex
@@ -198,16 +189,15 @@ class BatchClient(ModelClient):
         self.store.put_batch(row)
         return {**row, "state": "submitted"}
 
-    def _affordable(self, jobs: list[Job]) -> list[Job]:
+    def _choose_affordable(self, jobs: list[Job]) -> list[Job]:
         """The first of `jobs` that stay within the limits even if each uses its `max_tokens`: a job cannot be stopped halfway."""
         budget, chosen, tokens, dollars = self.budget, [], self.budget.tokens, self.budget.spent_usd
         for job in jobs:
             prompt_tokens, most = approximate_tokens(job.request.prompt), job.request.max_tokens
             tokens += prompt_tokens + most
             dollars += budget.price.cost(prompt_tokens, most, self.transport) if budget.price else 0.0
-            if (budget.max_tokens_total and tokens > budget.max_tokens_total) or (
-                budget.max_cost_usd and dollars > budget.max_cost_usd
-            ):
+            too_many = budget.max_tokens_total and tokens > budget.max_tokens_total
+            if too_many or (budget.max_cost_usd and dollars > budget.max_cost_usd):
                 break
             chosen.append(job)
         if not chosen:
@@ -218,12 +208,12 @@ class BatchClient(ModelClient):
         return chosen
 
 
-def _parts(jobs: list[Job], adaptation: Adaptation, url: str) -> Iterator[dict[str, str]]:
+def _split_jobs(jobs: list[Job], adaptation: Adaptation, url: str) -> Iterator[dict[str, str]]:
     """{key: line of the input file} of each batch job, within the provider's limits."""
     part: dict[str, str] = {}
     size = 0
     for job in jobs:
-        body = adaptation.applied(job.body)
+        body = adaptation.adapt(job.body)
         line = json.dumps({"custom_id": job.key, "method": "POST", "url": url, "body": body}) + "\n"
         if part and (len(part) == MAX_REQUESTS or size + len(line) > MAX_BYTES):
             yield part
@@ -239,5 +229,5 @@ def _precise_now() -> str:
     return str(datetime.now(UTC).replace(tzinfo=None))
 
 
-def _seconds(batch: Any) -> float:
+def _measure_seconds(batch: Any) -> float:
     return float(max(0, (batch.completed_at or batch.expired_at or batch.created_at) - batch.created_at))

@@ -17,14 +17,22 @@ from typing import Any
 from ..files import EndpointError, SelfInstructError, StoppedEarly, shown_path
 from ..records import Completion, Request, failed_completion
 from .endpoint import Endpoint, RequestFailed
-from .protocol import Job, StoredResponse, approximate_tokens, make_job, read_completion, stored_response, utc_now
+from .protocol import (
+    Job,
+    StoredResponse,
+    approximate_tokens,
+    build_stored_response,
+    make_job,
+    read_completion,
+    utc_now,
+)
 from .session import session_name, works_for_another
 from .spending import Budget, Pace, Tally, Usage
-from .store import ResponseStore
+from .store import NO_MODEL_CALLED, ResponseStore
 
 
 class ModelClient:
-    """Made by `client.connect`; use it from one thread, it uses `concurrency` of its own."""
+    """Made by `connect`; use it from one thread, it uses `concurrency` of its own."""
 
     transport = "live"
 
@@ -34,9 +42,9 @@ class ModelClient:
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
-        for model, transport, prompt_tokens, completion_tokens in store.spent(self._session):
+        for model, transport, prompt_tokens, completion_tokens in store.sum_tokens(self._session):
             if model == endpoint.model:
-                budget.add(prompt_tokens, completion_tokens, transport)
+                budget.count_tokens(prompt_tokens, completion_tokens, transport)
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
@@ -47,13 +55,15 @@ class ModelClient:
         self._left_some = False
         self._watch = Progress("", 0, 0, budget)
 
+    # what callers use
+
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
         """The completions of `requests`, in their order at any concurrency; from the store where it has them.
 
         `desc` shows progress under that name in a terminal or notebook. Raises EndpointError and StoppedEarly as
-        `client` says; what has arrived by then is in the store.
+        `connection` says; what has arrived by then is in the store.
         """
-        jobs = [self._job(request) for request in requests]
+        jobs = [self._make_job(request) for request in requests]
         answers = self.store.get_many(job.key for job in jobs)
         missing = {job.key: job for job in jobs if job.key not in answers}
         cached = set(answers)
@@ -61,19 +71,71 @@ class ModelClient:
         if missing:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
             self._check_all_failed(len(missing), len(cached))
-        completions = [self._completion(job, answers.get(job.key), job.key in cached) for job in jobs]
+        completions = [self._read_completion(job, answers.get(job.key), job.key in cached) for job in jobs]
         self._tally.add((job.key for job in jobs), answers, cached)
         return completions
 
-    def _job(self, request: Request) -> Job:
+    @property
+    def usage(self) -> Usage:
+        """What the requests so far came to."""
+        return self._tally.usage
+
+    @property
+    def replayed(self) -> bool:
+        """True if every answer so far came from the store: no model was called."""
+        return self.usage.requests > 0 and self.usage.cached == self.usage.requests
+
+    @property
+    def status(self) -> str:
+        """One line for a caller's own progress bar: "12 done, 0 failed, 3 cached, 41 tokens/s, $0.0021"."""
+        return f"{self.usage.requests - self.usage.failed} done, {self._watch.describe(self.usage.cached)}"
+
+    def describe(self) -> dict[str, Any]:
+        """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted, and if it was a replay."""
+        endpoint, price = self.endpoint, self.budget.price
+        return {
+            "model": endpoint.model, "api": endpoint.api, "endpoint": endpoint.identity,
+            "weights_sha256": endpoint.weights_sha256, "slots": endpoint.slots if endpoint.embedded else None,
+            "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
+            "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """End the threads and connections; prints that no model was called where none was."""
+        if self._left_some:
+            return  # a connection closed under a thread that reads from it could hand it the next one's bytes
+        if self._pool is not None:
+            self._pool.close()
+            self._pool.join()
+            self._pool = None
+        elif self.replayed:
+            answers = count_noun(self.usage.requests, "answer")
+            print(f"{NO_MODEL_CALLED} ({answers} from {shown_path(self.store.path)})")
+        self.endpoint.close()
+        self.store.close()
+
+    def __enter__(self) -> ModelClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # one call of `complete`
+
+    def _make_job(self, request: Request) -> Job:
         if self.endpoint.deterministic and request.seed is None:
             request = request.model_copy(update={"seed": request.sample_index})
         return make_job(request, self.endpoint.model, self.endpoint.api, self.endpoint.identity)
 
-    def _completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
+    def _read_completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
         if stored is None:
             return failed_completion(self._failures.get(job.key, "not asked"), utc_now())
         return read_completion(stored, job.request, cached)
+
+    def _check_all_failed(self, asked: int, cached: int) -> None:
+        if len(self._failures) == asked and not cached and not self.budget.succeeded:
+            last = list(self._failures.values())[-1]
+            raise EndpointError(f"every request failed ({asked} of {asked}); the last: {last}")
 
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         """The answers to `jobs` that could be had, each written to the store the moment it came."""
@@ -89,142 +151,94 @@ class ModelClient:
                 self._keep_in_flight(sent, progress)
             finally:
                 self._stopped.set()  # whatever ends the wait, nothing more is sent behind it
-        return self._collected(len(jobs))
+        answers = dict(self._arrived)
+        if self._halting is not None:
+            self._tally.add([*answers, *self._failures], answers)
+            raise self._explain_halt(len(answers), len(jobs)) from None
+        return answers
 
     def _keep_in_flight(self, sent: Iterable[bool], progress: Progress) -> None:
         """After Ctrl-C: wait for the answers to what is in flight, since it is paid for. A second Ctrl-C leaves it."""
         try:
             if self._in_flight:
                 why = "" if self.endpoint.embedded else " (they are paid for)"
-                waiting = f"{counted(len(self._in_flight), 'request')} in flight; waiting to keep the answers{why}"
+                waiting = f"{count_noun(len(self._in_flight), 'request')} in flight; waiting to keep the answers{why}"
                 tell_person(f"Ctrl-C: {waiting}. Ctrl-C again leaves them.")
             progress.follow(sent)
         except KeyboardInterrupt:
-            self._leave()
+            self._leave_in_flight()
 
-    def _leave(self) -> None:
+    def _leave_in_flight(self) -> None:
         """Go on without the threads that wait for an answer; they are daemons and hold nobody, not even the process's end."""
-        left = counted(len(self._in_flight), "request")
+        left = count_noun(len(self._in_flight), "request")
         self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
         self._left_some = True
         self._pool.terminate()
         self._pool = None
 
-    def _collected(self, asked: int) -> dict[str, StoredResponse]:
-        answers = dict(self._arrived)
+    def _halt(self, reason: SelfInstructError) -> None:
+        """Nothing more is sent; the first reason is the one that is raised."""
         if self._halting is None:
-            return answers
-        self._tally.add([*answers, *self._failures], answers)
-        done = (
-            f"; {len(answers)} of {asked} requests were answered and are in {shown_path(self.store.path)}"
-            if answers
-            else ""
-        )
-        if not answers and not isinstance(self._halting, StoppedEarly):
-            raise self._halting from None
-        raise type(self._halting)(f"{self._halting}{done}; run the same command again to continue") from None
+            self._halting = reason
+        self._stopped.set()
+
+    def _explain_halt(self, answered: int, asked: int) -> SelfInstructError:
+        """The reason for the halt, with what is in the store by now."""
+        if not answered and not isinstance(self._halting, StoppedEarly):
+            return self._halting
+        where = shown_path(self.store.path)
+        done = f"; {answered} of {asked} requests were answered and are in {where}" if answered else ""
+        return type(self._halting)(f"{self._halting}{done}; run the same command again to continue")
+
+    # one request, in a thread
 
     def _answer(self, job: Job) -> bool:
-        """One request from start to end, in a thread; False where it was not sent."""
+        """One request from start to end; False where it was not sent."""
         expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
         if not self._stopped.is_set():
             self.pace.wait(expected, self._stopped)
-        if not self._stopped.is_set() and (reason := self.budget.reason()):
-            self._halt(StoppedEarly(reason))
+        if not self._stopped.is_set() and (limit := self.budget.find_reached_limit()):
+            self._halt(StoppedEarly(limit))
         if self._stopped.is_set():
             return False
         self._in_flight.add(job.key)
         try:
-            stored = self._asked(job)
+            stored = self._ask(job)
             self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
         except RequestFailed as error:
-            self._failed(job, str(error))
+            if self._record_failure(job, str(error)):
+                self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
         except SelfInstructError as error:
             self._halt(error)
         finally:
             self._in_flight.discard(job.key)
         return True
 
-    def _asked(self, job: Job) -> StoredResponse:
-        """The answer to `job`, in the store."""
+    def _ask(self, job: Job) -> StoredResponse:
         started = time.perf_counter()
         answer = self.endpoint.ask(job.body, self._stopped)
-        stored = stored_response(
-            job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=time.perf_counter() - started,
-            transport=self.transport, session=self._session,
-        )  # fmt: skip
-        self.store.put(stored)
+        stored, _ = self._store_answer(job, answer, time.perf_counter() - started)
         self._arrived[job.key] = stored
-        self.budget.add(stored.prompt_tokens, stored.completion_tokens, self.transport)
-        self.budget.success()
+        self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+        self.budget.count_success()
         return stored
 
-    def _failed(self, job: Job, error: str) -> None:
+    def _store_answer(self, job: Job, answer: dict[str, Any], latency_s: float) -> tuple[StoredResponse, bool]:
+        """(the row of the store for `answer`, True if it is new there)."""
+        stored = build_stored_response(
+            job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=latency_s,
+            transport=self.transport, session=self._session,
+        )  # fmt: skip
+        return stored, self.store.put(stored)
+
+    def _record_failure(self, job: Job, error: str) -> bool:
+        """Write down a request that failed for good; True when too many have failed in a row."""
         self._failures[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now())
-        if self.budget.failure():
-            self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
-
-    def _halt(self, reason: SelfInstructError) -> None:
-        """Nothing more is sent; the first reason is the one that is told."""
-        if self._halting is None:
-            self._halting = reason
-        self._stopped.set()
-
-    def _check_all_failed(self, asked: int, cached: int) -> None:
-        if len(self._failures) == asked and not cached and not self.budget.succeeded:
-            raise EndpointError(
-                f"every request failed ({asked} of {asked}); the last: {list(self._failures.values())[-1]}"
-            )
-
-    @property
-    def usage(self) -> Usage:
-        """What the requests so far came to."""
-        return self._tally.usage
-
-    @property
-    def replayed(self) -> bool:
-        """Whether every answer so far came from the store: no model was called."""
-        return self.usage.requests > 0 and self.usage.cached == self.usage.requests
-
-    @property
-    def status(self) -> str:
-        """One line for a caller's own progress bar: "12 done, 0 failed, 3 cached, 41 tokens/s, $0.0021"."""
-        return f"{self.usage.requests - self.usage.failed} done, {self._watch.counts(self.usage.cached)}"
-
-    def describe(self) -> dict[str, Any]:
-        """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted, and whether it was a replay."""
-        endpoint, price = self.endpoint, self.budget.price
-        return {
-            "model": endpoint.model, "api": endpoint.api, "endpoint": endpoint.identity,
-            "weights_sha256": endpoint.weights_sha256, "slots": endpoint.slots if endpoint.embedded else None,
-            "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
-            "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
-        }  # fmt: skip
-
-    def close(self) -> None:
-        """End the threads and connections; says so where every answer was a replay."""
-        if self._left_some:
-            return  # a connection closed under a thread that reads from it could hand it the next one's bytes
-        if self._pool is not None:
-            self._pool.close()
-            self._pool.join()
-            self._pool = None
-        elif self.replayed:
-            print(
-                f"replayed: all {self.usage.requests} answers came from {shown_path(self.store.path)}; no model was called"
-            )
-        self.endpoint.close()
-        self.store.close()
-
-    def __enter__(self) -> ModelClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self.budget.count_failure()
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Such as "1 request" or "4 requests"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
@@ -235,25 +249,20 @@ class Progress:
     def __init__(self, desc: str, total: int, cached: int, budget: Budget):
         self._budget, self._cached = budget, cached
         self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
-        self._bar = self._new_bar(desc, total) if desc else None
+        self._bar = None
+        if desc:
+            from tqdm.auto import tqdm
 
-    def _new_bar(self, desc: str, total: int) -> object:
-        from tqdm.auto import tqdm
-
-        return tqdm(total=total, desc=desc, unit="request", disable=None, mininterval=0.5)
+            self._bar = tqdm(total=total, desc=desc, unit="request", disable=None, mininterval=0.5)
 
     def follow(self, sent: Iterable[bool]) -> None:
         """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
         for one in sent:
-            if one:
-                self._advance()
+            if one and self._bar is not None and not self._bar.disable:
+                self._bar.set_postfix_str(self.describe(self._cached), refresh=False)
+                self._bar.update()
 
-    def _advance(self) -> None:
-        if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(self.counts(self._cached), refresh=False)
-            self._bar.update()
-
-    def counts(self, cached: int) -> str:
+    def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
         seconds = max(time.monotonic() - self._started, 1e-3)
         rate = (self._budget.tokens - self._tokens) / seconds

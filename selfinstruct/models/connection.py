@@ -1,4 +1,4 @@
-"""The client: requests in, completions out, in request order, through the `openai` library, and never the same one twice.
+"""Connecting to a model: requests in, completions out, in request order, through the `openai` library, and never the same one twice.
 
     with connect("gpt-4o-mini", "openai", api="chat", concurrency=16, max_cost_usd=2.0) as client:
         completions = client.complete([Request(prompt="1.", max_tokens=50, temperature=0.7, top_p=0.5)])
@@ -48,20 +48,16 @@ def connect(
         raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
-    slots = {
-        "slots": min(concurrency, 4),
-        "deterministic": deterministic,
-        "timeout_s": timeout_s,
-        "connections": max(concurrency, 8),
-    }
-    endpoint = find_endpoint(model, base_url, api, **slots)
-    price = load_price("embedded" if endpoint.embedded else model, price_table)
+    endpoint = find_endpoint(
+        model, base_url, api, slots=min(concurrency, 4), deterministic=deterministic, timeout_s=timeout_s,
+        connections=max(concurrency, 8),
+    )  # fmt: skip
+    price = load_price(model, price_table)
     if max_cost_usd and price is None:
         raise ParameterError(
-            f"max_cost_usd needs the price of {model!r}, which the table does not have; give price_table=FILE"
+            f"max_cost_usd needs the price of {model!r}, which genai-prices does not have; give price_table=FILE"
         )
     budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
     pace = Pace(requests_per_minute, tokens_per_minute)
-    if not api.startswith("batch"):
-        return ModelClient(endpoint, ResponseStore(store), budget, pace, concurrency, step)
-    return BatchClient(endpoint, ResponseStore(store), budget, pace, concurrency, step, wait_s=batch_wait_s)
+    parts = (endpoint, ResponseStore(store), budget, pace, concurrency, step)
+    return BatchClient(*parts, wait_s=batch_wait_s) if api.startswith("batch") else ModelClient(*parts)

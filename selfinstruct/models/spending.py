@@ -1,11 +1,11 @@
-"""What requests cost and what ends a run in good order: prices, pace, limits of money and tokens, and the account of it.
+"""What requests cost and what ends a run in good order: prices, limits of money and tokens, pace, and the account of it.
 
 load_price("gpt-4o-mini").cost(prompt_tokens=1_000_000, completion_tokens=0)    # 0.15
 load_price("a-model-nobody-knows")          # None: tokens only, never a guess
+budget = Budget(max_cost_usd=1.0, price=price)
+budget.find_reached_limit()                 # None, or why no further request may leave
 pace = Pace(requests_per_minute=600, tokens_per_minute=0)
 pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
-budget = Budget(max_cost_usd=1.0, price=price)
-budget.reason()                             # None, or why no further request may leave
 """
 
 from __future__ import annotations
@@ -16,12 +16,143 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..files import InputError, project_path, read_json, shown_path
+from .endpoint import is_embedded
 from .protocol import StoredResponse
+
+PER = 1_000_000
+TABLE_FORM = '{"as_of": "2026-11-05", "models": {"gpt-4o": {"prompt": 2.5, "completion": 10.0, "batch": 0.5}}}'
+COUNTED_TOKENS = 1_000  # prices are read for a request of this size: some providers take more for very long prompts
+
+
+class Price(BaseModel):
+    """Dollars per million prompt and completion tokens; `batch` is the factor for batch jobs, `as_of` where they are from."""
+
+    model_config = ConfigDict(frozen=True)
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    batch: float = Field(default=1.0, ge=0)
+    as_of: str = ""
+
+    def cost(self, prompt_tokens: int, completion_tokens: int, transport: str = "live") -> float:
+        """Dollars for these tokens.
+
+        >>> Price(prompt=1, completion=4, batch=0.5).cost(1_000_000, 500_000, "batch")
+        1.5
+        """
+        factor = self.batch if transport == "batch" else 1.0
+        return factor * (prompt_tokens * self.prompt + completion_tokens * self.completion) / PER
+
+
+EMBEDDED_PRICE = Price(prompt=0, completion=0, as_of="a model on this machine")
+
+
+def load_price(model: str, price_table: str | Path = "") -> Price | None:
+    """The price of `model`: from the user's `price_table`, else from genai-prices; None where neither knows it.
+
+    The table is a JSON file in dollars per million tokens, `batch` (default 1) the factor for batch jobs:
+    {"as_of": "2026-11-05", "models": {"gpt-4o": {"prompt": 2.5, "completion": 10.0, "batch": 0.5}}}
+    A dated name such as `gpt-4o-2024-08-06` that is not listed itself has its family's price. The embedded model costs nothing.
+    Raises InputError where the table is missing or malformed.
+    """
+    model = "embedded" if is_embedded(model) else model
+    names = dict.fromkeys([model, re.sub(r"-\d{4}-\d{2}-\d{2}$|-\d{4}$", "", model)])
+    if price_table and (price := _find_in_table(names, project_path(price_table))):
+        return price
+    if model == "embedded":
+        return EMBEDDED_PRICE
+    return next(filter(None, map(_find_published, names)), None)
+
+
+def _find_in_table(names: Iterable[str], path: Path) -> Price | None:
+    table = read_json(path)
+    if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
+        raise InputError(f'{shown_path(path)}: no "models"; a price table looks like {TABLE_FORM}')
+    name = next((name for name in names if table["models"].get(name) is not None), None)
+    if name is None:
+        return None
+    try:
+        return Price.model_validate({**table["models"][name], "as_of": str(table.get("as_of", ""))})
+    except (ValidationError, TypeError) as error:
+        needs = "needs prompt and completion, dollars per million tokens, 0 or more"
+        raise InputError(f"{shown_path(path)}: {name}: {needs}") from error
+
+
+def _find_published(model: str) -> Price | None:
+    """The price in the data that the package genai-prices brings along; nothing is fetched.
+
+    OpenAI's models alone are looked up: by name, the copy of an open model on a server of one's own would be given the
+    price of some provider.
+    """
+    import genai_prices
+
+    tokens = genai_prices.Usage(input_tokens=COUNTED_TOKENS, output_tokens=COUNTED_TOKENS)
+    try:
+        live, batch = (
+            genai_prices.calc_price(tokens, model, provider_id="openai", price_context=context)
+            for context in (None, {"processing": "batch"})
+        )
+    except LookupError:
+        return None
+    if not live.total_price:  # priced by the second of audio, say
+        return None
+    return Price(
+        prompt=live.input_price * PER / COUNTED_TOKENS,
+        completion=live.output_price * PER / COUNTED_TOKENS,
+        batch=batch.total_price / live.total_price,
+        as_of=f"genai-prices {genai_prices.__version__}",
+    )
+
+
+@dataclass
+class Budget:
+    """Counts what one command has spent and tells when to stop; 0 = no limit. For any number of threads.
+
+    The limits are hard: once one is reached nothing more is sent, so that spending passes it by the requests then in
+    flight at most, and these are counted.
+    """
+
+    max_cost_usd: float = 0.0
+    max_tokens_total: int = 0
+    max_failures: int = 5
+    price: Price | None = None
+    tokens: int = 0
+    spent_usd: float = 0.0
+    succeeded: int = 0
+    failed: int = 0
+    in_a_row: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count_tokens(self, prompt_tokens: int, completion_tokens: int, transport: str = "live") -> None:
+        """Count tokens that were paid for."""
+        with self._lock:
+            self.tokens += prompt_tokens + completion_tokens
+            if self.price:
+                self.spent_usd += self.price.cost(prompt_tokens, completion_tokens, transport)
+
+    def count_success(self) -> None:
+        """Count an answered request; the row of failures ends."""
+        with self._lock:
+            self.succeeded += 1
+            self.in_a_row = 0
+
+    def count_failure(self) -> bool:
+        """Count a request that failed for good; True when too many have failed in a row."""
+        with self._lock:
+            self.failed += 1
+            self.in_a_row += 1
+            return bool(self.max_failures) and self.in_a_row >= self.max_failures
+
+    def find_reached_limit(self) -> str | None:
+        """The limit that is reached, in words, or None."""
+        if self.max_cost_usd and self.spent_usd >= self.max_cost_usd:
+            return f"max_cost_usd={self.max_cost_usd:g} is reached: ${self.spent_usd:.4f} spent by this command"
+        if self.max_tokens_total and self.tokens >= self.max_tokens_total:
+            return f"max_tokens_total={self.max_tokens_total} is reached: {self.tokens} tokens used by this command"
+        return None
 
 
 class Pace:
@@ -47,106 +178,6 @@ class Pace:
         if self._token_s:
             with self._lock:
                 self._next += (used - expected) * self._token_s
-
-
-@dataclass
-class Budget:
-    """Counts what one command has spent and says when to stop; 0 = no limit. For any number of threads.
-
-    The limits are hard: once one is reached nothing more is sent, so that spending passes it by the requests then in
-    flight at most, and these are counted.
-    """
-
-    max_cost_usd: float = 0.0
-    max_tokens_total: int = 0
-    max_failures: int = 5
-    price: Price | None = None
-    tokens: int = 0
-    spent_usd: float = 0.0
-    succeeded: int = 0
-    failed: int = 0
-    in_a_row: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, prompt_tokens: int, completion_tokens: int, transport: str = "live") -> None:
-        """Count tokens that were paid for."""
-        with self._lock:
-            self.tokens += prompt_tokens + completion_tokens
-            if self.price:
-                self.spent_usd += self.price.cost(prompt_tokens, completion_tokens, transport)
-
-    def success(self) -> None:
-        """Count an answered request; the row of failures ends."""
-        with self._lock:
-            self.succeeded += 1
-            self.in_a_row = 0
-
-    def failure(self) -> bool:
-        """Count a request that failed for good; True when too many have failed in a row."""
-        with self._lock:
-            self.failed += 1
-            self.in_a_row += 1
-            return bool(self.max_failures) and self.in_a_row >= self.max_failures
-
-    def reason(self) -> str | None:
-        """The limit that is reached, in words, or None."""
-        if self.max_cost_usd and self.spent_usd >= self.max_cost_usd:
-            return f"max_cost_usd={self.max_cost_usd:g} is reached: ${self.spent_usd:.4f} spent by this command"
-        if self.max_tokens_total and self.tokens >= self.max_tokens_total:
-            return f"max_tokens_total={self.max_tokens_total} is reached: {self.tokens} tokens used by this command"
-        return None
-
-
-PRICE_TABLE = Path(__file__).with_name("prices.json")
-PER = 1_000_000
-
-
-class Price(BaseModel):
-    """Dollars per million prompt and completion tokens; `batch` is the factor for batch jobs, `as_of` the table's date."""
-
-    model_config = ConfigDict(frozen=True)
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
-    batch: float = Field(default=1.0, ge=0)
-    as_of: str = ""
-
-    def cost(self, prompt_tokens: int, completion_tokens: int, transport: str = "live") -> float:
-        """Dollars for these tokens.
-
-        >>> Price(prompt=1, completion=4, batch=0.5).cost(1_000_000, 500_000, "batch")
-        1.5
-        """
-        factor = self.batch if transport == "batch" else 1.0
-        return factor * (prompt_tokens * self.prompt + completion_tokens * self.completion) / PER
-
-
-def load_price(model: str, price_table: str | Path = "") -> Price | None:
-    """The price of `model`, or None where the table does not have it. A dated name such as `gpt-4o-2024-08-06` has its family's price.
-
-    `price_table` is a JSON file like `selfinstruct/prices.json`; its models stand before the kit's own. Raises InputError
-    where it is missing or malformed.
-    """
-    tables = [project_path(price_table)] if price_table else []
-    for path in [*tables, PRICE_TABLE]:
-        table = _read_table(path)
-        entry = table["models"].get(model) or table["models"].get(re.sub(r"-\d{4}-\d{2}-\d{2}$|-\d{4}$", "", model))
-        if entry is not None:
-            return _price(entry, str(table.get("as_of", "")), f"{shown_path(path)}: {model}")
-    return None
-
-
-def _read_table(path: Path) -> dict[str, Any]:
-    table = read_json(path)
-    if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
-        raise InputError(f'{shown_path(path)}: no "models"; a price table looks like selfinstruct/prices.json')
-    return table
-
-
-def _price(entry: Any, as_of: str, where: str) -> Price:
-    try:
-        return Price.model_validate({**entry, "as_of": as_of})
-    except (ValidationError, TypeError) as error:
-        raise InputError(f"{where}: needs prompt and completion, dollars per million tokens, 0 or more") from error
 
 
 class Usage(BaseModel):

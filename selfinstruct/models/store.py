@@ -21,12 +21,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..files import InputError, iter_lines, project_path, shown_path, write_records
-from .protocol import StoredResponse, canonical, row_fault
+from ..files import InputError, SelfInstructError, iter_lines, project_path, shown_path, write_records
+from .protocol import StoredResponse, dump_canonical, find_row_fault
+from .session import session_name
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
 LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
+NO_MODEL_CALLED = "Every answer came from the store; no model was called"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -43,7 +45,6 @@ CREATE TABLE IF NOT EXISTS batches (
     keys TEXT NOT NULL, changes TEXT NOT NULL);
 """
 
-
 _COLUMNS = tuple(StoredResponse.model_fields)
 _BATCH_COLUMNS = ("tag", "batch_id", "endpoint", "status", "submitted_at", "keys", "changes")
 _JSON_COLUMNS = ("request", "response")
@@ -59,7 +60,7 @@ class ResponseStore:
     def __init__(self, path: str | Path = "outputs/responses.sqlite"):
         self.path = project_path(path)
         self._lock = threading.Lock()
-        with self._errors_told():
+        with self._explain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare()
@@ -74,7 +75,7 @@ class ResponseStore:
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
-    def _errors_told(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         where = shown_path(self.path)
         try:
             yield
@@ -90,7 +91,7 @@ class ResponseStore:
             ) from error
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, self._errors_told():
+        with self._lock, self._explain_errors():
             return self._db.execute(sql, values).fetchall()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, StoredResponse]:
@@ -108,8 +109,8 @@ class ResponseStore:
         """Write one response, durable against kill -9 on return; False where the key was there already, which stays."""
         # the response keeps the server's order of fields: a replay must give the same bytes as the call did
         response = json.dumps(stored.response, separators=(",", ":"), ensure_ascii=False)
-        values = list({**dict(stored), "request": canonical(stored.request), "response": response}.values())
-        with self._lock, self._errors_told():
+        values = list({**dict(stored), "request": dump_canonical(stored.request), "response": response}.values())
+        with self._lock, self._explain_errors():
             added = self._db.execute(_INSERT, values).rowcount > 0
             self._db.execute("DELETE FROM failures WHERE key = ?", (stored.key,))
         return added
@@ -119,7 +120,7 @@ class ResponseStore:
         self._run(
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET "
             "error = excluded.error, failed_at = excluded.failed_at, attempts = attempts + 1",
-            (key, model, step, canonical(request), error, at),
+            (key, model, step, dump_canonical(request), error, at),
         )
 
     def failures(self) -> list[dict[str, Any]]:
@@ -127,7 +128,7 @@ class ResponseStore:
         names = ("key", "model", "step", "request", "error", "failed_at", "attempts")
         return [dict(zip(names, row, strict=True)) for row in self._run("SELECT * FROM failures ORDER BY rowid")]
 
-    def spent(self, session: str) -> list[tuple[str, str, int, int]]:
+    def sum_tokens(self, session: str) -> list[tuple[str, str, int, int]]:
         """(model, transport, prompt tokens, completion tokens) of what one command has fetched so far."""
         return self._run(
             "SELECT model, transport, SUM(prompt_tokens), SUM(completion_tokens) FROM responses "
@@ -177,30 +178,38 @@ def _from_row(row: tuple[Any, ...]) -> StoredResponse:
     return StoredResponse.model_construct(**values)
 
 
+def count_calls(stores: Iterable[str | Path]) -> dict[str | Path, Any]:
+    """store -> the tokens that this command has fetched into it, and all failed requests.
+
+    Equal before and after some work where that work called no model (NO_MODEL_CALLED); the work of all processes of the
+    command counts, such as the kernels of a run. Of a store that cannot be read nothing is known: it is never equal.
+    """
+    return {store: _count_calls(store) for store in stores}
+
+
+def _count_calls(path: str | Path) -> Any:
+    try:
+        if not project_path(path).is_file():
+            return [], []
+        with ResponseStore(path) as store:
+            return store.sum_tokens(session_name()), store.failures()
+    except (SelfInstructError, OSError, RuntimeError):  # whoever needs the store says what is wrong with it
+        return object()
+
+
 def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[str, Any]]:
     """One row for each model, api, endpoint and step: responses, tokens, first and last time, and failed requests."""
-    with ResponseStore(existing(path)) as store:
+    with ResponseStore(find_store(path)) as store:
         rows = store._run(
             "SELECT model, api, endpoint, step, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), MIN(created_at), "
             "MAX(created_at), (SELECT COUNT(*) FROM failures f WHERE f.model = r.model AND f.step = r.step) "
             "FROM responses r GROUP BY model, api, endpoint, step ORDER BY MIN(rowid)"
         )
-    names = (
-        "model",
-        "api",
-        "endpoint",
-        "step",
-        "responses",
-        "prompt_tokens",
-        "completion_tokens",
-        "first",
-        "last",
-        "failed",
-    )
+    names = "model api endpoint step responses prompt_tokens completion_tokens first last failed".split()
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def existing(path: str | Path) -> Path:
+def find_store(path: str | Path) -> Path:
     """`path` where there is a file; raises InputError instead of making an empty store by reading it."""
     if not project_path(path).is_file():
         raise InputError(f"{shown_path(project_path(path))}: no such store; a run makes it")
@@ -212,15 +221,15 @@ def export_responses(path: str | Path, out: str | Path, model: str = "", step: s
 
     `session` is left out: it says nothing to anybody else. Raises InputError where there are none of that model and step.
     """
-    with ResponseStore(existing(path)) as store:
+    with ResponseStore(find_store(path)) as store:
         lines = [row.model_dump(exclude={"session"}) for row in store.rows(model, step)]
     if not lines:
-        raise InputError(_nothing_of(path, model, step))
+        raise InputError(_explain_empty(path, model, step))
     write_records(out, lines)
     return len(lines)
 
 
-def _nothing_of(path: str | Path, model: str, step: str) -> str:
+def _explain_empty(path: str | Path, model: str, step: str) -> str:
     """The message for an export that would be empty: what was asked for, and what there is."""
     there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
     asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
@@ -234,13 +243,13 @@ def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
     Raises InputError with file:line at the first line that is not a response or whose key does not fit its request;
     nothing is added then.
     """
-    rows = [_checked_line(value, f"{shown_path(source)}:{number}") for number, value in iter_lines(source)]
+    rows = [_check_line(value, f"{shown_path(source)}:{number}") for number, value in iter_lines(source)]
     with ResponseStore(path) as store:
         added = sum(store.put(row) for row in rows)
     return added, len(rows) - added
 
 
-def _checked_line(value: dict[str, Any], where: str) -> StoredResponse:
+def _check_line(value: dict[str, Any], where: str) -> StoredResponse:
     try:
         row = StoredResponse.model_validate(value)
     except ValidationError as error:
@@ -248,15 +257,15 @@ def _checked_line(value: dict[str, Any], where: str) -> StoredResponse:
         raise InputError(
             f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response"
         ) from error
-    if fault := row_fault(row):
+    if fault := find_row_fault(row):
         raise InputError(f"{where}: {fault}; the file was changed after its export")
     return row
 
 
 def verify_store(path: str | Path = "outputs/responses.sqlite") -> tuple[int, list[str]]:
     """(responses, faults): the file's own integrity, every key against its request, every response readable."""
-    with ResponseStore(existing(path)) as store:
+    with ResponseStore(find_store(path)) as store:
         (integrity,) = store._run("PRAGMA integrity_check")[0]
         faults = [] if integrity == "ok" else [f"file: {integrity}"]
-        faults += [fault for row in store.rows() if (fault := row_fault(row))]
+        faults += [fault for row in store.rows() if (fault := find_row_fault(row))]
         return len(store), faults

@@ -1,64 +1,31 @@
-"""What the released code does oddly, shown on the texts at hand: as published, put right, and how many rows it touches.
+"""What the released code does oddly, on the reader's data: as published, as fixed, and how many texts it touches.
 
-    contrast("Q1", "candidates", material.candidates, split_instructions, lambda t: split_instructions(t, "fixed"), "Say NASA.")
+    material = load_material(run)
+    show_contrasts(compare_capitals(material), compare_banned_words(material))
 
-Notebook 22 goes through all twenty; what it looks at comes from `quirk_material`. The rules themselves are in `parsing`,
-`filters`, `export` and `bootstrap`, under `quirks="published"` and `quirks="fixed"`.
+Notebook 22 goes through all twenty. The rules themselves are in `parsing`, `filters` and `steps`, under
+`quirks="published"` and `quirks="fixed"`; here are the texts to try them on and the counting.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import random
 import re
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
 
 from ..data.datasets import load_dataset
-from ..files import (
-    InputError,
-    SelfInstructError,
-    dump_line,
-    load_records,
-    write_records,
-)
+from ..display import Table, show, show_text
+from ..files import InputError, dump_line, load_records
 from ..filters import INSTRUCTION_RULES
 from ..parsing import check_quirks, parse_instances, split_instructions
 from ..prompts import PAPER_REQUESTS, load_prompts, request_settings
-from ..records import (
-    ClassificationAnswer,
-    Instance,
-    InstanceRow,
-    MachineInstances,
-    MachineInstruction,
-    Rejection,
-    SeedTask,
-    failed_completion,
-)
-from ..runfolder import (
-    ALL_INSTANCES,
-    CLASSIFICATION,
-    INSTANCES,
-    INSTRUCTIONS,
-    REJECTIONS,
-    RunFolder,
-)
-from ..steps.classification import classification_labels
-from ..steps.instances import choose_tasks, instance_requests
-from ..steps.instructions import MACHINE_INSTRUCTIONS_IN_PROMPT, generate_instructions, sample_in_context
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from ..records import ClassificationAnswer, Instance, InstanceRow, MachineInstances, MachineInstruction, Rejection
+from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
+from ..steps.classification import parse_labels
+from ..steps.instances import build_instance_requests
 
 QUIRKS = {
     "Q1": "all but the first letter of an instruction is lower-cased",
@@ -82,219 +49,17 @@ QUIRKS = {
     "Q19": "training rows do not say where they come from",
     "Q20": "step 4 compares instances within a task only",
 }
-T = TypeVar("T")
+_STEP_1 = "02_generate_instructions"
+END = 90  # characters of a long text that are shown at either end
 # Q1: what capitals lost leave behind: a lone "i" (no roman numeral, no i.e.), a sentence that begins small (not after e.g.)
 _SMALL_I = re.compile(r"(?<![\w/(.-])i(?![\w/).-])")
 _SMALL_START = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\.)[.?!] [a-z]")
 _MARKER = re.compile(r"\bExample\b|\b(?:Input|Output)\s*\d*\s*:|\bClass label:")
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """One quirk on the texts at hand: those that come out differently, as (text, as published, fixed)."""
-
-    quirk: str
-    unit: str
-    looked_at: int
-    touched: list[tuple[Any, Any, Any]]
-    made_up: tuple[Any, Any, Any] | None = None
-    note: str = ""
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """How many texts it touches, of how many, of what kind."""
-        return count(len(self.touched), self.looked_at, self.unit)
-
-    def examples(self, show: int) -> list[dict[str, str]]:
-        """The first `show` texts that it touches, or the made-up one where it touches none."""
-        rows = self.touched[:show] or ([self.made_up] if self.made_up else [])
-        of = "this data" if self.touched else "made up"
-        names = ("text", "as published", "fixed")
-        return [{"quirk": self.quirk, "from": of, **dict(zip(names, map(_shown, row), strict=True))} for row in rows]
-
-
-def count(touched: int, of: int, unit: str) -> dict[str, Any]:
-    """A quirk's entry in the results: how many it touches, of how many, of what kind."""
-    return {"touched": touched, "of": of, "unit": unit}
-
-
-def touches(counted: dict[str, Any]) -> str:
-    """An entry of the results as a sentence, which tells "none of them" from "there are none here to look at"."""
-    if not counted["of"]:
-        return f"no {counted['unit'].partition(',')[0]} in this data to tell by"
-    return f"{counted['touched']:,} of {counted['of']:,} {counted['unit']}"
-
-
-def show_contrasts(*contrasts: Contrast, show: int = 3) -> pd.DataFrame:
-    """Print how many texts each quirk touches; returns the first `show` examples of each as a table."""
-    import pandas as pd
-
-    for one in contrasts:
-        print(f"{one.quirk} touches: {touches(one.counts)}" + (f"; {one.note}" if one.note else ""))
-    columns = ["quirk", "from", "text", "as published", "fixed"]
-    return pd.DataFrame([row for one in contrasts for row in one.examples(show)], columns=columns).set_index("quirk")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return " | ".join(_shown(one) for one in value) or "(nothing)"
-    if hasattr(value, "input") and hasattr(value, "output"):
-        return f"{value.input!r} -> {value.output!r}"
-    text = str(getattr(value, "raw_instances", value))
-    return text if len(text) <= 300 else text[:300] + " ..."
-
-
-def contrast(
-    quirk: str,
-    unit: str,
-    texts: Iterable[T],
-    published: Callable[[T], Any],
-    fixed: Callable[[T], Any],
-    made_up: T | None = None,
-) -> Contrast:
-    """Put every text through both rules and keep those on which they part; `made_up` is shown where none does."""
-    every = [(text, published(text), fixed(text)) for text in texts]
-    touched = [row for row in every if row[1] != row[2]]
-    example = None if made_up is None else (made_up, published(made_up), fixed(made_up))
-    return Contrast(quirk, unit, len(every), touched, example)
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    """`text` as a model would return it with these stop sequences: up to the first of them."""
-    ends = [text.find(stop) for stop in stops if stop in text]
-    return text[: min(ends)] if ends else text
-
-
-def rule_says(rule: str, quirks: str) -> Callable[[str], str]:
-    """A function from an instruction to "dropped" or "kept" by one rule of step 1 alone."""
-    fixed = check_quirks(quirks)
-    return lambda text: "dropped" if text and INSTRUCTION_RULES[rule](text, fixed) else "kept"
-
-
-def instances_of(is_classification: bool, quirks: str) -> Callable[[MachineInstances], list[Instance]]:
-    """A function from a raw completion of step 3 to the instances in it."""
-    return lambda record: parse_instances(record.raw_instances, record.instruction, is_classification, None, quirks)
-
-
-def rounds_cut(rejections: Sequence[Rejection]) -> list[list[str]]:
-    """The items of step-1 completions that ran out of tokens, round by round."""
-    rounds: dict[Any, list[str]] = {}
-    for row in rejections:
-        if row.reason == "cut_by_length" and row.step.startswith("1"):
-            rounds.setdefault(row.request_idx, []).append(row.candidate)
-    return list(rounds.values())
-
-
-def told_under_several_tasks(rows: Sequence[InstanceRow]) -> tuple[dict[str, Any], list[tuple[str, list[str]]]]:
-    """Q20: the count of rows whose input and output stand under another task, too, of all rows with an input; and the pairs
-    themselves, each with its instructions.
-    """
-    tasks: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row.input:
-            tasks.setdefault((row.input, row.output), []).append(row.instruction)
-    shared = {pair: found for pair, found in tasks.items() if len(set(found)) > 1}
-    counted = count(
-        sum(map(len, shared.values())), sum(map(len, tasks.values())), "rows with an input, under several tasks"
-    )
-    return counted, [(f"{pair[0]!r} -> {pair[1]!r}", list(dict.fromkeys(found))) for pair, found in shared.items()]
-
-
-def capitals(material: Material) -> Contrast:
-    """Q1 on the candidates of a run; finished rows have none, there it is the mark that counts: small letters out of place.
-
-    Small letters are no proof: a person may write them, too. And they understate: a lower-cased name is not told by rule.
-    """
-    if material.candidates or not material.instructions:
-        example = "Name three NASA missions that I can explain in Python."
-        fixed = lambda text: split_instructions(text, "fixed")  # noqa: E731
-        return contrast("Q1", "candidates", material.candidates, split_instructions, fixed, example)
-    small = [text for text in material.instructions if text[1:] == text[1:].lower()]
-    lone = [text for text in small if _SMALL_I.search(text)]
-    marked = lone + [text for text in small if text not in set(lone) and _SMALL_START.search(text)]
-    note = f"{len(small):,} have no capital but the first letter, {len(lone):,} of them a lone i"
-    touched = [(text, text, "(cannot be restored)") for text in marked]
-    return Contrast("Q1", "instructions, by the mark it leaves", len(material.instructions), touched, note=note)
-
-
-def banned_words(material: Material) -> Contrast:
-    """Q4 on all instructions, and on those that a run's ledger says were dropped for a word."""
-    texts = material.instructions + [row.candidate for row in material.rejected("blacklisted_word")]
-    published, fixed = [rule_says("blacklisted_word", kind) for kind in ("published", "fixed")]
-    told = contrast(
-        "Q4", "instructions, kept or dropped", texts, published, fixed, "Sum up the plot of a novel that you have read."
-    )
-    dropped = [sum(rule(text) == "dropped" for text in texts) for rule in (published, fixed)]
-    return replace(told, note=f"the published rule drops {dropped[0]:,} of them, the fixed one {dropped[1]:,}")
-
-
-def labels_spelt_twice(material: Material, made_up: str) -> Contrast:
-    """Q14 on the raw completions of classification tasks; without them, on outputs of one task that differ in case alone."""
-    raw, published = material.raw_of(True), instances_of(True, "published")
-    told = contrast("Q14", "classification tasks", raw, published, instances_of(True, "fixed"), _raw(made_up))
-    if material.rows and not raw:
-        return replace(contrast("Q14", "tasks", material.tasks, list, _one_spelling), made_up=told.made_up)
-    return replace(
-        told, note=f"at most {max((len(published(one)) for one in raw), default=0)} labels in one completion"
-    )
-
-
-def _one_spelling(rows: Sequence[InstanceRow]) -> list[InstanceRow]:
-    first: dict[str, str] = {}
-    return [row.model_copy(update={"output": first.setdefault(row.output.casefold(), row.output)}) for row in rows]
-
-
-def markers_inside(material: Material, made_up: str) -> Contrast:
-    """Q17 on the raw completions of other tasks; without them, on finished rows put back into the form of a completion.
-
-    Instructions are left out: step 3 writes none, so that no marker in them is ever parsed.
-    """
-    raw, unit, note = material.raw_of(False), "other tasks", ""
-    if not raw and material.rows:
-        raw, unit = (
-            [_raw(_as_completion(row), row.instruction) for row in material.rows],
-            "rows, written as completions again",
-        )
-        marked = sum(bool(_MARKER.search(f"{row.input}\n{row.output}")) for row in material.rows)
-        note = f"a marker stands in the text of {marked:,}"
-    told = contrast("Q17", unit, raw, instances_of(False, "published"), instances_of(False, "fixed"), _raw(made_up))
-    return replace(told, note=note)
-
-
-def _as_completion(row: InstanceRow) -> str:
-    return f"Example 1\nInput: {row.input}\nOutput: {row.output}" if row.input else f"Output: {row.output}"
-
-
-def _raw(text: str, instruction: str = "A task") -> MachineInstances:
-    return MachineInstances(instruction=instruction, raw_instances=text)
-
-
-def tasks_with_several(material: Material) -> dict[str, Any]:
-    """Q15: the tasks whose instances have an order to lose, of all tasks: by step 3's completions, else by the finished rows."""
-    tasks = [instances_of(kind, "published")(raw) for kind in (True, False) for raw in material.raw_of(kind)]
-    sizes = [len(task) for task in tasks or material.tasks]
-    return count(sum(size > 1 for size in sizes), len(sizes), "tasks, with several instances")
-
-
-def bytes_stored(records: Sequence[MachineInstruction]) -> pd.DataFrame | None:
-    """Q10: bytes of step 1's file as it is and without prompts and responses; says so where there is no such file."""
-    import pandas as pd
-
-    if not records:
-        print("no file of step 1 in this data: nothing to compare")
-        return None
-    full = sum(len(dump_line(record).encode()) for record in records)
-    bare = sum(len(dump_line({**record.model_dump(), "metadata": {}}).encode()) for record in records)
-    return pd.Series({"as it is": full, "without prompt and response": bare}, name="bytes").to_frame()
-
-
-R = TypeVar("R")
-_STEP_1 = "02_generate_instructions"
-
-
 @dataclass
 class Material:
-    """What there is to look at: `step_1` are the numbers notebook 02 recorded, `target` how many instructions it was told to write."""
+    """The texts to look at: `step_1` are the numbers notebook 02 recorded, `target` how many instructions it was asked for."""
 
     name: str = ""
     records: list[MachineInstruction] = field(default_factory=list)
@@ -310,22 +75,16 @@ class Material:
 
     @property
     def completions(self) -> list[str]:
-        """The different completions of step 1 that an instruction was taken from, as they came."""
-        return list(dict.fromkeys(self._completions_repeated))
+        """The completion behind each instruction of step 1, as it came; several instructions carry the same one (Q10).
 
-    @property
-    def repeated(self) -> int:
-        """How many instructions carry a completion that an earlier one carries already (Q10)."""
-        return len(self._completions_repeated) - len(self.completions)
-
-    @property
-    def _completions_repeated(self) -> list[str]:
+        None in a run with `quirks="fixed"`, whose rows do not repeat it.
+        """
         return [text for text in map(_completion_of, self.records) if text]
 
     @property
     def candidates(self) -> list[str]:
         """The items of those completions, with their capitals."""
-        return [item for text in self.completions for item in split_instructions(text, "fixed")]
+        return [item for text in dict.fromkeys(self.completions) for item in split_instructions(text, "fixed")]
 
     @property
     def tasks(self) -> list[list[InstanceRow]]:
@@ -334,6 +93,15 @@ class Material:
         for row in self.rows:
             found.setdefault(row.instruction, []).append(row)
         return list(found.values())
+
+    @property
+    def cut_rounds(self) -> list[list[str]]:
+        """The items of step-1 completions that ran out of tokens, round by round (Q3)."""
+        rounds: dict[Any, list[str]] = {}
+        for row in self.rejected("cut_by_length"):
+            if row.step.startswith("1"):
+                rounds.setdefault(row.request_idx, []).append(row.candidate)
+        return list(rounds.values())
 
     def raw_of(self, is_classification: bool) -> list[MachineInstances]:
         """The raw instances of one type of task."""
@@ -345,69 +113,177 @@ class Material:
 
 
 def _completion_of(record: MachineInstruction) -> str:
-    """The completion behind an instruction; "" in a run with `quirks="fixed"`, which does not repeat it in each row (Q10)."""
     choices = (record.metadata.get("response") or {}).get("choices") or [{}]
     return choices[0].get("text") or (choices[0].get("message") or {}).get("content") or ""
 
 
 def load_material(run: RunFolder, data: str = "") -> Material:
-    """What `run` holds; or, where `data` is another run folder, what that one holds; or the rows of the data set `data` alone.
+    """The texts of `run`; or, where `data` is another run folder, of that one; or the rows of the data set `data` alone.
 
     Raises InputError where there is neither an instruction nor a row.
     """
     if not data:
-        return _of_run(run)
+        return _load_run(run)
     other = RunFolder(data)
     a_run = any(other.find(pattern) for pattern in (INSTRUCTIONS, ALL_INSTANCES))
-    return _of_run(other) if a_run else _of_rows(data)
+    return _load_run(other) if a_run else _load_rows(data)
 
 
-def _of_run(run: RunFolder) -> Material:
-    answers, rows = _newest(run, CLASSIFICATION, ClassificationAnswer), _newest(run, ALL_INSTANCES, InstanceRow)
-    records = _newest(run, INSTRUCTIONS, MachineInstruction)
+def _load_run(run: RunFolder) -> Material:
+    def load(pattern: str, record: Any) -> list[Any]:
+        found = run.find_newest(pattern)
+        return load_records(found, record) if found else []
+
+    records, rows = load(INSTRUCTIONS, MachineInstruction), load(ALL_INSTANCES, InstanceRow)
     if not records and not rows:
         raise InputError(f"{run}: no instructions in this run folder; run notebook 02 first, or set data to a file")
+    answers = load(CLASSIFICATION, ClassificationAnswer)
+    given = (
+        run.state.get("notebooks", {}).get(_STEP_1, {}).get("parameters", {})
+    )  # none where the runner did not run it
     return Material(
         name=run.path.name,
         records=records,
         answers=answers,
         label_files=[found.name for found in run.find(CLASSIFICATION)],
-        raw=_newest(run, INSTANCES, MachineInstances),
+        raw=load(INSTANCES, MachineInstances),
         rows=rows,
-        rejections=_newest(run, REJECTIONS, Rejection),
+        rejections=load(REJECTIONS, Rejection),
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
-        labels=classification_labels(answers),
+        labels=parse_labels(answers),
         step_1=run.results(_STEP_1),
-        target=_target(run),
+        target=given.get("num_instructions_to_generate"),
     )
 
 
-def _of_rows(data: str) -> Material:
+def _load_rows(data: str) -> Material:
     dataset = load_dataset(data)
     rows = [InstanceRow(instruction=r.instruction, input=r.input or "", output=r.output or "") for r in dataset.rows]
     labels = {row.instruction: row.is_classification for row in dataset.rows if row.is_classification is not None}
-    return Material(
-        name=dataset.name,
-        rows=rows if dataset.has_instances else [],
-        instructions=dataset.instructions,
-        labels=labels,
-    )
+    finished = rows if dataset.has_instances else []
+    return Material(name=dataset.name, rows=finished, instructions=dataset.instructions, labels=labels)
 
 
-def _target(run: RunFolder) -> int | None:
-    """How many instructions step 1 was told to generate in this run folder; None where it was not run by the runner."""
-    return run.state.get("notebooks", {}).get(_STEP_1, {}).get("parameters", {}).get("num_instructions_to_generate")
+@dataclass(frozen=True)
+class Contrast:
+    """One quirk: the reader's texts put through both rules; `made_up` is shown where they come out alike by both."""
+
+    quirk: str
+    unit: str
+    texts: Sequence[Any]
+    published: Callable[[Any], Any]
+    fixed: Callable[[Any], Any]
+    made_up: Any = None
+    note: str = ""
+
+    @cached_property
+    def touched(self) -> list[tuple[Any, Any, Any]]:
+        """The texts that come out differently: (text, as published, fixed)."""
+        return [row for row in map(self._apply, self.texts) if row[1] != row[2]]
+
+    def _apply(self, text: Any) -> tuple[Any, Any, Any]:
+        return text, self.published(text), self.fixed(text)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How many texts it touches, of how many, of what kind."""
+        return count(len(self.touched), len(self.texts), self.unit)
+
+    def examples(self, rows: int) -> list[dict[str, str]]:
+        """The first texts that it touches, or the made-up one where it touches none."""
+        chosen = self.touched[:rows] or ([] if self.made_up is None else [self._apply(self.made_up)])
+        fixed = {"quirk": self.quirk, "from": "this data" if self.touched else "made up"}
+        names = ("text", "as published", "fixed")
+        return [{**fixed, **dict(zip(names, map(_describe, row), strict=True))} for row in chosen]
 
 
-def _newest(run: RunFolder, pattern: str, record: type[R]) -> list[R]:
-    found = run.find_newest(pattern)
-    return load_records(found, record) if found else []  # type: ignore[type-var]
+def _describe(value: Any) -> str:
+    """A text for a cell: of a long one its two ends, of many the first and the last, since rules differ at the ends."""
+    if isinstance(value, list):
+        items = [*map(_describe, value)] or ["(nothing)"]
+        return " | ".join(items if len(items) < 4 else [items[0], f"({len(items) - 2} more)", items[-1]])
+    if hasattr(value, "input") and hasattr(value, "output"):
+        return _describe(f"{value.input!r} -> {value.output!r}")
+    text = str(getattr(value, "raw_instances", value))
+    return text if len(text) <= 2 * END else f"{text[:END]} ... {text[-END:]}"
+
+
+def show_contrasts(*contrasts: Contrast, rows: int = 3) -> Table:
+    """Print how many texts each quirk touches; returns the first examples of each as a table."""
+    for one in contrasts:
+        show_text(f"{one.quirk} touches: {describe_count(one.counts)}" + (f"; {one.note}" if one.note else ""))
+    return show([row for one in contrasts for row in one.examples(rows)])
+
+
+def count(touched: int, of: int, unit: str) -> dict[str, Any]:
+    """A quirk's entry in the results: how many it touches, of how many, of what kind."""
+    return {"touched": touched, "of": of, "unit": unit}
+
+
+def describe_count(counted: dict[str, Any]) -> str:
+    """An entry of the results as a sentence, which tells "none of them" from "there are none here to look at"."""
+    if not counted["of"]:
+        return f"no {counted['unit'].partition(',')[0]} in this data to tell by"
+    return f"{counted['touched']:,} of {counted['of']:,} {counted['unit']}"
+
+
+def compare_capitals(material: Material) -> Contrast:
+    """Q1 on the candidates of a run; finished rows have none, there it is the mark that counts: small letters out of place.
+
+    Small letters are no proof: a person may write them, too. And they understate: no rule tells a lower-cased name.
+    """
+    if material.candidates or not material.instructions:
+        example = "Name three NASA missions that I can explain in Python."
+        fixed = lambda text: split_instructions(text, "fixed")  # noqa: E731
+        return Contrast("Q1", "candidates", material.candidates, split_instructions, fixed, example)
+    small = {text for text in material.instructions if text[1:] == text[1:].lower()}
+    lone = {text for text in small if _SMALL_I.search(text)}
+    marked = lone | {text for text in small if _SMALL_START.search(text)}
+    note = f"{len(small):,} have no capital but the first letter, {len(lone):,} of them a lone i"
+    lost = lambda text: "(cannot be restored)" if text in marked else text  # noqa: E731
+    texts = sorted(material.instructions, key=lambda text: text not in lone)  # the surest first
+    return Contrast("Q1", "instructions, by the mark it leaves", texts, str, lost, note=note)
+
+
+def compare_stops(texts: Sequence[str]) -> Contrast:
+    """Q2 on `texts`, were they completions of step 1: cut at its stop sequences, as published and as fixed."""
+    stops = [request_settings("instructions", False, quirks)["stop"] for quirks in ("published", "fixed")]
+    rules = [partial(cut_at_stop, stops=one) for one in stops]
+    made_up = "Tell what happened in 2016. Name one event."
+    return Contrast("Q2", "instructions and seed tasks", texts, *rules, made_up)
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
+    """`text` as a model would return it with these stop sequences: up to the first of them."""
+    return re.split("|".join(map(re.escape, stops)), text, maxsplit=1)[0]
+
+
+def compare_cut_rounds(material: Material) -> Contrast:
+    """Q3 on the items of each round's completions that ran out of tokens: all are lost, or the last, unfinished one."""
+    example = ["Name two rivers.", "Tell me a"]
+    return Contrast("Q3", "rounds with cut completions", material.cut_rounds, lambda _: [], lambda x: x[:-1], example)
+
+
+def compare_banned_words(material: Material) -> Contrast:
+    """Q4 on all instructions, and on those that a run's ledger says were dropped for a word."""
+    texts = material.instructions + [row.candidate for row in material.rejected("blacklisted_word")]
+    rules = [judge_by("blacklisted_word", quirks) for quirks in ("published", "fixed")]
+    dropped = [sum(rule(text) == "dropped" for text in texts) for rule in rules]
+    note = f"the published rule drops {dropped[0]:,} of them, the fixed one {dropped[1]:,}"
+    made_up = "Sum up the plot of a novel that you have read."
+    return Contrast("Q4", "instructions, kept or dropped", texts, *rules, made_up, note)
+
+
+def judge_by(rule: str, quirks: str) -> Callable[[str], str]:
+    """A function from an instruction to "dropped" or "kept" by one rule of step 1 alone."""
+    fixed = check_quirks(quirks)
+    return lambda text: "dropped" if text and INSTRUCTION_RULES[rule](text, fixed) else "kept"
 
 
 USUAL = 2000  # characters of an instruction; rouge_score's time and memory grow with the square of longer ones
 
 
-def hours_as_published(texts: Sequence[str], sizes: Sequence[int], seed_tasks: int = 175) -> dict[str, float]:
+def estimate_hours(texts: Sequence[str], sizes: Sequence[int], seed_tasks: int = 175) -> dict[str, float]:
     """Q7: size of the pool -> hours that rouge_score takes on one core to fill it, from its speed on `texts` here and now."""
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -419,99 +295,96 @@ def hours_as_published(texts: Sequence[str], sizes: Sequence[int], seed_tasks: i
     return {f"{size:,} instructions": size * (size / 2 + seed_tasks) * per_pair / 3600 for size in sizes}
 
 
-def run_without_answers(seed_tasks: Sequence[SeedTask]) -> str:
-    """Q8: what step 1 says after it has asked a model that fails every request."""
-    down = SimpleNamespace(complete=lambda requests: [failed_completion("no connection", "")] * len(requests))
-    failed = 0
-    try:
-        shown = min(8, len(seed_tasks))
-        settings = request_settings("instructions", False)
-        for round_ in generate_instructions(down, seed_tasks, settings, num_prompt_instructions=shown):
-            failed += round_.failed
-    except SelfInstructError as error:
-        return f"after {failed} failed requests: {error}"
-    return ""
+def count_bytes(records: Sequence[MachineInstruction]) -> dict[str, int]:
+    """Q10: bytes of step 1's file as it is and without prompts and responses; {} where there is no such file."""
+    bare = [{**record.model_dump(), "metadata": {}} for record in records]
+    sizes = {"as it is": records, "without prompt and response": bare} if records else {}
+    return {name: sum(len(dump_line(one).encode()) for one in lines) for name, lines in sizes.items()}
 
 
-def prompts_after_restart(human: Sequence[str], machine: Sequence[str], random_seed: int = 42) -> dict[str, list[str]]:
-    """Q9: the instructions in the first two prompts of a run, and in the first after a restart as released, from one pool."""
-    unbroken, again = random.Random(random_seed), random.Random(random_seed)
-    draws = {"first prompt": unbroken, "second prompt": unbroken, "first after a restart": again}
-    size = min(8, len(human) + min(MACHINE_INSTRUCTIONS_IN_PROMPT, len(machine)))
-    return {name: sample_in_context(rng, human, machine, size) for name, rng in draws.items()}
+def compare_tokens(material: Material) -> Contrast:
+    """Q13 on the instructions that have a label: how many tokens their instances may take with the paper's settings."""
+    texts = [text for text in material.instructions if text in material.labels]
+    settings, prompts = PAPER_REQUESTS["instances"], load_prompts("ours")
+    allowed = {}
+    for quirks in ("published", "fixed"):
+        requests = build_instance_requests(texts, material.labels, prompts, settings, quirks=quirks)
+        allowed[quirks] = {text: request.max_tokens for text, request in zip(texts, requests, strict=True)}
+    return Contrast("Q13", "tasks with a label", texts, allowed["published"].get, allowed["fixed"].get)
 
 
-def rows_left_after_stop(rows: int = 100, written: int = 3) -> dict[str, int]:
-    """Q11: how many rows of an earlier run are on disk when its file is being written again and the run is stopped."""
-    with tempfile.TemporaryDirectory() as folder:
-        emptied, kept = Path(folder, "emptied.jsonl"), Path(folder, "kept.jsonl")
-        for path in (emptied, kept):
-            write_records(path, [{"row": number} for number in range(rows)])
-        again = [{"row": number} for number in range(written)]
-        with emptied.open("w") as out:
-            out.writelines(dump_line(row) for row in again)
-        with contextlib.suppress(KeyboardInterrupt), RunFolder(folder).writing("kept.jsonl") as write:
-            write(again)
-            raise KeyboardInterrupt
-        paths = {"as published": emptied, "fixed": kept}
-        return {name: len(path.read_text().splitlines()) for name, path in paths.items()}
+def parse_with(is_classification: bool, quirks: str) -> Callable[[MachineInstances], list[Instance]]:
+    """A function from a raw completion of step 3 to the instances in it."""
+    return lambda record: parse_instances(record.raw_instances, record.instruction, is_classification, None, quirks)
 
 
-def step_3_on_unseen(labels: dict[str, bool]) -> dict[str, str]:
-    """Q12: what step 3 says to an instruction that step 2 has not labelled, as released and in the kit."""
-    unseen, said = MachineInstruction(instruction="Name a bird that step 2 has never seen."), {}
-    try:
-        said["as published"] = str(labels[unseen.instruction])
-    except KeyError as error:
-        said["as published"] = f"KeyError: {error}"
-    try:
-        said["fixed"] = str(choose_tasks([unseen], labels))
-    except SelfInstructError as error:
-        said["fixed"] = str(error)
-    return said
+def compare_labels(material: Material, made_up: str) -> Contrast:
+    """Q14 on the raw completions of classification tasks; without them, on outputs of one task that differ in case alone."""
+    raw, rules = material.raw_of(True), [parse_with(True, quirks) for quirks in ("published", "fixed")]
+    if material.rows and not raw:
+        return Contrast("Q14", "tasks", material.tasks, list, _spell_alike, rules[0](_as_raw(made_up)))
+    most = max((len(rules[0](one)) for one in raw), default=0)
+    note = f"at most {most} labels in one completion"
+    return Contrast("Q14", "classification tasks", raw, *rules, _as_raw(made_up), note)
 
 
-def instances_before_stop(written: int = 12) -> dict[str, int]:
-    """Q14: how many of so many class labels, or examples, a completion still has after step 3's stop sequences."""
-    request = instance_requests(["A task"], {"A task": True}, load_prompts("ours"), PAPER_REQUESTS["instances"])[0]
-    texts = {
-        True: "".join(f"Class label: {k}\nText: t{k}\n" for k in range(1, written + 1)),
-        False: "".join(f"Example {k}\nInput: i{k}\nOutput: o{k}\n" for k in range(1, written + 1)),
-    }
-    cut = {
-        kind: MachineInstances(instruction="A task", raw_instances=cut_at_stop(text, request.stop))
-        for kind, text in texts.items()
-    }
+def _spell_alike(rows: Sequence[Instance]) -> list[Instance]:
+    first: dict[str, str] = {}
+    return [row.model_copy(update={"output": first.setdefault(row.output.casefold(), row.output)}) for row in rows]
+
+
+def compare_markers(material: Material, made_up: str) -> Contrast:
+    """Q17 on the raw completions of other tasks; without them, on finished rows put back into the form of a completion.
+
+    Instructions are left out: step 3 writes none, so that no marker in them is ever parsed.
+    """
+    raw, unit, note = material.raw_of(False), "other tasks", ""
+    if not raw and material.rows:
+        raw, unit = [_as_completion(row) for row in material.rows], "rows, written as completions again"
+        marked = sum(bool(_MARKER.search(f"{row.input}\n{row.output}")) for row in material.rows)
+        note = f"a marker stands in the text of {marked:,}"
+    rules = parse_with(False, "published"), parse_with(False, "fixed")
+    return Contrast("Q17", unit, raw, *rules, _as_raw(made_up), note)
+
+
+def _as_completion(row: InstanceRow) -> MachineInstances:
+    text = f"Example 1\nInput: {row.input}\nOutput: {row.output}" if row.input else f"Output: {row.output}"
+    return _as_raw(text, row.instruction)
+
+
+def _as_raw(text: str, instruction: str = "A task") -> MachineInstances:
+    return MachineInstances(instruction=instruction, raw_instances=text)
+
+
+def count_exposed(material: Material) -> dict[str, dict[str, Any]]:
+    """Of the quirks that lie in files and programs: quirk -> how many of the data's rows are exposed to it."""
+    n, answers, target = len(material.instructions), len(material.answers), material.target
+    foreign = "is_clf_or_not_davinci_template_1.jsonl" not in material.label_files
+    repeated = len(material.completions) - len(set(material.completions))
+    tasks = [parse_with(kind, "published")(raw) for kind in (True, False) for raw in material.raw_of(kind)]
+    several = [len(task) > 1 for task in tasks or material.tasks]  # these have an order to lose
     return {
-        name: len(instances_of(kind, "published")(cut[kind]))
-        for name, kind in (("class labels", True), ("examples", False))
+        "Q7": count(n, n, "instructions"),
+        "Q8": count(material.step_1.get("failed", 0), material.step_1.get("requested", 0), "requests"),
+        "Q9": count(max(0, n - target) if target else 0, n if target else 0, "instructions over the target"),
+        "Q10": count(repeated, len(material.records), "instructions that repeat a response"),
+        "Q11": count(answers + len(material.raw), answers + len(material.raw), "rows of steps 2 and 3"),
+        "Q12": count(answers * foreign, answers, "labels in a file of another name"),
+        "Q15": count(sum(several), len(several), "tasks, with several instances"),
+        "Q16": count(n, n, "instructions"),
+        "Q19": count(len(material.rows), len(material.rows), "training rows"),
     }
 
 
-def tokens_allowed(instructions: Sequence[str], labels: dict[str, bool], quirks: str) -> dict[str, int]:
-    """Q13: instruction -> how many tokens its instances may take with the paper's settings."""
-    requests = instance_requests(instructions, labels, load_prompts("ours"), PAPER_REQUESTS["instances"], quirks=quirks)
-    return {text: request.max_tokens for text, request in zip(instructions, requests, strict=True)}
-
-
-def order_in_set(texts: Sequence[str], hash_seed: int) -> list[str]:
-    """Q15: the order in which a new Python, started with this PYTHONHASHSEED, goes through the set of `texts`."""
-    program = "import json, sys; print(json.dumps(list(set(json.load(sys.stdin)))))"
-    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    said = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(texts),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(said.stdout)
-
-
-def sample_from_set(texts: Sequence[str], count: int = 2) -> str:
-    """Q16: what `random.sample` says to a set."""
-    try:
-        return str(random.sample(set(texts), count))  # type: ignore[arg-type]
-    except TypeError as error:
-        return f"TypeError: {error}"
+def find_shared_instances(rows: Sequence[InstanceRow]) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Q20: the count of rows whose input and output another task has, too, of all rows with an input; and the instances."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.input:
+            tasks.setdefault((row.input, row.output), []).append(row.instruction)
+    shared = {pair: found for pair, found in tasks.items() if len(set(found)) > 1}
+    sizes = [sum(map(len, one.values())) for one in (shared, tasks)]
+    return count(*sizes, "rows with an input, under several tasks"), [
+        {"instance": f"{pair[0]!r} -> {pair[1]!r}", "tasks": " | ".join(dict.fromkeys(found))}
+        for pair, found in shared.items()
+    ]

@@ -13,31 +13,24 @@ import ast
 import hashlib
 import os
 import shutil
-import time
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..files import InputError, ParameterError, project_path, read_json, shown_path, write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import httpx2 as httpx
-
 
 COMMIT = "0b26ccaa415992100fa32df62d41b994cf928e23"
 SOURCE = f"https://raw.githubusercontent.com/yizhongw/self-instruct/{COMMIT}"
 LICENCE = "Apache-2.0"
 FOLDER = "seeds/published"
 FROM_GITHUB, FROM_MIRROR, FROM_FOLDER = "github.com, the pinned commit", "a mirror on the web", "a local copy"
+RETRIES = 2
+SILENCE_S = 12.0  # how long a server may send nothing at all
 
 SEED_TASKS = "data/seed_tasks.jsonl"
-RELEASE_82K = "data/gpt3_generations/batch_221203/all_instances_82K.jsonl"
-USER_ORIENTED = "human_eval/user_oriented_instructions.jsonl"
 # prefix of `prompts.PromptSet` -> (file, name of the string in it)
 _TEMPLATES = {
     "classification": ("self_instruct/templates/clf_task_template.py", "template_1"),
@@ -55,6 +48,19 @@ class PublishedFile:
     blob_id: str
     purpose: str
     licence: str = LICENCE
+
+    def matches(self, path: Path) -> bool:
+        """True if `path` is there with exactly the published content."""
+        return path.is_file() and git_blob_id(path) == self.blob_id
+
+    def state(self, folder: Path) -> str:
+        """How it is in `folder`: "fetched", "altered" or "not fetched"."""
+        path = folder / self.path
+        return "fetched" if self.matches(path) else "altered" if path.is_file() else "not fetched"
+
+
+class UnreachableSource(InputError):
+    """The server does not answer: asking it for the next file would end the same way."""
 
 
 @cache
@@ -81,79 +87,139 @@ def fetch_published(
     source: str | None = None,
     folder: str | Path = FOLDER,
     out: Callable[[str], None] = print,
-    pause_s: float = 1.0,
 ) -> list[Path]:
     """Bring the published files from the pinned commit (or `source`: a mirror's URL, or a folder) and verify each one.
 
-    What is there already is not fetched again. `pause_s`: seconds before the first retry. Raises InputError at once for a
-    `source` that is neither; at the end, naming every file that could not be had or was not the published one: the others
-    are there by then.
+    What is there already is not fetched again. Raises InputError at once for a `source` that is neither; at the end, naming
+    every file that is missing or not the published one: the others are there by then.
     """
     chosen, origin, folder = choose_files(names), _origin(source), project_path(folder)
-    brought: dict[str, str] = {}
-    faults: list[str] = []
-    with nullcontext() if isinstance(origin, Path) else web_client() as client:
-        for file in chosen:
-            target = folder / file.path
-            try:
-                said = _bring(file, origin, target, client, pause_s, out)
-            except InputError as error:
-                faults.append(str(error))
-                out(f"{file.path}\n    FAILED")
-                if isinstance(error, UnreachableSource):
-                    break
-                continue
-            out(f"{file.path}\n    {said}, {target.stat().st_size:,} bytes, {file.licence}: {file.purpose}")
-            brought[file.path] = said
-    if brought:
-        _write_sources(folder, {path: _named(origin) for path, said in brought.items() if said != _THERE})
-    there = {file.path for file, state in fetched_state(folder) if state == "fetched"}
-    if there.issuperset(_PROMPT_FILES):
+    states: dict[str, str] = {}
+    faults: list[InputError] = []
+    for file in chosen:
+        try:
+            states[file.path] = _bring(file, origin, folder)
+        except InputError as error:
+            faults.append(error)
+        if any(isinstance(error, UnreachableSource) for error in faults):
+            break
+        out(f"{file.path}\n    {states.get(file.path, 'FAILED')}; {file.licence}: {file.purpose}")
+    if states:
+        _write_sources(folder, {path: origin.name for path, state in states.items() if state != _THERE})
+    if {file.path for file, state in fetched_state(folder) if state == "fetched"}.issuperset(_PROMPT_FILES):
         out(f"prompts\n    the prompt set of these files: {shown_path(write_prompt_set(folder))}")
     if faults:
-        raise InputError(_faults_text(faults, len(brought), len(chosen), source))
-    return [folder / path for path in brought]
+        raise InputError(_faults_text(faults, len(states), len(chosen), source))
+    return [folder / path for path in states]
 
 
 _THERE = "already there, verified"
 
 
-def _origin(source: str | None) -> str | Path:
-    """The web address or the folder that `source` names; None is the pinned commit."""
+@dataclass(frozen=True)
+class Origin:
+    """Where files come from: a folder, or a web address with its user and password apart, so that nothing prints them.
+
+    `name` is for the README: no path of this machine, no address.
+    """
+
+    name: str
+    place: str | Path
+    auth: tuple[str, str] | None = None
+
+
+def _origin(source: str | None) -> Origin:
     if source is None:
-        return SOURCE
+        return Origin(FROM_GITHUB, SOURCE)
     if source.startswith(("http://", "https://")):
-        check_address(source)
-        return source.rstrip("/")
+        return _mirror(source)
     folder = Path(source).expanduser().resolve()
     if not source.strip() or not folder.is_dir():
         raise InputError(f"{source!r}: neither a folder nor a web address that begins with http:// or https://")
-    return folder
+    return Origin(FROM_FOLDER, folder)
 
 
-def _named(origin: str | Path) -> str:
-    """An origin as the README names it: no path of this machine, no address that may hold a password."""
-    return FROM_FOLDER if isinstance(origin, Path) else FROM_GITHUB if origin == SOURCE else FROM_MIRROR
+def _mirror(source: str) -> Origin:
+    import requests
+
+    try:
+        auth, address = requests.utils.get_auth_from_url(source), requests.utils.urldefragauth(source).rstrip("/")
+        requests.Request("GET", address).prepare()
+    except (requests.RequestException, ValueError) as error:
+        raise InputError(f"the mirror: not a web address ({error})") from error
+    return Origin(FROM_MIRROR, address, auth if any(auth) else None)
 
 
-def _bring(
-    file: PublishedFile, origin: str | Path, target: Path, client: Any, pause_s: float, out: Callable[[str], None]
-) -> str:
-    if is_true(target, file.blob_id):
+def _bring(file: PublishedFile, origin: Origin, folder: Path) -> str:
+    """Put one file into `folder`, whole and verified or not at all; returns what was done."""
+    target = folder / file.path
+    if file.matches(target):
         return _THERE
-    if isinstance(origin, Path):
-        copy_verified(file.path, file.blob_id, origin, target)
-        return "copied, verified"
-    download_verified(f"{origin}/{file.path}", file.blob_id, target, client, pause_s, out)
-    return "fetched, verified"
+    bring = _copy if isinstance(origin.place, Path) else _download
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as neighbour:
+            path = bring(file, origin, Path(neighbour))
+            _check_content(file, path, origin)
+            os.chmod(path, 0o644)
+            os.replace(path, target)
+    except OSError as error:
+        raise InputError(f"{shown_path(target)}: cannot be written ({error.strerror or error})") from error
+    return f"{'copied' if bring is _copy else 'fetched'}, verified, {target.stat().st_size:,} bytes"
 
 
-def _faults_text(faults: list[str], had: int, wanted: int, source: str | None) -> str:
-    lines = "\n  ".join(faults)
-    advice = (
-        "" if source else "\nNo way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
+def _copy(file: PublishedFile, origin: Origin, folder: Path) -> Path:
+    """Copy a file from a folder, where it may lie under its whole path or the end of it."""
+    parts = Path(file.path).parts
+    found = [path for start in range(len(parts)) if (path := Path(origin.place, *parts[start:])).is_file()]
+    if not found:
+        raise InputError(f"{file.path}: not in {shown_path(origin.place)}")
+    best = next((path for path in found if file.matches(path)), found[0])
+    return Path(shutil.copyfile(best, folder / parts[-1]))
+
+
+def _download(file: PublishedFile, origin: Origin, folder: Path) -> Path:
+    """Download a file with pooch, which says where it asks, shows a bar, and starts again where a download broke off."""
+    import pooch
+    import requests
+
+    shelf = pooch.Pooch(folder, f"{origin.place}/", {file.path: None}, retry_if_failed=RETRIES)
+    receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE_S, auth=origin.auth)
+    try:
+        return Path(shelf.fetch(file.path, downloader=receive))
+    except (requests.RequestException, ValueError) as error:
+        asked = getattr(getattr(error, "request", None), "url", "")
+        # without an answer from the source itself; a redirect of one file may lead nowhere
+        silent = getattr(error, "response", None) is None and asked == shelf.get_url(file.path)
+        raise (UnreachableSource if silent else InputError)(f"{file.path}: {error}, {1 + RETRIES} times") from error
+
+
+def _check_content(file: PublishedFile, path: Path, origin: Origin) -> None:
+    if file.matches(path):
+        return
+    where = shown_path(origin.place) if isinstance(origin.place, Path) else origin.place
+    blob_id, size = git_blob_id(path), path.stat().st_size
+    raise InputError(
+        f"{file.path}: not the published file in {where}: git blob {blob_id} ({size:,} bytes), "
+        f"expected {file.blob_id}; refused"
     )
-    return f"{had} of {wanted} files are there; {len(faults)} could not be had:\n  {lines}{advice}"
+
+
+def git_blob_id(path: str | Path) -> str:
+    """The id git gives to the content of `path`: sha1 of "blob <size>\\0" + content, in hex.
+
+    >>> git_blob_id("an_empty_file")                                              # doctest: +SKIP
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    content = Path(path).read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _faults_text(faults: Sequence[InputError], had: int, wanted: int, source: str | None) -> str:
+    lines = "\n  ".join(map(str, faults))
+    advice = "No way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
+    text = f"{had} of {wanted} files are there; {len(faults)} could not be had:\n  {lines}"
+    return text if source else f"{text}\n{advice}"
 
 
 def _write_sources(folder: Path, brought: Mapping[str, str]) -> None:
@@ -163,7 +229,7 @@ def _write_sources(folder: Path, brought: Mapping[str, str]) -> None:
     rows = "".join(
         f"| {file.path} | {origins.get(file.path, 'was here already')} | {file.licence} | {file.purpose} |\n"
         for file in published_files()
-        if is_true(folder / file.path, file.blob_id)
+        if file.matches(folder / file.path)
     )
     head = f"# Published files\n\nAs in {SOURCE}, byte for byte. Not part of this project, and not in its git.\n\n"
     write_text(readme, f"{head}| file | from | licence | what it is for |\n|---|---|---|---|\n{rows}")
@@ -178,23 +244,16 @@ def _origins_in(readme: Path) -> dict[str, str]:
 
 def fetched_state(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
     """Each published file (or those that `names` choose) with "fetched", "altered" or "not fetched"."""
-    folder = project_path(folder)
-    return [(file, _state(folder / file.path, file.blob_id)) for file in choose_files(names)]
-
-
-def _state(path: Path, blob_id: str) -> str:
-    if not path.is_file():
-        return "not fetched"
-    return "fetched" if is_true(path, blob_id) else "altered"
+    return [(file, file.state(project_path(folder))) for file in choose_files(names)]
 
 
 def published_path(name: str, folder: str | Path = FOLDER) -> Path:
     """The fetched file `name` (its path in the release), verified; raises InputError that says how to get it."""
     (file,) = [file for file in published_files() if file.path == name]
+    state = file.state(project_path(folder))
     path = project_path(folder) / name
-    state = _state(path, file.blob_id)
     if state != "fetched":
-        raise InputError(f"{shown_path(path)}: {state}; `selfinstruct fetch {Path(name).name}` brings it")
+        raise InputError(f"{shown_path(path)}: {state}; `selfinstruct fetch {path.name}` brings it")
     return path
 
 
@@ -244,208 +303,3 @@ def _string_constants(path: Path) -> dict[str, str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-
-
-def load_published_demonstrations(folder: str | Path = FOLDER) -> dict[str, list[str]]:
-    """The worked examples in each released prefix, as the text that follows "Task:", one a demonstration."""
-    prefixes = published_templates(folder).items()
-    return {field: [block.strip() for block in text.split("\nTask:")[1:-1]] for field, text in prefixes}
-
-
-ATTEMPTS = 4
-SILENCE_S = 12.0  # how long a server may send nothing at all
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that may be gone in a moment
-
-
-class AlteredFile(InputError):
-    """What arrived is not the published file."""
-
-
-class UnreachableSource(InputError):
-    """No connection to the server, or no word from it: asking it for the next file would end the same way."""
-
-
-class _Interrupted(Exception):
-    """The connection broke, or the server asked to come back; what arrived so far is kept."""
-
-
-class _Silent(_Interrupted):
-    """The server took the question, or sent a part of the answer, and then nothing more."""
-
-
-@contextmanager
-def web_client() -> Iterator[httpx.Client]:
-    """What `download_verified` asks with. Raises InputError where the environment names a proxy that cannot be used."""
-    import httpx2 as httpx
-
-    try:
-        client = httpx.Client(follow_redirects=True, timeout=SILENCE_S)
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        raise InputError(f"the proxy that the environment names cannot be used ({error})") from error
-    with client:
-        yield client
-
-
-def check_address(address: str) -> None:
-    """Raise InputError where `address` is not one that a web client could ask."""
-    import httpx2 as httpx
-
-    try:
-        url = httpx.URL(address)
-        url.host.encode("idna")
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise InputError(f"{address}: not a web address ({error})") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InputError(f"{address}: not a web address; it begins with http:// or https:// and names a server")
-
-
-def git_blob_id(path: str | Path) -> str:
-    """The id git gives to the content of `path`: sha1 of "blob <size>\\0" + content, in hex.
-
-    >>> git_blob_id("an_empty_file")                                              # doctest: +SKIP
-    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
-    """
-    path = Path(path)
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_true(path: Path, blob_id: str) -> bool:
-    """Whether `path` is there with exactly the published content."""
-    return path.is_file() and git_blob_id(path) == blob_id
-
-
-def copy_verified(name: str, blob_id: str, source: Path, target: Path) -> None:
-    """Copy the published file `name` from the folder `source`, where it may lie under its whole path or the end of it.
-
-    Raises InputError where it is not there, AlteredFile where it is another.
-    """
-    parts = Path(name).parts
-    found = [path for start in range(len(parts)) if (path := source.joinpath(*parts[start:])).is_file()]
-    if not found:
-        raise InputError(f"{name}: not in {shown_path(source)}")
-    true = next((path for path in found if is_true(path, blob_id)), None)
-    if true is None:
-        raise AlteredFile(_altered(shown_path(found[0]), found[0], blob_id))
-    with _writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(true, _partial(target))
-        os.replace(_partial(target), target)
-
-
-def download_verified(
-    address: str,
-    blob_id: str,
-    target: Path,
-    client: httpx.Client,
-    pause_s: float = 1.0,
-    out: Callable[[str], None] = print,
-) -> None:
-    """Download `address` to `target`, going on where an earlier call was stopped; up to four attempts, each said with `out`.
-
-    Raises InputError where it cannot be had (UnreachableSource where nobody answers), AlteredFile where what arrived is
-    not what was published.
-    """
-    with _writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, ATTEMPTS + 1):
-        resumed = _partial(target).is_file()
-        try:
-            _receive(address, target, client)
-        except _Interrupted as error:
-            if attempt == ATTEMPTS:
-                raise _given_up(address, target, error) from error
-            out(f"{address}: {error}; trying again, {attempt + 1} of {ATTEMPTS}")
-            time.sleep(pause_s * attempt)
-            continue
-        if is_true(_partial(target), blob_id):
-            os.replace(_partial(target), target)
-            return
-        message = _altered(address, _partial(target), blob_id)
-        _partial(target).unlink()
-        if not resumed:  # else an old beginning may be what is wrong: once more from the first byte
-            raise AlteredFile(message)
-    raise AlteredFile(message)
-
-
-def _given_up(address: str, target: Path, error: _Interrupted) -> InputError:
-    if isinstance(error, _Silent) and not _have(target):
-        return UnreachableSource(f"{address}: {error}, {ATTEMPTS} times")
-    return InputError(f"{address}: {error}; the same command goes on from {_have(target):,} bytes")
-
-
-def _receive(address: str, target: Path, client: httpx.Client) -> None:
-    import httpx2 as httpx
-
-    have = _have(target)
-    # no compression: a range counts bytes of what is sent
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    try:
-        with client.stream("GET", address, headers=headers) as response:
-            if response.status_code == 416:
-                return  # nothing after what we have: it is whole, or wrong, and the caller finds out which
-            _check_status(address, response)
-            _save(response, target, have)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-        raise InputError(f"{address}: not a web address ({error})") from error
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        elsewhere = error.request.url != httpx.URL(address)  # a redirect of this one file
-        kind = InputError if elsewhere else UnreachableSource
-        raise kind(f"{address}: no connection ({error or type(error).__name__})") from error
-    except httpx.ReadTimeout as error:
-        raise _Silent(f"the server has sent nothing for {SILENCE_S:g} s") from error
-    except httpx.TransportError as error:
-        raise _Interrupted(f"the connection failed ({error or type(error).__name__})") from error
-    except httpx.HTTPError as error:  # too many redirects, for one: the next attempt would end the same way
-        raise InputError(f"{address}: {error or type(error).__name__}") from error
-
-
-def _check_status(address: str, response: httpx.Response) -> None:
-    status = response.status_code
-    if status in _PASSING:
-        raise _Interrupted(f"the server answers {status} {response.reason_phrase}")
-    if status not in (200, 206):
-        raise InputError(f"{address}: the server answers {status} {response.reason_phrase}")
-
-
-def _save(response: httpx.Response, target: Path, have: int) -> None:
-    from tqdm.auto import tqdm
-
-    # a server that ignores the range answers 200 with the whole file; one that sends another part is not trusted
-    goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    if response.status_code == 206 and not goes_on:
-        _partial(target).unlink(missing_ok=True)
-        raise _Interrupted("the server sent another part than was asked for")
-    start = have if goes_on else 0
-    total = start + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
-    bar = tqdm(desc=target.name, total=total, initial=start, unit="B", unit_scale=True, disable=None, leave=False)
-    with bar, _writable(target), _partial(target).open("ab" if goes_on else "wb") as file:
-        for block in response.iter_raw():
-            file.write(block)
-            bar.update(len(block))
-
-
-@contextmanager
-def _writable(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{shown_path(target)}: cannot be written ({error.strerror})") from error
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(target.name + ".partial")
-
-
-def _have(target: Path) -> int:
-    return _partial(target).stat().st_size if _partial(target).is_file() else 0
-
-
-def _altered(where: str, path: Path, blob_id: str) -> str:
-    return (
-        f"{where}: not the published file: git blob {git_blob_id(path)} ({path.stat().st_size:,} bytes), "
-        f"expected {blob_id}; refused"
-    )

@@ -2,7 +2,7 @@
 
     card = build_scorecard(run)
     card.headline                       # how many findings came out as published
-    card.frame("differs")               # ours and the paper's, with intervals and reasons
+    card.table("differs")               # ours and the paper's, with intervals and reasons
 
 The numbers are `paper_numbers`; ours is found where the row says, in a results file of the run folder, and nowhere else.
 """
@@ -15,40 +15,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.figures import (
-    COLOURS,
-    escape_dollars,
-)
+from ..analysis.figures import COLOURS, escape_dollars
 from ..data.datasets import author_of, known_author
+from ..display import show_number
 from ..files import ParameterError
-from ..paper_numbers import PaperNumber, paper_numbers, reasons, shown
+from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, show_value
 from ..runfolder import RunFolder
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 
-def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
-    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
-    colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
-    markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the line at 1 runs behind the names
-    for height, row in enumerate(reversed(rows)):
-        look = {"color": colours[row.verdict], "linewidth": 1.2}
-        ax.plot([end / row.published for end in row.interval], [height, height], **look)
-        ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
-        place = {"va": "bottom", "transform": ax.get_yaxis_transform(), "bbox": box}
-        ax.text(0.01, height + 0.22, escape_dollars(row.what), fontsize=6.5, **place)
-    ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
-    ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
-    return ax
-
-
 NOTEBOOK = "17_compare_with_paper"
-INSTRUCTIONS = 52_445  # of the paper's data
-SAME_SIZE = 0.01  # how far another data set's number of instructions may be from that, for its counts to compare
 TEMPLATE = Path(__file__).with_name("scorecard.html.jinja")
+VERDICTS = ("reproduced", "differs", "not measured")
+INSTRUCTIONS = paper_number("table1.instructions").value
+SAME_SIZE = 0.01  # how far another data set's number of instructions may be from that, for its counts to compare
+WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
+WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
+ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
+ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
 
 
 @dataclass(frozen=True)
@@ -103,21 +89,18 @@ class Scorecard:
         findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
         return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
 
-    def frame(self, verdict: str) -> pd.DataFrame:
-        """The rows of one verdict as a table to read."""
-        import pandas as pd
-
-        hidden = ["id", "verdict", "finding"]
-        hidden += ["ours", "interval", "difference", "tolerance"] if verdict == "not measured" else []
+    def table(self, verdict: str) -> list[dict[str, str]]:
+        """The rows of one verdict to read, numbers as text."""
+        names = ["where", "what", "unit", "published", "ours", "interval", "difference", "tolerance", "reason"]
+        if verdict == "not measured":
+            names = [name for name in names if name not in ("ours", "interval", "difference", "tolerance")]
         rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
-        return pd.DataFrame(rows, columns=list(ScoreRow.__dataclass_fields__)).drop(columns=hidden).set_index("where")
+        return [{name: row[name] for name in names} for row in rows]
 
-    def reasons(self) -> pd.Series:
+    def reasons(self) -> dict[str, int]:
         """Why numbers were not measured, and how many for each reason."""
-        import pandas as pd
-
         counted = Counter(row.reason for row in self.rows if row.verdict == "not measured")
-        return pd.Series(dict(counted.most_common()), name="numbers", dtype=int)
+        return dict(counted.most_common())
 
 
 def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
@@ -159,12 +142,11 @@ def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
     found = find_ours(number, results, data)
     verdict, reason = judge(number, found)
-    if number.whole and verdict != "not measured" and not _is_whole(size := _size(results, data)):
-        verdict, reason = (
-            "not measured",
-            f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share",
-        )
-    numeric = isinstance(number.value, float) and isinstance(found.value, (int, float))
+    size = _size(results, data)
+    if number.whole and verdict != "not measured" and abs(size - INSTRUCTIONS) > SAME_SIZE * INSTRUCTIONS:
+        verdict = "not measured"
+        reason = f"counts {INSTRUCTIONS:,} instructions, and this data set has {size:,}: see the share"
+    numeric = isinstance(number.value, (int, float)) and isinstance(found.value, (int, float))
     return ScoreRow(
         number.id, number.what, number.where, number.unit, number.shown or number.value, found.value,
         list(found.interval) if found.interval else None, found.value - number.value if numeric else None,
@@ -181,37 +163,10 @@ def _size(results: dict[str, Any], data: str) -> int:
     return next((count for name, path in places if (count := look_up(results.get(name), path, data))), 0)
 
 
-def _is_whole(size: int) -> bool:
-    return abs(size - INSTRUCTIONS) <= SAME_SIZE * INSTRUCTIONS
-
-
 def readable(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its numbers as text: counts with their thousands marked, measures with no more digits than tell."""
-    ends = [shown(end) for end in row["interval"] or ()]
-    return {
-        **row,
-        **{name: shown(row[name]) for name in ("published", "ours", "difference", "tolerance")},
-        "interval": " to ".join(ends),
-    }
-
-
-def scorecard_html(run: RunFolder) -> str:
-    """The scorecard that notebook 17 recorded in `run`, as HTML to put into a page; "" where it has recorded none."""
-    import jinja2
-
-    record = run.results(NOTEBOOK)
-    if not record:
-        return ""
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    rows = [readable(row) for row in record["scorecard"]]
-    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
-
-
-VERDICTS = ("reproduced", "differs", "not measured")
-WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
-WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
-ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
-ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
+    numbers = {name: show_value(row[name]) for name in ("published", "ours", "difference", "tolerance")}
+    return {**row, **numbers, "interval": " to ".join(map(show_number, row["interval"] or ()))}
 
 
 @dataclass(frozen=True)
@@ -268,15 +223,18 @@ def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
     if found.value is None:
         return "not measured", reasons()[number.not_measured]
     if found.count is not None and found.count < ENOUGH:
-        return "not measured", f"too little data: ours is {shown(found.value)}, with n = {found.count}"
+        return "not measured", f"too little data: ours is {show_value(found.value)}, with n = {found.count}"
     if isinstance(number.value, list):
         return _judge_list(number, number.value, list(found.value))
     off = abs(found.value - number.value)
     if found.interval and off <= found.interval[1] - found.interval[0] > _widest(number.value, number.unit):
-        low, high = map(shown, found.interval)
+        low, high = map(show_number, found.interval)
         covered = found.interval[0] <= number.value <= found.interval[1]
         beside = "" if covered else "; that leaves the published value out, but by less than its own width"
-        return "not measured", f"too little data: ours is {shown(found.value)}, anywhere from {low} to {high}{beside}"
+        return (
+            "not measured",
+            f"too little data: ours is {show_value(found.value)}, anywhere from {low} to {high}{beside}",
+        )
     if off <= number.tolerance + ROUNDING:
         return "reproduced", reasons().get(number.given, "")
     if found.interval and found.interval[0] <= number.value <= found.interval[1]:
@@ -291,9 +249,33 @@ def _widest(value: float, unit: str) -> float:
 def _judge_list(number: PaperNumber, published: list[str], ours: list[str]) -> tuple[str, str]:
     if ours == published or (number.names and set(ours) == set(published)):
         return "reproduced", reasons().get(number.given, "")
-    if number.names:
-        return (
-            "differs",
-            f"{len(set(published) & set(ours))} of {len(published)} in common; {reasons()[number.when_off]}",
-        )
-    return "differs", reasons()[number.when_off]
+    common = f"{len(set(published) & set(ours))} of {len(published)} in common; " if number.names else ""
+    return "differs", common + reasons()[number.when_off]
+
+
+def scorecard_html(run: RunFolder) -> str:
+    """The scorecard that notebook 17 recorded in `run`, as HTML to put into a page; "" where it has recorded none."""
+    import jinja2
+
+    record = run.results(NOTEBOOK)
+    if not record:
+        return ""
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    rows = [readable(row) for row in record["scorecard"]]
+    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
+
+
+def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
+    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
+    colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
+    markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the line at 1 runs behind the names
+    for height, row in enumerate(reversed(rows)):
+        look = {"color": colours[row.verdict], "linewidth": 1.2}
+        ax.plot([end / row.published for end in row.interval], [height, height], **look)
+        ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
+        place = {"va": "bottom", "transform": ax.get_yaxis_transform(), "bbox": box}
+        ax.text(0.01, height + 0.22, escape_dollars(row.what), fontsize=6.5, **place)
+    ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
+    ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
+    return ax

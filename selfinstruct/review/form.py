@@ -36,14 +36,14 @@ _ENTER_SECONDS = 1.0  # a value that comes later than this after an Enter key di
 
 
 def wants_form(show_form: str) -> bool:
-    """Whether to show a form: "yes", "no", or "auto", which is no where nobody could answer it: in `selfinstruct run`, papermill, nbconvert."""
+    """True if a form is to be shown: "yes", "no", or "auto", which is no where nobody could answer it, as in papermill."""
     if show_form not in ("auto", "yes", "no"):
         raise ParameterError(f'show_form={show_form!r}: choose "auto", "yes" or "no"')
     return show_form == "yes" or (show_form == "auto" and OWNER_VARIABLE not in os.environ and _can_be_asked())
 
 
 def _can_be_asked() -> bool:
-    """Whether the cell that runs may ask for input(): every front end for people says yes, headless runners say no."""
+    """True if the cell that runs may ask for input(): every front end for people says yes, headless runners say no."""
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is None or bool(kernel.get_parent().get("content", {}).get("allow_stdin", True))
 
@@ -122,7 +122,7 @@ class ReviewForm(widgets.VBox):
             self.notes.value, self.typed.value = answer.notes, ""
         finally:
             self._filling = False
-        self.texts.value = "".join(_field(name, getattr(item, name)) for name in _LINES)
+        self.texts.value = "".join(_show_field(name, getattr(item, name)) for name in _LINES)
         self.back.disabled = self.position == 0
         self._say("")
         self._count()
@@ -176,7 +176,7 @@ class ReviewForm(widgets.VBox):
         self.message.value = f'<span role="status">{text}</span>'
 
 
-def _field(name: str, text: str) -> str:
+def _show_field(name: str, text: str) -> str:
     """One text of an item as HTML, shown as it is; a blank one says so."""
     shown = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
     return _FIELD.format(name=name.capitalize(), lines=_LINES[name], text=shown)

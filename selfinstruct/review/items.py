@@ -5,7 +5,7 @@
     review.answer(items[0].id, valid_task=True)              # saved at once
     summarise_review(review.answers)["valid_task"]["share"]
 
-`review_form` is the form for a notebook, `review_sheet` the same as a spreadsheet, `review_model` a model as rater.
+`form` is the form for a notebook, `sheet` the same as a spreadsheet, `model` a model as rater.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
 from ..data.formats import Row
-from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records, write_text
+from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records
+from ..paper_numbers import paper_number
 from ..records import Record
 
 QUESTIONS = {
@@ -29,7 +30,7 @@ QUESTIONS = {
     "output_correct": "Is the output a right and acceptable answer to the task and the input?",
 }
 ALL_FIELDS = "all_fields_valid"
-PAPER = {"valid_task": 0.92, "input_appropriate": 0.79, "output_correct": 0.58, ALL_FIELDS: 0.54}  # Table 2
+PAPER = {question: paper_number(f"table2.{question}").value / 100 for question in (*QUESTIONS, ALL_FIELDS)}
 
 
 class ReviewItem(Record):
@@ -43,7 +44,7 @@ class ReviewItem(Record):
 
 
 class Answer(Record):
-    """What a rater said of one item; None is a question still open."""
+    """A rater's answers for one item; None is a question still open."""
 
     id: str
     rater: str
@@ -67,42 +68,33 @@ def draw_sample(dataset: Dataset, size: int = 200, random_seed: int = 42, strati
     `stratified` keeps the data's share of classification tasks. Raises InputError where the rows have no outputs or
     (stratified) no labels.
     """
-    by_instruction: dict[str, list[Row]] = {}
+    tasks: dict[str, list[Row]] = {}
     for row in dataset.rows:
         if row.output is not None:
-            by_instruction.setdefault(row.instruction, []).append(row)
-    if not by_instruction:
+            tasks.setdefault(row.instruction, []).append(row)
+    if not tasks:
         raise InputError(f"{dataset.source}: no outputs in it; a review needs instances, not only instructions")
-    rng = random.Random(random_seed)
-    chosen = (_stratified if stratified else _plain)(by_instruction, min(size, len(by_instruction)), rng)
-    if None in chosen:
+    if stratified and any(rows[0].is_classification is None for rows in tasks.values()):
         raise InputError(f"{dataset.source}: no classification labels in it; draw the sample with stratified off")
-    return [_item(rng.choice(by_instruction[text])) for text in chosen]
+    rng, size = random.Random(random_seed), min(size, len(tasks))
+    chosen = _draw_stratified(tasks, size, rng) if stratified else rng.sample(list(tasks), size)
+    return [_build_item(rng.choice(tasks[text])) for text in chosen]
 
 
-def _plain(tasks: dict[str, list[Row]], size: int, rng: random.Random) -> list[str]:
-    return rng.sample(list(tasks), size)
-
-
-def _stratified(tasks: dict[str, list[Row]], size: int, rng: random.Random) -> list[str | None]:
-    kinds: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+def _draw_stratified(tasks: dict[str, list[Row]], size: int, rng: random.Random) -> list[str]:
+    kinds: dict[bool | None, list[str]] = {True: [], False: []}
     for text, rows in tasks.items():
         kinds[rows[0].is_classification].append(text)
-    if kinds[None]:
-        return [None]
     classification = round(size * len(kinds[True]) / len(tasks))
     chosen = rng.sample(kinds[True], classification) + rng.sample(kinds[False], size - classification)
     rng.shuffle(chosen)
-    return list(chosen)
+    return chosen
 
 
-def _item(row: Row) -> ReviewItem:
-    texts = (row.instruction, row.input or "", row.output or "")
-    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    instruction, input_, output = texts
-    return ReviewItem(
-        id=digest, instruction=instruction, input=input_, output=output, is_classification=row.is_classification
-    )
+def _build_item(row: Row) -> ReviewItem:
+    texts = {"instruction": row.instruction, "input": row.input or "", "output": row.output or ""}
+    digest = hashlib.sha256("\0".join(texts.values()).encode("utf-8", "surrogatepass")).hexdigest()
+    return ReviewItem(id=digest[:12], **texts, is_classification=row.is_classification)
 
 
 def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewItem]:
@@ -168,14 +160,9 @@ class Review:
 
 
 def load_answers(path: str | Path) -> dict[str, Answer]:
-    """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is dropped."""
-    path = Path(path)
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        write_text(path, text[: text.rfind("\n") + 1])
-    return {answer.id: answer for answer in load_records(path, Answer)}
+    """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is left out."""
+    answers = load_records(path, Answer, unfinished=True) if Path(path).is_file() else []
+    return {answer.id: answer for answer in answers}
 
 
 def all_valid(answer: Answer) -> bool | None:
@@ -186,7 +173,7 @@ def all_valid(answer: Answer) -> bool | None:
     return all(answer.given) if answer.is_complete else None
 
 
-def judgement(answer: Answer, question: str) -> bool | None:
+def read_judgement(answer: Answer, question: str) -> bool | None:
     """The answer to one question, or to all fields together."""
     return all_valid(answer) if question == ALL_FIELDS else getattr(answer, question)
 
@@ -198,26 +185,35 @@ def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
     """
     summary = {}
     for question in PAPER:
-        said = [value for answer in answers.values() if (value := judgement(answer, question)) is not None]
-        share = sum(said) / len(said) if said else None
+        given = [value for answer in answers.values() if (value := read_judgement(answer, question)) is not None]
+        yes, count = sum(given), len(given)
         summary[question] = {
-            "yes": sum(said), "answered": len(said), "share": share, "interval": share_interval(sum(said), len(said)),
+            "yes": yes, "answered": count, "share": measure_share(given), "interval": share_interval(yes, count),
         }  # fmt: skip
     return summary
+
+
+def measure_share(answers: Sequence[bool]) -> float | None:
+    """The share of yes; None without answers."""
+    return sum(answers) / len(answers) if answers else None
+
+
+def pair_judgements(first: dict[str, Answer], second: dict[str, Answer], question: str) -> list[tuple[bool, bool]]:
+    """The answers of two raters to one question, for each item that both answered."""
+    pairs = [
+        (read_judgement(first[key], question), read_judgement(second[key], question)) for key in first if key in second
+    ]
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 def measure_agreement(first: dict[str, Answer], second: dict[str, Answer]) -> dict[str, dict[str, Any]]:
     """By question, over the items that both answered: how many, the share of equal answers, kappa and its 95 % interval."""
     agreement = {}
     for question in PAPER:
-        pairs = [
-            (judgement(first[key], question), judgement(second[key], question))
-            for key in first
-            if key in second and None not in (judgement(first[key], question), judgement(second[key], question))
-        ]
+        pairs = pair_judgements(first, second, question)
         a, b = [one for one, _ in pairs], [other for _, other in pairs]
-        equal = sum(one == other for one, other in pairs) / len(pairs) if pairs else None
         agreement[question] = {
-            "both": len(pairs), "equal": equal, "kappa": cohen_kappa(a, b), "interval": kappa_interval(a, b),
+            "both": len(pairs), "equal": measure_share([one == other for one, other in pairs]),
+            "kappa": cohen_kappa(a, b), "interval": kappa_interval(a, b),
         }  # fmt: skip
     return agreement

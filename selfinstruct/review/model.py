@@ -1,4 +1,4 @@
-"""A model as rater of the quality review: only ever beside a person's answers, and only worth what they say it is.
+"""A model as rater of the quality review: only ever next to a person's answers, and only worth what they make of it.
 
 answers = rate_with_model(client, items)                 # rater "model: NAME"
 calibrate(review.answers, answers)                       # how often it agrees with the person, kappa, and more
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..parsing import parse_is_classification
-from .items import PAPER, QUESTIONS, Answer, ReviewItem, judgement, measure_agreement
+from .items import QUESTIONS, Answer, ReviewItem, measure_agreement, measure_share, pair_judgements, read_judgement
 
 if TYPE_CHECKING:
     from ..models.client import ModelClient
@@ -24,7 +24,7 @@ PROMPT = (
 MAX_CHARACTERS = 4000  # of each text: a longer one would push the question out of a small model's sight
 
 
-def rating_requests(items: Sequence[ReviewItem]) -> list[Request]:
+def build_rating_requests(items: Sequence[ReviewItem]) -> list[Request]:
     """One request for each item and question, item by item."""
     from ..records import Request
 
@@ -42,16 +42,18 @@ def rating_prompt(item: ReviewItem, question: str) -> str:
 
 
 def rate_with_model(client: ModelClient, items: Sequence[ReviewItem]) -> dict[str, Answer]:
-    """id -> the model's answer; a question is left open where it said neither yes nor no, or its request failed."""
-    said = iter(client.complete(rating_requests(items), desc="review by a model"))
+    """id -> the model's answer; a question is left open where it answers neither yes nor no, or its request failed."""
+    completions = iter(client.complete(build_rating_requests(items), desc="review by a model"))
     rater = f"model: {client.describe().get('model', 'unknown')}"
     return {
-        item.id: Answer(id=item.id, rater=rater, **{question: _yes_or_no(next(said).text) for question in QUESTIONS})
+        item.id: Answer(
+            id=item.id, rater=rater, **{question: _parse_yes_no(next(completions).text) for question in QUESTIONS}
+        )
         for item in items
     }
 
 
-def _yes_or_no(text: str) -> bool | None:
+def _parse_yes_no(text: str) -> bool | None:
     if parse_is_classification(text, "fixed"):
         return True
     return False if text.strip().lower().lstrip("\"'*( ").startswith("no") else None
@@ -65,20 +67,16 @@ def calibrate(person: dict[str, Answer], model: dict[str, Answer]) -> dict[str, 
     """
     agreement = measure_agreement(person, model)
     for question, row in agreement.items():
-        pairs = [(judgement(person[key], question), judgement(model[key], question)) for key in person if key in model]
-        row["yes_when_yes"] = _share([said for truth, said in pairs if truth is True and said is not None])
-        row["yes_when_no"] = _share([said for truth, said in pairs if truth is False and said is not None])
-        said = [value for answer in model.values() if (value := judgement(answer, question)) is not None]
-        row["model_share"] = _share(said)
-        row["corrected_share"] = _corrected(row["model_share"], row["yes_when_yes"], row["yes_when_no"])
-    return {question: agreement[question] for question in PAPER}
+        pairs = pair_judgements(person, model, question)
+        row["yes_when_yes"] = measure_share([answer for truth, answer in pairs if truth])
+        row["yes_when_no"] = measure_share([answer for truth, answer in pairs if not truth])
+        given = [value for answer in model.values() if (value := read_judgement(answer, question)) is not None]
+        row["model_share"] = measure_share(given)
+        row["corrected_share"] = _correct_share(row["model_share"], row["yes_when_yes"], row["yes_when_no"])
+    return agreement
 
 
-def _share(values: Sequence[bool]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _corrected(share: float | None, when_yes: float | None, when_no: float | None) -> float | None:
+def _correct_share(share: float | None, when_yes: float | None, when_no: float | None) -> float | None:
     if share is None or when_yes is None or when_no is None or when_yes <= when_no:
         return None
     return min(1.0, max(0.0, (share - when_no) / (when_yes - when_no)))

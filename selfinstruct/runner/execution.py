@@ -1,12 +1,13 @@
-"""One notebook in one kernel: the kernel's environment, papermill, and the executed copy without dates and machine names.
+"""One notebook in one kernel: the lock of the run folder, the kernel's environment, papermill, the executed copy.
 
-with occupying(run), kernel_environment():
-    execute(step, run / "notebooks" / step.path.name)
+    with lock_folder(run), kernel_environment():
+        execute_step(step, run / "notebooks" / step.path.name)
+
+The executed copy holds no dates and no machine names, so that equal runs give equal files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -18,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import (
-    SelfInstructError,
-    StoppedEarly,
-    shown_path,
-    write_text,
-)
+from ..files import SelfInstructError, StoppedEarly, shown_path, write_text
 from ..models.session import OWNER_VARIABLE
-from ..runfolder import NOTEBOOKS, Notebook, RunFolder
+from ..runfolder import Notebook, RunFolder, find_notebook
 
+_STOPPED = "{}: stopped by you; the same command continues from the stored answers"
 _OURS = {kind.__name__: kind for kind in (SelfInstructError, *SelfInstructError.__subclasses__())}
 
 
@@ -43,26 +40,32 @@ class Step:
 
     @property
     def entry(self) -> Notebook:
-        return NOTEBOOKS.get(self.name, Notebook(main=False))
+        return find_notebook(self.name)
+
+    @property
+    def asks_a_model(self) -> bool:
+        """True if the notebook sends requests to a model when it has these parameters."""
+        given = self.parameters
+        return "store" in given and ("model" in given or bool(given.get("rater_model")))
 
 
-def execute(step: Step, copy: Path) -> None:
-    """Execute a notebook with papermill into `copy`; raises the error of a failing cell as one clear message."""
+def execute_step(step: Step, copy: Path) -> None:
+    """Execute a notebook with papermill into `copy`; raises the error of a failing cell in one line."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    for name in ("papermill", "asyncio"):  # what ends a notebook is told below, once
+    for name in ("papermill", "asyncio"):  # the error below says it, once
         logging.getLogger(name).setLevel(logging.CRITICAL)
     bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
     try:
         papermill.execute_notebook(
             step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
-            **patience(),
+            **waiting_arguments(),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
     except KeyboardInterrupt:
-        raise StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers") from None
+        raise StoppedEarly(_STOPPED.format(step.name)) from None
     except DeadKernelError:
         raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
     finally:
@@ -71,11 +74,11 @@ def execute(step: Step, copy: Path) -> None:
 
 
 def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
-    """The kit's own errors keep their kind and words; any other names the notebook, the cell and the executed copy."""
+    """The kit's own errors keep their kind and text; any other names the notebook, the cell and the executed copy."""
     if error.ename in _OURS:
         return _OURS[error.ename](f"{step.name}: {error.evalue}")
     if error.ename == "KeyboardInterrupt":
-        return StoppedEarly(f"{step.name}: stopped by you; the same command continues from the stored answers")
+        return StoppedEarly(_STOPPED.format(step.name))
     where = f"{step.name}, cell [{error.exec_count}]"
     return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
 
@@ -84,9 +87,9 @@ IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
 
 
-@contextlib.contextmanager
+@contextmanager
 def kernel_environment() -> Iterator[None]:
-    """The variables kernels inherit: one model server for all of them, and nothing of the user's own Jupyter set-up."""
+    """Set the variables that kernels inherit: one model server for all, and nothing of the user's own Jupyter settings."""
     with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
         profile = Path(own) / "profile_default"
         profile.mkdir()
@@ -100,24 +103,24 @@ def kernel_environment() -> Iterator[None]:
             "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        before = dict(os.environ)
+        before = {name: os.environ.get(name) for name in (*ours, "MPLBACKEND")}
         os.environ.update(ours)
-        os.environ.pop("MPLBACKEND", None)  # inline, or figures would not show in the executed copies
+        os.environ.pop("MPLBACKEND", None)  # inline, or the executed copies would have no figures
         try:
             yield
         finally:
-            for name in [*ours, "MPLBACKEND"]:
+            for name, value in before.items():
                 os.environ.pop(name, None)
-                if name in before:
-                    os.environ[name] = before[name]
+                if value is not None:
+                    os.environ[name] = value
 
 
-def patience() -> dict[str, Any]:
-    """Arguments for papermill: a kernel stopped in the middle of a cell has time to keep the answers in flight.
+def waiting_arguments() -> dict[str, Any]:
+    """Arguments for papermill: how long a kernel that is stopped may take to end.
 
-    They are paid for, and Jupyter's own five seconds, of which SIGTERM takes half, are shorter than a slow model's
-    answer. A second Ctrl-C interrupts that waiting, too. Between cells nothing is in flight: there the five seconds
-    hold, or a kernel that hangs at its end, as happens, would hold up the run.
+    Long in the middle of a cell, since answers may be in flight: they are paid for, and Jupyter's own five seconds, half of
+    them before SIGTERM, are shorter than a slow model's answer. A second Ctrl-C ends that wait, too. Between cells nothing
+    is in flight: there the five seconds hold, or a kernel that hangs at its end would delay the run.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -163,7 +166,7 @@ def normalise_notebook(path: Path) -> Path:
 
 
 def drop_progress_bars(notebook: Any) -> None:
-    """Take tqdm's bars out of the outputs: they show a random id and how long it took; other widgets stay."""
+    """Remove tqdm's bars from the outputs, since they hold a random id and a duration; other widgets stay."""
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     kept = 0
     for cell in notebook.cells:
@@ -175,22 +178,22 @@ def drop_progress_bars(notebook: Any) -> None:
 
 
 def _is_progress_bar(output: Any, state: dict[str, Any]) -> bool:
-    """Whether an output shows a box of widgets with a progress bar in it, which is how tqdm draws one."""
+    """True if an output is a box of widgets with a progress bar in it, which is how tqdm draws one."""
     view = output.get("data", {}).get(WIDGET_VIEW)
     box = state.get(view["model_id"], {}).get("state", {}) if view else {}
     children = [child.removeprefix("IPY_MODEL_") for child in box.get("children", [])]
     return any(state.get(child, {}).get("model_name") == "FloatProgressModel" for child in children)
 
 
-LOCK_FILE = ".running"  # says who is in the folder; only there while somebody is, or after kill -9
+LOCK_FILE = ".running"  # holds who uses the folder; it exists only meanwhile, and after kill -9
 
 
 @contextmanager
-def occupying(run: RunFolder) -> Iterator[None]:
-    """Keep every other command out of the run folder `run`, which is made for it.
+def lock_folder(run: RunFolder) -> Iterator[None]:
+    """Keep every other command out of the run folder, which is made if it does not exist.
 
-    Raises SelfInstructError where another command is in there: which, since when, and what to do. A folder that cannot be
-    locked, since it cannot be written or its file system has no locks, is used as it is.
+    Raises SelfInstructError if another command uses it: which, since when, and what to do. A folder that cannot be locked,
+    because it cannot be written or its file system has no locks, is used as it is.
     """
     from filelock import FileLock, Timeout
 
@@ -201,7 +204,7 @@ def occupying(run: RunFolder) -> Iterator[None]:
         (run / LOCK_FILE).write_text(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     except Timeout:
         raise SelfInstructError(_in_use(run)) from None
-    except OSError:  # the first file that is to be written will say why
+    except OSError:  # the first file that is written will say why
         pass
     try:
         yield
@@ -210,7 +213,7 @@ def occupying(run: RunFolder) -> Iterator[None]:
             (run / LOCK_FILE).unlink(missing_ok=True)  # before the release, or it could be the next command's
             lock.release()
         if fresh:
-            with suppress(OSError):  # a run that was refused leaves nothing behind
+            with suppress(OSError):  # a refused run leaves no folder
                 run.path.rmdir()
 
 

@@ -13,36 +13,35 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets import files_of
-from ..files import PROJECT_ROOT, project_path
+from ..files import PROJECT_ROOT
 from ..runfolder import REJECTIONS, RunFolder
+from .parameters import find_named_path
 
-# written by every step in turn, or by the runner itself: they must be there, not be the same
-_SHARED = {REJECTIONS, "run.json", "report.html"}
 # what runs notebooks or shows results is not what makes them
 _NOT_METHOD = ("cli.py", "runner/", "models/probe.py")
 
 
-def fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:
+def measure_fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:
     """The sha256 over everything that a notebook's outputs can depend on, the model's answers excepted."""
-    inputs = [path for pattern in reads for path in run.find(pattern)]
     own = {name: value for name, value in parameters.items() if name != "run_dir"}
     named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
-    inputs += [path for value in named for part in value.split(",") for path in _named_files(part.strip())]
+    inputs = [path for pattern in reads for path in run.find(pattern)]
+    inputs += [path for value in named for part in value.split(",") for path in _find_data_files(part.strip())]
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    for path in [notebook, *_method_files(), *inputs]:
+    for path in [notebook, *_find_method_files(), *inputs]:
         digest.update(f"{path.name} {_sha256(path)}".encode())
     return digest.hexdigest()
 
 
-def _named_files(value: str) -> list[Path]:
-    """The files a parameter's text points to, if it is the path of a file or of a data set's folder."""
-    path = project_path(value) if value and len(value) < 500 and "\0" not in value else None
-    if path is None or not path.exists():
+def _find_data_files(value: str) -> list[Path]:
+    """The files that a parameter's text names, if it is the path of a file or of a data set's folder."""
+    path = find_named_path(value)
+    if path is None:
         return []
     return [path] if path.is_file() else files_of(path)
 
 
-def _method_files() -> list[Path]:
+def _find_method_files() -> list[Path]:
     package = PROJECT_ROOT / "selfinstruct"
     files = (path for suffix in ("*.py", "*.json") for path in package.rglob(suffix))
     code = [path for path in files if not path.relative_to(package).as_posix().startswith(_NOT_METHOD)]
@@ -55,40 +54,39 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def snapshot(run: RunFolder) -> dict[str, tuple[int, int]]:
-    """(modification time, size) of every file of the run folder: what differs after a notebook is what it wrote.
-
-    A store that lies in the folder does not count: every step writes to it.
-    """
-    files = (path for path in run.path.rglob("*") if path.is_file() and not path.suffix.startswith(".sqlite"))
-    return {path.relative_to(run.path).as_posix(): (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+def take_snapshot(run: RunFolder) -> dict[Path, tuple[int, int]]:
+    """(modification time, size) of every output in the run folder: what differs after a notebook is what it wrote."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.find_outputs()}
 
 
-def is_unchanged(run: RunFolder, name: str, made_of: str) -> bool:
-    """Whether the notebook's last run stands: same ingredients, same outputs, no failed request."""
-    entry = run.state.get("notebooks", {}).get(name, {})
-    if entry.get("fingerprint") != made_of or run.failed_requests(name):
+def read_entry(run: RunFolder, name: str) -> dict[str, Any]:
+    """What run.json holds of the notebook's last run: parameters, fingerprint, seconds, outputs; {} before the first."""
+    return run.state.get("notebooks", {}).get(name, {})
+
+
+def is_unchanged(run: RunFolder, name: str, fingerprint: str) -> bool:
+    """True if the notebook need not run: same ingredients, same outputs, no failed request."""
+    entry = read_entry(run, name)
+    if entry.get("fingerprint") != fingerprint or run.results(name).get("failed"):
         return False
     return all((run / path).is_file() and _mark(run, path) == mark for path, mark in entry["outputs"].items())
 
 
 def _mark(run: RunFolder, path: str) -> str:
-    return "" if path in _SHARED else _sha256(run / path)
+    # every step writes to the ledger in turn: it must be there, not be the same
+    return "" if path == REJECTIONS else _sha256(run / path)
 
 
-def remember(
-    run: RunFolder, name: str, made_of: str, before: Mapping[str, Any], writes: Iterable[str], seconds: float
-) -> None:
-    """Add to the notebook's entry, now that it has finished, what it was made of and the sha256 of what it wrote."""
-    after = snapshot(run)
-    written = {path for path, state in after.items() if before.get(path) != state} - {"run.json", "report.html"}
-    written |= {path.relative_to(run.path).as_posix() for pattern in writes for path in run.find(pattern)}
-    outputs = {path: _mark(run, path) for path in sorted(written)}
-    entry = {**run.state["notebooks"][name], "fingerprint": made_of, "seconds": seconds, "outputs": outputs}
-    run.note(notebooks={name: entry})
-
-
-def begin(run: RunFolder, name: str, parameters: Mapping[str, Any]) -> None:
-    """Write down that the notebook starts with these parameters; it counts as done only after `remember`."""
+def record_start(run: RunFolder, name: str, parameters: Mapping[str, Any]) -> None:
+    """Record that the notebook starts with these parameters; it counts as done only after `record_end`."""
     given = {key: value for key, value in parameters.items() if key != "run_dir"}
     run.note(notebooks={name: {"parameters": given, "fingerprint": "", "outputs": {}}})
+
+
+def record_end(run: RunFolder, name: str, before: Mapping[Path, Any], writes: Iterable[str], **facts: Any) -> None:
+    """Record that the notebook has finished: `facts`, and the sha256 of what it wrote since the snapshot `before`."""
+    written = {path for path, state in take_snapshot(run).items() if before.get(path) != state}
+    written |= {path for pattern in writes for path in run.find(pattern)}
+    names = sorted(path.relative_to(run.path).as_posix() for path in written)
+    outputs = {path: _mark(run, path) for path in names}
+    run.note(notebooks={name: {**read_entry(run, name), **facts, "outputs": outputs}})

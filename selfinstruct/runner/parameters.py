@@ -1,12 +1,12 @@
 """Parameters of notebooks, checked before anything runs: papermill itself lets unknown names and wrong types pass.
 
     declared = notebook_parameters("notebooks/02_generate_instructions.ipynb")
-    declared["temperature"].checked("1e-3")         # 0.001
-    declared["temperature"].checked("warm")         # ParameterError: temperature takes a float ...
+    declared["temperature"].convert("1e-3")         # 0.001
+    declared["temperature"].convert("warm")         # ParameterError: temperature takes a float ...
 
 The type is the annotation in the notebook's parameters cell, whoever gives the value: the command line and YAML files
 give text, so `false` is False for a bool and "false" for a str, `1e-3` is a float, and `0123` stays text for a str.
-What a value may be beyond its type is in CHOICES, RANGES and FILES: one table for all notebooks, by the parameter's name.
+What a value may be beyond its type is in CHOICES, RANGES and FILES: by the parameter's name, the same for all notebooks.
 """
 
 from __future__ import annotations
@@ -32,22 +32,17 @@ from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
 from ..runfolder import parameter_nodes
 
 CHOICES = {"api": APIS, "prompt_source": tuple(PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
-# from the lowest to the highest value that the notebooks can work with; None: no end
+# (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
-    **dict.fromkeys(("rouge_threshold", "top_p"), (0, 1)),
-    "temperature": (0, 2),
+    "rouge_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (2, None),  # two of them are machine-written
-    "min_count": (-1, None),
-    **dict.fromkeys(
-        "concurrency draws max_instances_to_generate num_instructions_to_generate requests_per_round size".split(),
-        (1, None),
-    ),
-    **dict.fromkeys(
-        "check_against_seed_tasks max_cost_usd max_tokens max_tokens_total num_instructions random_seed requests_per_minute "
-        "show show_rows tokens_per_minute top_nouns top_verbs".split(),
-        (0, None),
-    ),
-}
+    "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (1, None),
+    "num_instructions_to_generate": (1, None), "requests_per_round": (1, None), "size": (1, None),
+    "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
+    "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
+    "requests_per_minute": (0, None), "show_rows": (0, None), "tokens_per_minute": (0, None),
+    "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
+}  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
@@ -64,40 +59,38 @@ class Parameter:
 
     @property
     def type(self) -> Any:
-        """The annotation as a type; where there is none, the type of the default."""
+        """The annotation as a type; without one, the type of the default."""
         try:
             return eval(self.annotation, {"__builtins__": {}}, _TYPES)
-        except Exception:  # an annotation in words of its own: the default still tells
+        except Exception:  # an annotation of one's own
             return type(self.default)
 
-    def checked(self, value: Any) -> Any:
+    def convert(self, value: Any) -> Any:
         """`value` as this parameter's type.
 
-        Raises ParameterError that says what the type is and shows an example, or what values there are; InputError where
-        it names a file that is not there.
+        Raises ParameterError with the type and an example, or with the values there are; InputError for a missing file.
         """
         kind = self.type
         if isinstance(value, bool) and kind in (int, float):
-            raise self._wrong(value)
+            raise self._type_error(value)
         if isinstance(value, str) and (get_origin(kind) or kind) in (list, dict):
-            value = _parsed(value)
+            value = _parse_literal(value)
         try:
             typed = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
         except ValidationError as error:
-            raise self._wrong(value) from error
+            raise self._type_error(value) from error
         check_value(self.name, typed)
         return typed
 
-    def _wrong(self, value: Any) -> ParameterError:
+    def _type_error(self, value: Any) -> ParameterError:
         example = json.dumps(self.default, ensure_ascii=False)
         article = "an" if self.annotation[0] in "aeio" else "a"
         return ParameterError(f"{self.name} takes {article} {self.annotation}, such as {example}; got {value!r}")
 
 
 def check_value(name: str, value: Any) -> None:
-    """Raise ParameterError where the code behind the parameter `name` cannot work with `value`, saying what it takes.
-
-    Raises InputError where it names a file that is not there. A name that the table does not have may be anything.
+    """Raise ParameterError if the notebooks cannot work with `value` of the parameter `name`, and InputError if it names a
+    missing file. A name that is in none of the tables may have any value.
     """
     if name in CHOICES and value not in CHOICES[name]:
         raise ParameterError(f"{name}={value!r}: choose one of {', '.join(CHOICES[name])}")
@@ -105,7 +98,7 @@ def check_value(name: str, value: Any) -> None:
         _check_range(name, value)
     if name == "base_url" and value:
         provider_for(value)
-    if name in FILES and value and not project_path(value).is_file():
+    if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):
         raise InputError(f"{name}={value!r}: no such file; a relative path starts at the project's root")
     if name == "sampling" and isinstance(value, dict):
         check_names(value, PAPER_REQUESTS["instructions"], "sampling")
@@ -120,8 +113,8 @@ def _check_range(name: str, value: float) -> None:
         raise ParameterError(f"{name}={value}: must be {allowed}")
 
 
-def _parsed(text: str) -> Any:
-    """The list or dict that `text` spells in JSON or Python; `text` itself where it spells neither."""
+def _parse_literal(text: str) -> Any:
+    """The list or dict that `text` is in JSON or Python; `text` itself if it is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)
@@ -130,11 +123,20 @@ def _parsed(text: str) -> Any:
     return text
 
 
-def check_prerequisites(notebook: str, given: Mapping[str, Any]) -> None:
-    """Raise what `notebook` would raise minutes later, once it reads its data or the published files or looks for its model.
+def find_named_path(text: str) -> Path | None:
+    """The file or folder that a parameter's text names, None if there is none; a relative path starts at the project's root."""
+    try:
+        path = project_path(text)
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError):  # too long for a name; the home of a user who does not exist
+        return None
 
-    InputError where nothing that `data` names is there, and where files of `prompt_source="published"` are missing or
-    altered; ParameterError or EndpointError where no endpoint is as `model`, `base_url` and `api` say. Nothing is started.
+
+def check_prerequisites(given: Mapping[str, Any]) -> None:
+    """Raise now what a notebook with these parameters would raise later: for its data, the published files, its model.
+
+    InputError if nothing that `data` names exists, or if files of `prompt_source="published"` are missing or altered;
+    ParameterError or EndpointError if `model`, `base_url` and `api` name no endpoint. Nothing is started.
     """
     if isinstance(given.get("data"), str):
         check_data(given["data"])
@@ -147,21 +149,21 @@ def check_prerequisites(notebook: str, given: Mapping[str, Any]) -> None:
 
 @cache
 def _check_endpoint(model: str, base_url: str, api: str) -> None:
-    """Once for all notebooks of a run: the embedded weights are hashed for it."""
+    """Cached, once for all notebooks of a run: it hashes the embedded weights."""
     find_endpoint(model, base_url, api)
 
 
 def notebook_parameters(path: Path) -> dict[str, Parameter]:
     """The parameters that a notebook's cell tagged `parameters` declares, in its order.
 
-    Raises InputError where the file is no notebook.
+    Raises InputError if the file is not a notebook.
     """
     source, nodes = parameter_nodes(path)
     lines = source.splitlines()
-    return {name: _declared(name, node, lines) for name, node in nodes}
+    return {name: _build_parameter(name, node, lines) for name, node in nodes}
 
 
-def _declared(name: str, node: ast.Assign | ast.AnnAssign, lines: list[str]) -> Parameter:
+def _build_parameter(name: str, node: ast.Assign | ast.AnnAssign, lines: list[str]) -> Parameter:
     try:
         default = ast.literal_eval(node.value)
     except (ValueError, TypeError):  # not a literal: the notebook alone knows its value
@@ -172,7 +174,7 @@ def _declared(name: str, node: ast.Assign | ast.AnnAssign, lines: list[str]) -> 
 
 
 def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise ParameterError for the first of `names` that is not `known`, with the name that may have been meant."""
+    """Raise ParameterError for the first of `names` that is not `known`, with the name that was probably meant."""
     known = sorted(set(known))
     for name in names:
         if name not in known:
@@ -182,14 +184,14 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
 
 
 def load_parameters(path: Path) -> dict[str, Any]:
-    """The parameters of a YAML file, every value as text, so that no YAML rule turns `no`, `0123` or `1e-3` into another.
+    """The parameters of a YAML file, every value as text, so that no rule of YAML changes `no`, `0123` or `1e-3`.
 
-    Raises InputError with file:line where it is not a YAML mapping of names to values.
+    Raises InputError with file:line if it is not a YAML mapping of names to values.
     """
     import yaml
 
     try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{shown_path(path)}: cannot be read ({error})") from error
     except yaml.YAMLError as error:

@@ -2,29 +2,29 @@
 
     run_notebooks("outputs/mine", {"random_seed": "7"}, only=["02", "13"])
 
-Before anything runs: unknown parameters, wrong types and values, input files that nobody will have written, published
-files that were not fetched, a model that cannot be asked so, a run folder made with other parameters, and one that another
-command is at work in are refused. A notebook whose source, parameters,
-inputs, outputs and kit code are those of its last run is skipped. Executed copies lie in `notebooks/` of the run folder,
-free of dates and machine names.
+What cannot work is refused before anything runs: unknown parameters, wrong types and values, input files that no notebook
+will have written, published files that were not fetched, a model that cannot be asked so, a run folder that was made with
+other parameters, and one in use by another command. A notebook is skipped if its source, parameters, inputs, outputs and
+the kit's code are those of its last run. Executed copies are written to `notebooks/` of the run folder.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import ParameterError, SelfInstructError, project_path, shown_path
-from ..models.session import session_name
-from ..models.store import ResponseStore
-from ..runfolder import NOTEBOOKS, NOTEBOOKS_DIR, Notebook, RunFolder
+from ..display import show_number
+from ..files import ParameterError, shown_path
+from ..models.store import NO_MODEL_CALLED, count_calls
+from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
-from .execution import Step, execute, kernel_environment, occupying
-from .parameters import Parameter, check_names, check_prerequisites, notebook_parameters
+from .execution import Step, execute_step, kernel_environment, lock_folder
+from .parameters import check_names, check_prerequisites, notebook_parameters
+from .report import build_funnels, write_report
 
 if TYPE_CHECKING:
     from ..steps.estimate import Estimate
@@ -39,9 +39,14 @@ class Outcome:
     skipped: bool
     headline: str
 
+    def line(self) -> str:
+        """The outcome as the terminal shows it."""
+        spent = "unchanged" if self.skipped else f"{self.seconds:.1f} s"
+        return f"{self.name:28} {spent:>9}   {self.headline}".rstrip()
+
 
 def run_notebooks(
-    run_dir: str | Path,
+    run_dir: str | Path | RunFolder,
     parameters: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
     start: str = "",
@@ -50,53 +55,44 @@ def run_notebooks(
 ) -> list[Outcome]:
     """Run the main notebooks (or `only` some, or those from `start` on) and write report.html; returns what became of each.
 
-    Raises ParameterError, InputError or EndpointError before anything runs, SelfInstructError where another command is in
-    the folder, and the notebook's own error, in one line, where one fails.
+    Raises ParameterError, InputError or EndpointError before anything runs, SelfInstructError if another command uses the
+    folder, and the notebook's own error, in one line, if one fails.
     """
     run = RunFolder(run_dir)
-    with occupying(run):
+    with lock_folder(run):
         steps = plan_steps(run, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
         return _run_steps(run, steps, out)
 
 
 def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]) -> list[Outcome]:
-    run.note()  # an unwritable folder is refused here, not minutes later
+    run.note()  # a folder that cannot be written is refused here, not minutes later
     (run / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {run}/")
-    outcomes: list[Outcome] = []
-    given = [step.parameters for step in steps]
-    with kernel_environment():
-        before = calls_of_this_command(given)
-        try:
+    stores = {step.parameters["store"] for step in steps if step.asks_a_model}
+    before, outcomes = count_calls(stores), []
+    try:
+        with kernel_environment():
             for step in steps:
                 outcomes.append(run_step(run, step))
-                out(_line(outcomes[-1]))
-        finally:
-            closing = _close(run)
-        called = before != calls_of_this_command(given)
-    asked = any(asks_a_model(one) for one, outcome in zip(given, outcomes, strict=True) if not outcome.skipped)
-    replayed = [REPLAYED] if asked and not called else []
+                out(outcomes[-1].line())
+    finally:
+        page = write_report(run)
+    asked = any(step.asks_a_model for step, outcome in zip(steps, outcomes, strict=True) if not outcome.skipped)
     unread = [problem for outcome in outcomes for problem in run.results(outcome.name).get("not_read", [])]
-    for line in (*(f"not read: {problem}" for problem in dict.fromkeys(unread)), *replayed, *closing):
+    funnels = [funnel.line() for funnel in build_funnels(run)]
+    for line in (
+        *(f"not read: {problem}" for problem in dict.fromkeys(unread)),
+        *([f"{NO_MODEL_CALLED}."] if asked and before == count_calls(stores) else []),
+        *(["", *funnels] if funnels else []),
+        "",
+        f"Next: open {shown_path(page)}",
+    ):
         out(line)
     return outcomes
 
 
-def _line(outcome: Outcome) -> str:
-    spent = "unchanged" if outcome.skipped else f"{outcome.seconds:.1f} s"
-    return f"{outcome.name:28} {spent:>9}   {outcome.headline}".rstrip()
-
-
-def _close(run: RunFolder) -> list[str]:
-    from .report import funnel_lines, write_report
-
-    page = write_report(run)
-    funnel = funnel_lines(run)
-    return ["", *funnel, *([""] if funnel else []), f"Next: open {shown_path(page)}"]
-
-
 def estimate_notebooks(
-    run_dir: str | Path,
+    run_dir: str | Path | RunFolder,
     parameters: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
     start: str = "",
@@ -104,7 +100,7 @@ def estimate_notebooks(
 ) -> Estimate:
     """Calls, tokens and dollars that `run_notebooks` with the same arguments would come to; nothing is called or written.
 
-    Raises ParameterError for a wrong parameter, and where no chosen notebook calls a model.
+    Raises ParameterError for a wrong parameter, and if no chosen notebook calls a model.
     """
     from ..steps.estimate import STEPS, estimate_run
 
@@ -118,7 +114,7 @@ def estimate_notebooks(
 def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str = "") -> list[Path]:
     """The notebooks to run in reading order: the main ones, or all that begin with one of `only`, from `start` on.
 
-    Raises ParameterError where a number or name fits no notebook.
+    Raises ParameterError if a number or name fits no notebook.
     """
     found = sorted(notebooks_dir.glob("[0-9]*.ipynb"))
     for wanted in [*only, *([start] if start else [])]:
@@ -127,7 +123,7 @@ def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str =
             raise ParameterError(f'no notebook "{wanted}" in {shown_path(notebooks_dir)}; there are: {names}')
     if only:
         return [path for path in found if any(_fits(path, wanted) for wanted in only)]
-    return [path for path in found if path.stem >= start and NOTEBOOKS.get(path.stem, Notebook(main=False)).main]
+    return [path for path in found if path.stem >= start and find_notebook(path.stem).main]
 
 
 def _fits(path: Path, wanted: str) -> bool:
@@ -138,8 +134,9 @@ def plan_steps(run: RunFolder, given: Mapping[str, Any], paths: Sequence[Path]) 
     """Every notebook with its full parameters; raises the kit's error for whatever could not work."""
     steps = declare_steps(run, given, paths)
     for number, step in enumerate(steps):
-        run.check_given(step.name, step.parameters)
-        check_prerequisites(step.name, step.parameters)
+        earlier = manifest.read_entry(run, step.name).get("parameters", {})
+        run.check_parameters(step.name, earlier, step.parameters)
+        check_prerequisites(step.parameters)
         _check_inputs(run, step, steps[:number])
     return steps
 
@@ -150,21 +147,17 @@ def declare_steps(run: RunFolder, given: Mapping[str, Any], paths: Sequence[Path
     check_names(given, (name for one in declared.values() for name in one), f"{len(paths)} notebook(s)")
     if "run_dir" in given:
         raise ParameterError("run_dir is not given with -p; use --run-dir, it holds for all notebooks")
-    return [Step(path, _full_parameters(run, given, declared[path])) for path in paths]
-
-
-def _full_parameters(run: RunFolder, given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> dict[str, Any]:
-    chosen = {
-        name: parameter.checked(given[name]) if name in given else parameter.default
-        for name, parameter in declared.items()
-    }
-    # relative below the project: executed copies then carry no path of this machine
-    return {**chosen, "run_dir": str(run)} if "run_dir" in declared else chosen
+    # relative to the project's root: executed copies then hold no path of this machine
+    given = {**given, "run_dir": str(run)}
+    return [
+        Step(path, {name: one.convert(given[name]) if name in given else one.default for name, one in names.items()})
+        for path, names in declared.items()
+    ]
 
 
 def _check_inputs(run: RunFolder, step: Step, before: Sequence[Step]) -> None:
     if step.parameters.get("data"):
-        return  # other data takes the place of the run's own files
+        return  # other data replaces the run's own files
     coming = [pattern for earlier in before for pattern in earlier.entry.writes]
     for pattern in step.entry.reads:
         if not run.find(pattern) and not any(fnmatch(pattern, written) for written in coming):
@@ -172,40 +165,23 @@ def _check_inputs(run: RunFolder, step: Step, before: Sequence[Step]) -> None:
 
 
 def run_step(run: RunFolder, step: Step) -> Outcome:
-    """Run one notebook into the run folder, or skip it where nothing changed since its last run."""
+    """Run one notebook into the run folder, or skip it if nothing changed since its last run."""
     inputs = (*step.entry.reads, *step.entry.uses)
-    fingerprint = manifest.fingerprint(run, step.path, step.parameters, inputs)
+    fingerprint = manifest.measure_fingerprint(run, step.path, step.parameters, inputs)
     if manifest.is_unchanged(run, step.name, fingerprint):
-        return Outcome(step.name, 0.0, True, run.headline(step.name))
-    before, began = manifest.snapshot(run), time.monotonic()
-    manifest.begin(run, step.name, step.parameters)
-    execute(step, run / "notebooks" / step.path.name)
+        return Outcome(step.name, 0.0, True, read_headline(run, step.name))
+    before, began = manifest.take_snapshot(run), time.monotonic()
+    manifest.record_start(run, step.name, step.parameters)
+    execute_step(step, run / "notebooks" / step.path.name)
     seconds = round(time.monotonic() - began, 1)
-    manifest.remember(run, step.name, fingerprint, before, step.entry.writes, seconds)
-    return Outcome(step.name, seconds, False, run.headline(step.name))
+    manifest.record_end(run, step.name, before, step.entry.writes, fingerprint=fingerprint, seconds=seconds)
+    return Outcome(step.name, seconds, False, read_headline(run, step.name))
 
 
-REPLAYED = "Every answer came from the store: 0 new calls"
-
-
-def asks_a_model(parameters: Mapping[str, Any]) -> bool:
-    """Whether a notebook with these parameters has questions for a model."""
-    return "store" in parameters and ("model" in parameters or bool(parameters.get("rater_model")))
-
-
-def calls_of_this_command(notebooks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """store -> the answers that this command fetched into it, and all failed requests, for notebooks with these parameters.
-
-    Counted where clients count them, so that a notebook that writes down no usage counts too.
-    """
-    return {store: _calls(store) for store in {given["store"] for given in notebooks if asks_a_model(given)}}
-
-
-def _calls(store: str) -> Any:
-    if not project_path(store).is_file():
-        return [], []
-    try:
-        with ResponseStore(store) as opened:
-            return opened.spent(session_name()), opened.failures()
-    except SelfInstructError:  # the notebook that needs the store says what is wrong with it; nothing is known here
-        return object()
+def read_headline(run: RunFolder, notebook: str) -> str:
+    """The notebook's result in a line: the `headline` that it recorded, else its first three numbers."""
+    results = run.results(notebook)
+    if "headline" in results:
+        return str(results["headline"])
+    numbers = [(name, value) for name, value in results.items() if type(value) in (int, float)][:3]
+    return ", ".join(f"{name.replace('_', ' ')} {show_number(value)}" for name, value in numbers)

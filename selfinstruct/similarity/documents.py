@@ -1,16 +1,18 @@
 """Token lists, and the two questions asked of them: every LCS of a query, or only its best match.
 
-Between `similarity` (texts and floats) and `lcs` (compiled loops): it packs texts as integers, groups queries so that
+Between `pool` (texts and floats) and `lcs` (compiled loops): it packs texts as integers, groups queries so that
 they fill the lanes of a kernel, and spreads groups over the cores.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
+
+from ..files import usable_cpus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +69,7 @@ class Documents:
         return tuple(np.asarray(values).view(kind) for values, kind in kinds)
 
 
-def _groups(lengths: np.ndarray):
+def _group_queries(lengths: np.ndarray):
     """Yield (positions of queries, bits a lane, or 0 for one query that goes alone); groups are as full as can be."""
     import numpy as np
 
@@ -87,7 +89,7 @@ def _groups(lengths: np.ndarray):
                 yield from ((group[i : i + 1], 0) for i in range(group.size))
 
 
-def _table(queries: Documents, members: np.ndarray, bits: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+def _build_table(queries: Documents, members: np.ndarray, bits: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
     """(row of each token id, table (rows, columns) of position bits) for one group of queries."""
     import numpy as np
 
@@ -113,10 +115,10 @@ def lcs_rows(documents: Documents, queries: Documents, vocabulary: int) -> list[
 
     tokens, starts, _ = documents.arrays()
     lengths, rows = np.diff(queries.starts), [None] * len(queries)
-    for members, bits in _groups(lengths):
+    for members, bits in _group_queries(lengths):
         out = np.empty((members.size, len(documents)), np.uint8 if lengths[members].max() < 256 else np.int32)
         fill = rows_by_lanes if bits else rows_by_words
-        fill(tokens, starts, *_table(queries, members, bits, vocabulary), out)
+        fill(tokens, starts, *_build_table(queries, members, bits, vocabulary), out)
         for member, row in zip(members, out, strict=True):
             rows[member] = row
     return rows
@@ -136,14 +138,14 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
     def search(group):
         members, bits = group
         scores[members], positions[members] = _best_of_group(
-            documents, _table(queries, members, bits, vocabulary), bits, lengths[members], own[members]
+            documents, _build_table(queries, members, bits, vocabulary), bits, lengths[members], own[members]
         )
 
-    groups = list(_groups(lengths))
+    groups = list(_group_queries(lengths))
     if len(groups) == 1:
         search(groups[0])
     else:
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(math.ceil(usable_cpus())) as pool:
             list(pool.map(search, groups))
     return Matches(scores, positions)
 
@@ -161,11 +163,6 @@ def _best_of_group(documents: Documents, row_of_and_table, bits: int, lengths: n
     scores, positions = np.zeros(own.size), np.full(own.size, -1)
     pick_best(best, where, lengths, class_lengths, own, len(documents), scores, positions)
     return scores, positions
-
-
-def _cores() -> int:
-    """Cores this process may use (a container often has fewer than the machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def merge_matches(tiles: Sequence[Matches], offsets: Sequence[int]) -> Matches:

@@ -7,7 +7,7 @@ that a token costs a few vector instructions for all of them. Queries over 64 to
 lanes, go alone through 64-bit words with a carry.
 
 All is integers up to `f_measure`, which is rouge_score's formula in rouge_score's order: decisions at 0.7 hang on the
-last bit. `selfinstruct.documents` decides what runs when; it imports this module late, because numba is slow to load.
+last bit. `documents` decides what runs when; it imports this module late, because numba is slow to load.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROW_BYTES = 128
 BLOCK = 256  # documents whose counts stay in the first-level cache until they are turned into rows
 
 
-def compiled(function):
+def compile_loop(function):
     """Compile to run without the interpreter lock; kept on disk if some cache folder is writable, else in memory."""
     try:
         return njit(nogil=True, cache=True)(function)
@@ -53,7 +53,7 @@ def _lanes(typingctx, table):
     return types.intp(table), lambda context, *_: context.get_constant(types.intp, lanes)
 
 
-@compiled
+@compile_loop
 def fill_table(tokens, starts, members, row_of, table):
     """Set the bit of every query position in its token's row; row 0 stays empty, for tokens of no query.
 
@@ -71,7 +71,7 @@ def fill_table(tokens, starts, members, row_of, table):
                 table[row_of[token], column + position // bits] |= table.dtype.type(1) << (position % bits)
 
 
-@compiled
+@compile_loop
 def _match_lanes(tokens, start, stop, row_of, table, counts, place):
     """LCS of one document with every lane's query, into counts (lanes,)."""
     lanes = _lanes(table)  # known when compiling: the loops below become vector instructions
@@ -88,7 +88,7 @@ def _match_lanes(tokens, start, stop, row_of, table, counts, place):
         counts[place, lane] = _ones(v[lane])
 
 
-@compiled
+@compile_loop
 def _match_word(tokens, start, stop, row_of, table):
     """LCS of one document with the one query whose bits are the table's only column."""
     v = ~np.uint64(0)
@@ -98,7 +98,7 @@ def _match_word(tokens, start, stop, row_of, table):
     return _ones(~v)
 
 
-@compiled
+@compile_loop
 def _match_words(tokens, start, stop, row_of, table, v):
     """The same for a query of any length, carrying from column to column."""
     v[:] = -1
@@ -116,7 +116,7 @@ def _match_words(tokens, start, stop, row_of, table, v):
     return count
 
 
-@compiled
+@compile_loop
 def rows_by_lanes(tokens, starts, row_of, table, out):
     """LCS of every query with every document, into out (queries, documents)."""
     lanes, documents = _lanes(table), starts.size - 1
@@ -131,7 +131,7 @@ def rows_by_lanes(tokens, starts, row_of, table, out):
                 row[place] = column[place]
 
 
-@compiled
+@compile_loop
 def rows_by_words(tokens, starts, row_of, table, out):
     """The same for a query that goes alone, into out (1, documents)."""
     v = np.empty(table.shape[1], np.uint64)
@@ -140,7 +140,7 @@ def rows_by_words(tokens, starts, row_of, table, out):
         out[0, document] = _match_word(*one) if v.size == 1 else _match_words(*one, v)
 
 
-@compiled
+@compile_loop
 def best_by_lanes(tokens, starts, classes, row_of, table, own, best, where):
     """Largest LCS in each length class, and the first document that has it, into best and where (classes, lanes)."""
     lanes = _lanes(table)
@@ -157,7 +157,7 @@ def best_by_lanes(tokens, starts, classes, row_of, table, own, best, where):
                     where[classes[document], lane] = document
 
 
-@compiled
+@compile_loop
 def best_by_words(tokens, starts, classes, row_of, table, own, best, where):
     """The same for a query that goes alone, into best and where (classes, 1)."""
     v = np.empty(table.shape[1], np.uint64)
@@ -169,7 +169,7 @@ def best_by_words(tokens, starts, classes, row_of, table, own, best, where):
             where[classes[document], 0] = document
 
 
-@compiled
+@compile_loop
 def f_measure(lcs, m, n):
     """ROUGE-L F of two texts of m and n tokens: the operations of rouge_score 0.1.2, in its order (0 when lcs is 0)."""
     if lcs == 0:
@@ -178,7 +178,7 @@ def f_measure(lcs, m, n):
     return 2 * precision * recall / (precision + recall)
 
 
-@compiled
+@compile_loop
 def f_table(m, class_lengths):
     """F by (lcs, length class) for a query of m tokens."""
     table = np.zeros((min(m, class_lengths.max()) + 1, class_lengths.size))
@@ -189,7 +189,7 @@ def f_table(m, class_lengths):
     return table
 
 
-@compiled
+@compile_loop
 def score_row(lcs, classes, table, scores, top, where):
     """One query's scores (documents,), and its top.size best, descending, the earlier document first among equals."""
     top[:], last = -1.0, top.size - 1
@@ -204,7 +204,7 @@ def score_row(lcs, classes, table, scores, top, where):
             top[place], where[place] = score, document
 
 
-@compiled
+@compile_loop
 def pick_best(best, where, lengths, class_lengths, own, documents, scores, positions):
     """The best score of each query over all length classes; among equals the earliest document."""
     for query in range(own.size):

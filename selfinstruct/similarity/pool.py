@@ -63,7 +63,7 @@ def rouge_l(a: str, b: str, *, quirks: str = "published", tokenizer: str | Calla
 
 
 def _common_length(positions: dict[str, int], size: int, tokens: list[str]) -> int:
-    """The recurrence of `selfinstruct.lcs` on one big integer of size bits."""
+    """The recurrence of `lcs` on one big integer of size bits."""
     everywhere = v = (1 << size) - 1
     for token in tokens:
         hit = positions.get(token)
@@ -116,13 +116,13 @@ class InstructionPool:
     def _learn(self, text: str) -> list[int]:
         """Token ids, giving new tokens the next ones."""
         ids = self._ids
-        return [ids.setdefault(token, len(ids)) for token in self._tokens(text)]
+        return [ids.setdefault(token, len(ids)) for token in self._tokenize(text)]
 
-    def _known(self, text: str) -> list[int]:
+    def _look_up(self, text: str) -> list[int]:
         """Token ids, -1 for tokens the pool has never met."""
-        return [self._ids.get(token, -1) for token in self._tokens(text)]
+        return [self._ids.get(token, -1) for token in self._tokenize(text)]
 
-    def _tokens(self, text: str) -> list[str]:
+    def _tokenize(self, text: str) -> list[str]:
         if not isinstance(text, str):
             raise ParameterError(f"an instruction is text, not {type(text).__name__}: {text!r}")
         return self._split(text)
@@ -133,7 +133,7 @@ class InstructionPool:
 
     def nearest(self, text: str, k: int = 10) -> list[tuple[str, float]]:
         """The k most similar texts with their scores, descending."""
-        return self._named(*self._score_one(text, k)[1:])[: max(k, 0)]
+        return self._pair_leaders(*self._score_one(text, k)[1:])[: max(k, 0)]
 
     def max_score(self, text: str) -> float:
         """The largest score in the pool, 0.0 if it is empty: no floats are made but those of the leaders."""
@@ -142,7 +142,7 @@ class InstructionPool:
     def _score_one(self, text: str, k: int):
         import numpy as np
 
-        queries = Documents([self._known(text)])
+        queries = Documents([self._look_up(text)])
         row = lcs_rows(self._documents, queries, len(self._ids))[0]
         return self._score(row, len(queries.tokens), k, np.empty(row.size))
 
@@ -159,7 +159,7 @@ class InstructionPool:
             score_row(row, self._documents.arrays()[2], table, scores, top, where)
         return scores, top, where
 
-    def _named(self, top: np.ndarray, where: np.ndarray) -> list[tuple[str, float]]:
+    def _pair_leaders(self, top: np.ndarray, where: np.ndarray) -> list[tuple[str, float]]:
         return [(self.texts[position], score) for position, score in zip(where.tolist(), top.tolist(), strict=True)]
 
     def admit(self, texts: Iterable[str], threshold: float = 0.7, k: int = 10) -> list[Admission | None]:
@@ -194,7 +194,7 @@ class InstructionPool:
             return Admission([], 0.0, 0.0)
         if top[0] > threshold:
             return None
-        return Admission(self._named(top, where)[: max(k, 0)], float(scores.mean()), float(top[0]))
+        return Admission(self._pair_leaders(top, where)[: max(k, 0)], float(scores.mean()), float(top[0]))
 
     def accept(self, texts: Iterable[str], threshold: float = 0.7) -> list[bool]:
         """The decisions of `admit` without its record: cheaper, and the pool grows by the same texts."""
@@ -229,7 +229,7 @@ def best_matches(
 
     is_pool = isinstance(references, InstructionPool)
     pool = references if is_pool else InstructionPool(references, quirks=quirks, tokenizer=tokenizer)
-    queries = Documents(map(pool._known, _as_list(texts)))
+    queries = Documents(map(pool._look_up, _as_list(texts)))
     return best_scores(pool._documents, queries, len(pool._ids), np.full(len(queries), -1))
 
 

@@ -1,49 +1,49 @@
 """The four steps of the method, one file a step (paper section 2.2), and what a run of them will cost."""
 
-from .classification import classification_labels, classification_requests, identify_classification
+from .classification import build_classification_requests, identify_classification, parse_labels
 from .estimate import estimate_run
 from .export import (
     ParsedTask,
     build_finetuning_rows,
+    build_seed_rows,
     cap_instances,
     encode_instance,
     parse_task,
     sample_instructions,
-    seed_rows,
     strip_field_name,
 )
-from .instances import choose_tasks, generate_instances, instance_requests
+from .instances import build_instance_requests, choose_tasks, generate_instances
 from .instructions import (
     Round,
+    build_pool,
     build_round,
+    choose_seed_instructions,
     generate_instructions,
     judge_completion,
     judge_round,
-    new_pool,
-    seed_instructions,
 )
 
 __all__ = [
     "ParsedTask",
     "Round",
+    "build_classification_requests",
     "build_finetuning_rows",
+    "build_instance_requests",
+    "build_pool",
     "build_round",
+    "build_seed_rows",
     "cap_instances",
+    "choose_seed_instructions",
     "choose_tasks",
-    "classification_labels",
-    "classification_requests",
     "encode_instance",
     "estimate_run",
     "generate_instances",
     "generate_instructions",
     "identify_classification",
-    "instance_requests",
     "judge_completion",
     "judge_round",
-    "new_pool",
+    "parse_labels",
     "parse_task",
     "sample_instructions",
-    "seed_instructions",
-    "seed_rows",
     "strip_field_name",
 ]

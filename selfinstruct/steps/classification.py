@@ -1,7 +1,7 @@
 """Step 2, which instructions are classification tasks (paper section 2.2, "Classification Task Identification").
 
 answers = identify_classification(client, instructions, prompts, settings)
-labels = classification_labels(answers)         # {instruction: True or False}
+labels = parse_labels(answers)         # {instruction: True or False}
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from ..prompts import PromptSet
 from ..records import ClassificationAnswer, Client, Request
 
 
-def classification_requests(instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]) -> list[Request]:
+def build_classification_requests(
+    instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]
+) -> list[Request]:
     """One step-2 request for each instruction."""
     return [Request(prompt=prompts.classification_prompt(text), **settings) for text in instructions]
 
@@ -24,7 +26,7 @@ def identify_classification(
 ) -> list[ClassificationAnswer]:
     """Step 2: the raw answer to "Is it classification?" for every instruction, "" where the request failed."""
     completions = client.complete(
-        classification_requests(instructions, prompts, settings), desc="is it classification?"
+        build_classification_requests(instructions, prompts, settings), desc="is it classification?"
     )
     return [
         ClassificationAnswer(instruction=text, is_classification=completion.text)
@@ -32,6 +34,6 @@ def identify_classification(
     ]
 
 
-def classification_labels(answers: Sequence[ClassificationAnswer], quirks: str = "published") -> dict[str, bool]:
+def parse_labels(answers: Sequence[ClassificationAnswer], quirks: str = "published") -> dict[str, bool]:
     """instruction -> is it a classification task, from the raw answers of step 2."""
     return {answer.instruction: parse_is_classification(answer.is_classification, quirks) for answer in answers}

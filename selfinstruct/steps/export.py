@@ -1,7 +1,7 @@
 """Step 4: raw instances to fine-tuning rows (paper sections 2.2 "Filtering" and 2.3; released prepare_for_finetuning.py).
 
 The released code draws from a `set`, so its files change with the interpreter's hash seed (Q15), and its sampling of
-instructions fails on Python 3.11 (Q16). Both are put right in both modes: first-seen order takes the set's place.
+instructions fails on Python 3.11 (Q16). Both are corrected in both modes: first-seen order takes the set's place.
 """
 
 from __future__ import annotations
@@ -49,39 +49,36 @@ class ParsedTask:
     kept: list[Instance] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
+    def reject(self, candidate: Instance | str, reason: str) -> None:
+        """Write down a candidate that is dropped, and the rule that drops it."""
+        if isinstance(candidate, Instance):
+            candidate = f"Input: {candidate.input}\nOutput: {candidate.output}"
+        rejection = Rejection(step="4_instances", reason=reason, candidate=candidate, instruction=self.instruction)
+        self.rejected.append(rejection)
+
 
 def parse_task(record: MachineInstances, is_classification: bool, quirks: str = "published") -> ParsedTask:
     """Parse and filter the raw instances of one task; a task without any candidate is itself one rejection."""
     task = ParsedTask(record.instruction, is_classification)
-    finish_reason = finish_reason_of(record.instance_metadata)
     full = parse_instances(record.raw_instances, record.instruction, is_classification, None, quirks)
     if not full:
-        reason = "no_completion" if not record.raw_instances else "no_instance_found"
-        task.rejected.append(_rejection(record, record.raw_instances, reason))
+        task.reject(record.raw_instances, "no_instance_found" if record.raw_instances else "no_completion")
         return task
-    candidates = full[:-1] if finish_reason == "length" else full
+    candidates = full[:-1] if _read_finish_reason(record.instance_metadata) == "length" else full
     if len(candidates) < len(full):
-        task.rejected.append(_rejection(record, _shown(full[-1]), "cut_by_length"))
+        task.reject(full[-1], "cut_by_length")
     for instance, reason in zip(candidates, instance_rejections(candidates), strict=True):
         if reason is None:
             task.kept.append(instance)
         else:
-            task.rejected.append(_rejection(record, _shown(instance), reason))
+            task.reject(instance, reason)
     return task
 
 
-def finish_reason_of(metadata: dict[str, Any]) -> str | None:
+def _read_finish_reason(metadata: dict[str, Any]) -> str | None:
     """The finish reason in a released metadata record, or None where the request failed."""
     choices = (metadata.get("response") or {}).get("choices") or [{}]
     return choices[0].get("finish_reason")
-
-
-def _shown(instance: Instance) -> str:
-    return f"Input: {instance.input}\nOutput: {instance.output}"
-
-
-def _rejection(record: MachineInstances, candidate: str, reason: str) -> Rejection:
-    return Rejection(step="4_instances", reason=reason, candidate=candidate, instruction=record.instruction)
 
 
 def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[InstanceRow]:
@@ -93,11 +90,8 @@ def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[I
     rows = []
     for task in tasks:
         chosen = rng.sample(task.kept, min(len(task.kept), MAX_INSTANCES_PER_TASK))
-        left_out = [one for one in task.kept if one not in chosen]
-        task.rejected += [
-            Rejection(step="4_instances", reason="over_the_cap", candidate=_shown(one), instruction=task.instruction)
-            for one in left_out
-        ]
+        for left_out in (one for one in task.kept if one not in chosen):
+            task.reject(left_out, "over_the_cap")
         rows += [InstanceRow(instruction=task.instruction, input=one.input, output=one.output) for one in chosen]
     return rows
 
@@ -111,7 +105,7 @@ def sample_instructions(
     return [row for row in rows if row.instruction in chosen]
 
 
-def seed_rows(seed_tasks: Sequence[SeedTask]) -> list[InstanceRow]:
+def build_seed_rows(seed_tasks: Sequence[SeedTask]) -> list[InstanceRow]:
     """Every instance of every seed task, neither capped nor filtered, as released."""
     return [
         InstanceRow(instruction=task.instruction, input=instance.input, output=instance.output)

@@ -6,15 +6,17 @@ instances = generate_instances(client, records, labels, prompts, settings)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..files import SelfInstructError
 from ..parsing import check_quirks
 from ..prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, PromptSet
-from ..records import Client, MachineInstances, MachineInstruction, Request
+from ..records import Client, MachineInstances, MachineInstruction, Request, SeedTask
+
+T = TypeVar("T", MachineInstruction, SeedTask)
 
 
-def instance_requests(
+def build_instance_requests(
     instructions: Sequence[str],
     labels: dict[str, bool],
     prompts: PromptSet,
@@ -27,32 +29,29 @@ def instance_requests(
     """One step-3 request for each instruction: output-first for classification tasks, input-first for the others.
 
     Q13: released, `max_tokens` is 300 for every task of a batch of five that holds a classification task, 350 else; fixed,
-    it goes by the task alone. Other values of `max_tokens` than the paper's are used as they are.
+    it depends on the task alone. A `max_tokens` below these is used as it is.
     """
     requests = []
     settings = {**settings, "stop": (f"Example {max_instances_to_generate + 1}", "Task:")}
     span = 1 if check_quirks(quirks) else request_batch_size
     for start in range(0, len(instructions), span):
         batch = instructions[start : start + span]
-        max_tokens = instance_max_tokens(settings["max_tokens"], any(labels[text] for text in batch))
+        max_tokens = settings["max_tokens"]
+        if any(labels[text] for text in batch):
+            max_tokens = min(max_tokens, CLASSIFICATION_INSTANCE_MAX_TOKENS)
         for text in batch:
             prompt = prompts.instance_prompt(text, labels[text])
             requests.append(Request(prompt=prompt, **{**settings, "max_tokens": max_tokens}))
     return requests
 
 
-def instance_max_tokens(chosen: int, any_classification: bool) -> int:
-    """Released: 350, but 300 where a classification task is in the batch; a smaller choice stands."""
-    return min(chosen, CLASSIFICATION_INSTANCE_MAX_TOKENS) if any_classification else chosen
-
-
 def choose_tasks(
-    records: Sequence[MachineInstruction],
+    records: Sequence[T],
     labels: dict[str, bool],
     num_instructions: int = 0,
     generation_tasks_only: bool = False,
     classification_tasks_only: bool = False,
-) -> list[MachineInstruction]:
+) -> list[T]:
     """The tasks step 3 writes instances for: the first `num_instructions` (0 = all), of one type if asked.
 
     Both `..._only` together leave nothing, as released. Raises SelfInstructError for an instruction step 2 has not seen.
@@ -79,8 +78,8 @@ def generate_instances(
     settings: dict[str, Any],
     **layout: Any,
 ) -> list[MachineInstances]:
-    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `instance_requests`."""
-    requests = instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
+    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
+    requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
     completions = client.complete(requests, desc="instances")
     return [
         MachineInstances(

@@ -33,13 +33,18 @@ class Round:
     admitted: list[MachineInstruction] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
+    def reject(self, text: str, reason: str, nearest: str | None = None, score: float | None = None) -> None:
+        """Write down a candidate that is dropped, and the rule that drops it."""
+        facts = {"reason": reason, "candidate": text, "nearest": nearest, "score": score}
+        self.rejected.append(Rejection(step="1_instructions", request_idx=self.request_idx, **facts))
+
     @property
     def failed(self) -> int:
         """Requests of this round that brought no completion."""
         return sum(completion.error is not None for completion in self.completions)
 
 
-def seed_instructions(seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False) -> list[str]:
+def choose_seed_instructions(seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False) -> list[str]:
     """The instructions of the seed tasks, all of them or those of classification tasks only.
 
     Raises ParameterError where none is left.
@@ -87,8 +92,8 @@ def build_round(
     asked = Counter() if asked is None else asked
     requests = []
     for _ in range(requests_per_round):
-        shown = sample_in_context(rng, human, machine, num_prompt_instructions)
-        prompt = build_instruction_prompt(shown, use_clf_seed_tasks_only)
+        in_context = sample_in_context(rng, human, machine, num_prompt_instructions)
+        prompt = build_instruction_prompt(in_context, use_clf_seed_tasks_only)
         requests.append(Request(prompt=prompt, sample_index=asked[prompt], **settings))
         asked[prompt] += 1
     return requests
@@ -114,8 +119,8 @@ def generate_instructions(
     SelfInstructError after 20 rounds in a row that admit nothing: the released loop would never end (Q8).
     """
     fixed = check_quirks(quirks)
-    human = seed_instructions(seed_tasks, use_clf_seed_tasks_only)
-    pool, machine, asked = new_pool(human, quirks), [], Counter()
+    human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only)
+    pool, machine, asked = build_pool(human, quirks), [], Counter()
     rng, gainless, request_idx = random.Random(random_seed), 0, 0
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
         requests = build_round(
@@ -130,18 +135,18 @@ def generate_instructions(
         request_idx += 1
         yield round_
         if gainless >= ROUNDS_WITHOUT_GAIN:
-            raise SelfInstructError(_no_gain(gainless, len(machine), num_instructions_to_generate))
+            raise SelfInstructError(_explain_no_gain(gainless, len(machine), num_instructions_to_generate))
 
 
-def _no_gain(rounds: int, have: int, wanted: int) -> str:
+def _explain_no_gain(rounds: int, have: int, wanted: int) -> str:
     return (
         f"step 1 stopped: {rounds} rounds in a row admitted no new instruction ({have} of {wanted} so far); "
         "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
     )
 
 
-def new_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
-    """A task pool. Q6: released, only a-z and 0-9 count, so Chinese is never a repetition; fixed tells every script's words."""
+def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
+    """A task pool. Q6: released, only a-z and 0-9 count, so Chinese is never a repetition; fixed counts the words of every script."""
     return InstructionPool(texts, quirks=quirks, tokenizer="unicode" if check_quirks(quirks) else "rouge_score")
 
 
@@ -158,11 +163,15 @@ def judge_round(
             if reason is None:
                 passed.append((index, text))
             else:
-                round_.rejected.append(_rejection(round_, text, reason))
-    if room is not None:
-        _admit_with_room(round_, pool, passed, rouge_threshold, quirks, room)
-    else:
+                round_.reject(text, reason)
+    if room is None:
         _admit(round_, pool, passed, rouge_threshold, quirks)
+        return
+    for one in passed:
+        if len(round_.admitted) < room:
+            _admit(round_, pool, [one], rouge_threshold, quirks)
+        else:
+            round_.reject(one[1], "target_reached")
 
 
 def judge_completion(completion: Completion, quirks: str = "published") -> list[tuple[str, str | None]]:
@@ -176,71 +185,42 @@ def judge_completion(completion: Completion, quirks: str = "published") -> list[
     items = split_instructions(completion.text, quirks)
     if not items:
         return [("", "empty")]
-    cut = completion.finish_reason == "length"
-    return [
-        (
-            item,
-            "cut_by_length"
-            if cut and (quirks == "published" or number == len(items))
-            else instruction_rejection(item, quirks),
-        )
-        for number, item in enumerate(items, 1)
-    ]
-
-
-def _admit_with_room(
-    round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], threshold: float, quirks: str, room: int
-) -> None:
-    for number, one in enumerate(passed):
-        if len(round_.admitted) >= room:
-            round_.rejected += [_rejection(round_, text, "target_reached") for _, text in passed[number:]]
-            return
-        _admit(round_, pool, [one], threshold, quirks)
+    judged = [(item, instruction_rejection(item, quirks)) for item in items]
+    if completion.finish_reason == "length":
+        whole = judged[:-1] if quirks == "fixed" else []
+        judged = whole + [(item, "cut_by_length") for item in items[len(whole) :]]
+    return judged
 
 
 def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], threshold: float, quirks: str) -> None:
     size = len(pool)
-    for (index, text), admission in zip(
-        passed, pool.admit([text for _, text in passed], threshold=threshold), strict=True
-    ):
+    admissions = pool.admit([text for _, text in passed], threshold=threshold)
+    for (index, text), admission in zip(passed, admissions, strict=True):
         if admission is None:
-            nearest, score = _nearest_before(pool, text, size)
-            round_.rejected.append(_rejection(round_, text, "too_similar", nearest, score))
+            round_.reject(text, "too_similar", *_find_nearest_before(pool, text, size))
             continue
         size += 1
-        record = MachineInstruction(
-            instruction=text,
-            most_similar=dict(admission.most_similar),
-            avg_similarity_score=admission.avg_similarity_score,
-            metadata=_metadata(round_, index, quirks),
-            request_idx=round_.request_idx,
+        round_.admitted.append(
+            MachineInstruction(
+                instruction=text,
+                most_similar=dict(admission.most_similar),
+                avg_similarity_score=admission.avg_similarity_score,
+                metadata=_build_metadata(round_, index, quirks),
+                request_idx=round_.request_idx,
+            )
         )
-        round_.admitted.append(record)
 
 
-def _nearest_before(pool: InstructionPool, text: str, size: int) -> tuple[str, float]:
-    """The nearest of the first `size` texts: those that were in the pool when `text` was turned away."""
+def _find_nearest_before(pool: InstructionPool, text: str, size: int) -> tuple[str, float]:
+    """The nearest of the first `size` texts: those that were in the pool when `text` was rejected."""
     scores = pool.scores(text)[:size]
     best = int(scores.argmax())
     return pool.texts[best], float(scores[best])
 
 
-def _metadata(round_: Round, index: int, quirks: str) -> dict[str, Any]:
+def _build_metadata(round_: Round, index: int, quirks: str) -> dict[str, Any]:
     """Released: prompt and response in full with every instruction (Q10); fixed: just when and how it ended, the store has the rest."""
     completion = round_.completions[index]
     if quirks == "fixed":
         return {"created_at": completion.created_at, "finish_reason": completion.finish_reason}
     return completion.metadata(round_.requests[index].prompt)
-
-
-def _rejection(
-    round_: Round, text: str, reason: str, nearest: str | None = None, score: float | None = None
-) -> Rejection:
-    return Rejection(
-        step="1_instructions",
-        reason=reason,
-        candidate=text,
-        request_idx=round_.request_idx,
-        nearest=nearest,
-        score=score,
-    )

@@ -6,7 +6,6 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from selfinstruct.data.formats import Row
 from selfinstruct.paper.scorecard import plot_ratios
 from selfinstruct.runfolder import RunFolder
 
-matplotlib.use("Agg")
-
 VERBS = (
     "write give find create make describe design generate classify have explain tell identify output predict detect "
     "summarize translate recommend categorize"
@@ -30,12 +27,6 @@ SKEWED = {
     verb: {noun: int(4000 * 0.72**i * 0.8**k) + 31 for k, noun in enumerate(NOUNS)} for i, verb in enumerate(VERBS)
 }
 STEEP = {verb: {noun: max(1, int(9000 / 4**i)) for noun in NOUNS} for i, verb in enumerate(VERBS)}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def corners(text, renderer):
@@ -62,7 +53,7 @@ def corners(text, renderer):
 
 
 def overlap(a, b):
-    """Whether two convex shapes meet (separating axis theorem)."""
+    """True if two convex shapes meet (separating axis theorem)."""
     for shape in (a, b):
         for i in range(4):
             edge = shape[i] - shape[i - 1]
@@ -140,8 +131,8 @@ def test_several_data_sets_stand_two_by_two_on_a_page(count):
 def test_slices_are_in_proportion():
     _, ax = new_figure(height=3.35)
     plot_verb_nouns({"write": {"story": 6, "letter": 2}, "give": {"list": 2}}, ax)
-    spans = sorted(round(wedge.theta2 - wedge.theta1, 6) for wedge in ax.patches)
-    assert spans == [72, 72, 72, 216, 288]
+    spans = sorted(wedge.theta2 - wedge.theta1 for wedge in ax.patches)
+    assert spans == pytest.approx([72, 72, 72, 216, 288], abs=1e-4)  # single precision
 
 
 def test_no_pairs_is_said():

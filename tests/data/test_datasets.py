@@ -6,7 +6,7 @@ import gzip
 import json
 
 import pytest
-from helpers.places import PUBLISHED_DATA
+from helpers.places import PREDICTIONS, SAMPLES, find_published
 
 from selfinstruct.data import formats as shapes
 from selfinstruct.data import reading as datafiles
@@ -114,11 +114,9 @@ BAD = {
     "part_of_a_list": (
         b'{"messages": [{"role": "user", "content": [7]}, {"role": "assistant", "content": "b"}]}\n', ":1", "no text (7)",
     ),
-    "digits": (b'{"instruction": "a"}\n{"instruction": "b", "id": -%s}\n' % (b"1" * 5000), ":2", "more than 4,300 digits"),
-    "digits_in_a_list": (b'[{"instruction": "a"},\n {"instruction": "b",\n "id": %s}]' % (b"1" * 5000), ":3", "4,300 digits"),
     "object_of_lines": (b'{\n"rows": [\n{"instruction": }]}', ":3", "not JSON"),
     "latin_1": (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}\n', ":2", "not UTF-8 text (byte 0xe9 at 21)"),
-    "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "UTF-16"),
+    "utf_16": ('{"instruction": "a"}\n'.encode("utf-16"), ":1", "not UTF-8 text (byte 0xff at 1)"),
     "empty": (b"", "", "nothing in it"),
     "blank": (b"\n\n", "", "nothing in it"),
     "empty_array": (b"[]", "", "nothing in it"),
@@ -159,6 +157,13 @@ def test_a_row_too_long_is_refused_in_any_layout(tmp_path, monkeypatch):
     chat = [{"from": "human", "value": "a" * 1001}, {"from": "gpt", "value": "b"}]
     with pytest.raises(InputError, match="row 1: 1,002 characters"):
         load_dataset([{"conversations": chat}])
+
+
+def test_a_number_of_more_digits_than_python_reads_stays_text(tmp_path):
+    digits = 5000 * "7"
+    for layout in ('{"instruction": "Go.", "id": -%s}\n', '[{"instruction": "Go.",\n "id": %s}]'):
+        assert load_dataset(write_lines(tmp_path / "d.jsonl", layout % digits)).rows == [Row("Go.")]
+    assert load_dataset(write_lines(tmp_path / "d.jsonl", f'{{"instruction": {digits}}}')).rows == [Row(digits)]
 
 
 def test_rows_in_memory_of_what_json_has_no_words_for():
@@ -238,7 +243,7 @@ def test_a_source_is_never_empty_and_does_not_depend_on_where_python_started(tmp
 
 def write_tables(folder):
     """The same chat rows as Parquet, as an Arrow file, and as the folder that `Dataset.save_to_disk` writes."""
-    pa = pytest.importorskip("pyarrow")
+    import pyarrow as pa
     from pyarrow import parquet
 
     table = pa.Table.from_pylist(
@@ -354,28 +359,37 @@ def test_known_authors():
     assert known_author("mine") == ""
 
 
-@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="the published files are not beside the project")
 @pytest.mark.parametrize(
     ("name", "rows", "instructions"),
     [
-        ("seed_tasks", 175, 175),
-        ("user_oriented_instructions", 252, 251),
-        ("release_sample_1000", 1000, 995),
-        ("predictions/davinci_predictions", 252, 251),
-        ("predictions/davinci-self-instruct_predictions", 252, 251),
-        ("predictions/text-davinci-001_predictions", 252, 251),
+        ("all_instances", 89, 67),
+        ("user_oriented_instructions", 21, 20),
+        ("predictions/davinci_predictions", 21, 20),
     ],
 )
-def test_published_files_load(name, rows, instructions):
-    dataset = load_dataset(PUBLISHED_DATA / f"{name}.jsonl")
+def test_the_shapes_of_the_release_load(name, rows, instructions):
+    dataset = load_dataset(SAMPLES / f"{name}.jsonl")
     assert (len(dataset.rows), len(dataset.instructions)) == (rows, instructions)
     assert all(row.output is not None for row in dataset.rows)
 
 
-@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="the published files are not beside the project")
-def test_the_folder_of_published_predictions_loads():
-    dataset = load_dataset(PUBLISHED_DATA / "predictions")
-    assert (dataset.name, len(dataset.rows), dataset.notes) == ("predictions", 756, ("3 files, all splits",))
+@pytest.mark.parametrize(
+    ("name", "rows", "instructions"),
+    [
+        ("data/seed_tasks.jsonl", 175, 175),
+        ("data/gpt3_generations/batch_221203/all_instances_82K.jsonl", 82_439, 52_445),
+        ("human_eval/user_oriented_instructions.jsonl", 252, 251),
+        *((PREDICTIONS.format(model), 252, 251) for model in ("davinci", "davinci-self-instruct", "text-davinci-001")),
+    ],
+)
+def test_the_published_files_load(name, rows, instructions):
+    dataset = load_dataset(find_published(name))
+    assert (len(dataset.rows), len(dataset.instructions)) == (rows, instructions)
+
+
+def test_the_folder_of_predictions_loads():
+    dataset = load_dataset(SAMPLES / "predictions")
+    assert (dataset.name, len(dataset.rows), dataset.notes) == ("predictions", 42, ("2 files, all splits",))
 
 
 def test_the_files_of_a_folder_are_those_that_hold_its_data(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers.scripted import prompt_of
 
-from selfinstruct.models.protocol import make_job, stored_response
+from selfinstruct.models.protocol import build_stored_response, make_job
 from selfinstruct.records import Request
 
 ANSWER = {
@@ -28,6 +28,6 @@ def echo(body: dict) -> str:
 def row(prompt: str = "p", **changes):
     request = Request(prompt=prompt, **{"max_tokens": 5, "temperature": 0.5, "top_p": 1.0, **changes})
     job = make_job(request, "m", "completions", "http://host/v1")
-    return stored_response(
+    return build_stored_response(
         job, ANSWER, endpoint="http://host/v1", step="1", latency_s=0.1, transport="live", session="s"
     )

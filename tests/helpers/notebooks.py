@@ -1,12 +1,18 @@
-"""Small notebooks for tests of the runner, and waiting for what other processes do."""
+"""Small notebooks for tests of the runner, the cells of the real ones without a kernel, and waiting for other processes."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import v4
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from selfinstruct.files import read_json
+from selfinstruct.runfolder import NOTEBOOKS_DIR
 
 FIRST, SECOND = "02_generate_instructions", "03_identify_classification"
 
@@ -34,6 +40,23 @@ def write_notebook(folder: Path, name: str, code: str, parameters: str = PARAMET
     folder.mkdir(exist_ok=True)
     nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     return folder / f"{name}.ipynb"
+
+
+def run_cells(name: str, run_dir: Path, **parameters: Any) -> dict[str, Any]:
+    """Run the code cells of a notebook of the kit here, without a kernel; returns every name they define."""
+    page = load_notebook_node(str(NOTEBOOKS_DIR / f"{name}.ipynb"))
+    given = {"run_dir": str(run_dir), **parameters}
+    page = parameterize_notebook(page, given, kernel_name="python3", language="python")
+    names: dict[str, Any] = {"display": print}
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}: {cell.source[:40]}", "exec"), names)
+    return names
+
+
+def read_results(run_dir: Path, name: str) -> dict[str, Any]:
+    """The numbers that the notebook `name` recorded."""
+    return read_json(run_dir / "results" / f"{name}.json")
 
 
 def wait_until(condition, seconds: float = 30) -> bool:

@@ -256,9 +256,7 @@ def test_another_step_s_job_is_left_alone_and_a_changed_run_loses_nothing(batch,
     assert len(api.jobs) == 1
 
 
-def test_the_price_is_the_batch_price_and_the_cap_is_kept_before_submitting(batch, api, tmp_path):
-    prices = tmp_path / "prices.json"
-    prices.write_text('{"models": {"scripted": {"prompt": 1000, "completion": 1000, "batch": 0.5}}}')
+def test_the_price_is_the_batch_price_and_the_cap_is_kept_before_submitting(batch, api, prices):
     most = (2 + 8) / 1000 / 2  # dollars: a prompt of 8 characters and max_tokens 8
     submit(batch, asks(10), price_table=prices, max_cost_usd=most * 3.5)
     assert len(api.requests("batch_1")) == 3

@@ -11,7 +11,6 @@ import sys
 import time
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from helpers.asking import ask, asks, echo
@@ -21,20 +20,6 @@ from helpers.scripted import CREATED, Reply, ScriptedServer, answer, prompt_of
 from selfinstruct.files import EndpointError, ParameterError, StoppedEarly
 from selfinstruct.models.connection import connect
 from selfinstruct.models.store import ResponseStore
-
-PRICES = '{"as_of": "2026-01-01", "models": {"scripted": {"prompt": 1000, "completion": 1000, "batch": 0.5}}}'
-
-
-@pytest.fixture
-def store(tmp_path) -> Path:
-    return tmp_path / "responses.sqlite"
-
-
-@pytest.fixture
-def prices(tmp_path) -> Path:
-    path = tmp_path / "prices.json"
-    path.write_text(PRICES)
-    return path
 
 
 def refusing(name: str, message: str = "Unsupported parameter: '{}' is not supported with this model."):
@@ -91,7 +76,7 @@ def test_a_replay_needs_no_server_and_says_that_it_is_one(store, capsys):
     with connect("scripted", server.url, store=store) as client:
         again = client.complete(asks(3))
         assert client.describe()["replayed"]
-    assert "replayed: all 3 answers came from" in capsys.readouterr().out
+    assert "no model was called (3 answers from" in capsys.readouterr().out
     assert [c.metadata("p") for c in again] == [c.metadata("p") for c in first]
 
 
@@ -434,5 +419,5 @@ def test_a_deterministic_embedded_request_is_seeded(store, tmp_path):
     weights = tmp_path / "w.gguf"
     weights.write_bytes(b"GGUF" + b"0" * 100)
     with connect(str(weights), store=store, deterministic=True) as client:
-        assert client._job(ask(sample_index=3)).body["seed"] == 3
+        assert client._make_job(ask(sample_index=3)).body["seed"] == 3
         assert client.describe()["endpoint"].endswith(":deterministic")

@@ -29,13 +29,22 @@ def own_registry(tmp_path, monkeypatch):
     monkeypatch.delenv(OWNER_VARIABLE, raising=False)
 
 
-def start_kernel(owner: int | None = None) -> tuple[subprocess.Popen, int, str]:
+def launch_kernel(owner: int | None = None) -> subprocess.Popen:
     env = {**os.environ, **({OWNER_VARIABLE: str(owner)} if owner else {})}
-    kernel = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", KERNEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
+
+
+def read_server(kernel: subprocess.Popen) -> tuple[int, str]:
+    """(pid, url) of the server that a kernel uses."""
     pid, url = kernel.stdout.readline().split()
-    return kernel, int(pid), url
+    return int(pid), url
+
+
+def start_kernel(owner: int | None = None) -> tuple[subprocess.Popen, int, str]:
+    kernel = launch_kernel(owner)
+    return kernel, *read_server(kernel)
 
 
 def end_kernel(kernel: subprocess.Popen) -> None:
@@ -86,6 +95,17 @@ def test_two_kernels_of_one_owner_share_a_server_that_outlives_each():
         psutil.Process(server_pid).kill()
 
 
+def test_kernels_that_start_at_once_start_one_server():
+    kernels = [launch_kernel(owner=os.getpid()) for _ in range(3)]
+    (server,) = {read_server(kernel) for kernel in kernels}
+    started = [child for kernel in kernels for child in psutil.Process(kernel.pid).children()]
+    for process in started:
+        process.kill()
+    for kernel in kernels:
+        end_kernel(kernel)
+    assert [process.pid for process in started] == [server[0]]
+
+
 def test_the_server_stops_when_its_owner_is_killed():
     kernel, server_pid, _ = start_kernel()
     os.kill(kernel.pid, signal.SIGKILL)  # not waited for: the owner stays behind as a zombie
@@ -132,14 +152,6 @@ def test_threads_are_the_idle_processors(monkeypatch, cpus, busy_percent, thread
     monkeypatch.setattr(embedded, "usable_cpus", lambda: cpus)
     monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy_percent)
     assert embedded.count_threads() == threads
-
-
-def test_a_container_counts_its_share_of_the_machine(tmp_path: Path):
-    quota, allowed = tmp_path / "cpu.max", len(os.sched_getaffinity(0))
-    quota.write_text("50000 100000\n")
-    assert embedded.usable_cpus(quota) == 0.5
-    quota.write_text("max 100000\n")
-    assert embedded.usable_cpus(quota) == embedded.usable_cpus(tmp_path / "absent") == allowed
 
 
 def test_missing_weights_name_the_command(monkeypatch):

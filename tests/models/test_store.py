@@ -16,7 +16,15 @@ from helpers.places import TESTS
 
 from selfinstruct.files import InputError
 from selfinstruct.models.protocol import make_job, request_key
-from selfinstruct.models.store import ResponseStore, export_responses, import_responses, list_responses, verify_store
+from selfinstruct.models.session import session_name
+from selfinstruct.models.store import (
+    ResponseStore,
+    count_calls,
+    export_responses,
+    import_responses,
+    list_responses,
+    verify_store,
+)
 from selfinstruct.records import Request
 
 WRITER = """
@@ -234,3 +242,26 @@ def test_a_later_version_is_left_alone(path):
 def test_keys_are_sha256_of_the_sorted_request():
     assert request_key({"a": 1, "b": "é"}) == request_key({"b": "é", "a": 1})
     assert len(request_key({})) == 64
+
+
+# was a model called?
+
+
+def test_calls_are_counted_for_the_command_alone_and_a_failure_is_a_call(tmp_path):
+    path, absent = tmp_path / "s.sqlite", tmp_path / "absent.sqlite"
+    with ResponseStore(path) as store:
+        before = count_calls([path, absent])
+        store.put(row("of another command"))  # its session is "s"
+        assert count_calls([path, absent]) == before
+        store.put(row("of ours").model_copy(update={"session": session_name()}))
+        answered = count_calls([path, absent])
+        assert answered != before
+        store.put_failure("k", "m", "1", {}, "503", "now")
+        assert count_calls([path, absent]) != answered
+    assert not absent.exists()
+
+
+def test_a_store_that_cannot_be_read_never_counts_as_untouched(tmp_path):
+    (tmp_path / "s.sqlite").write_text("no database, and long enough to be taken for one" * 50)
+    assert count_calls([tmp_path / "s.sqlite"]) != count_calls([tmp_path / "s.sqlite"])
+    assert count_calls([]) == {}

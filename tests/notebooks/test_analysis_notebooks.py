@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import pytest
-from helpers.places import PUBLISHED_DATA
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
+from helpers.notebooks import read_results, run_cells
+from helpers.places import PREDICTIONS, SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
 
 from selfinstruct.files import PROJECT_ROOT, InputError, write_json, write_records
 
-matplotlib.use("Agg")
 NAMES = ("10_describe_dataset", "11_parse_verb_nouns", "12_measure_lengths", "13_measure_rouge_overlap")
 
 SEEDS = [
@@ -33,23 +29,9 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-def run_cells(name: str, run_dir: Path, **parameters):
+def run_notebook(name: str, run_dir: Path, **parameters):
     """Everything the notebook defines, and what it recorded."""
-    notebook = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    notebook = parameterize_notebook(
-        notebook, {"run_dir": str(run_dir), **parameters}, kernel_name="python3", language="python"
-    )
-    names: dict = {}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, f"{name}: {cell.source[:40]}", "exec"), names)
-    return names, json.loads((run_dir / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return run_cells(name, run_dir, **parameters), read_results(run_dir, name)
 
 
 def make_run(folder: Path, rows=ROWS) -> Path:
@@ -73,7 +55,7 @@ def seed_tasks_path(tmp_path):
 
 
 def test_describe(run_dir):
-    _, results = run_cells("10_describe_dataset", run_dir)
+    _, results = run_notebook("10_describe_dataset", run_dir)
     numbers = results["datasets"]["mine"]
     assert (numbers["instructions"], numbers["classification"], numbers["instances"], numbers["empty_input"]) == (
         4,
@@ -90,7 +72,7 @@ def test_describe(run_dir):
 
 
 def test_verbs_and_nouns(run_dir):
-    _, results = run_cells("11_parse_verb_nouns", run_dir)
+    _, results = run_notebook("11_parse_verb_nouns", run_dir)
     by_rule = {row["rule"]: (row["verb"], row["verb_noun"]) for row in results["shares"]}
     assert by_rule == {"published": (3, 2), "fixed": (4, 3)}
     assert results["pairs"] == {"mine": {"write": {"letter": 1, "poem": 1}}}
@@ -101,7 +83,7 @@ def test_verbs_and_nouns(run_dir):
     assert len((run_dir / "parses.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     assert results["headline"] == "2 of 4 with verb and noun (50.0%)"
     assert results["common_verbs"] == {"mine": {"all": ["write 2", "decide 1"], "with an object": ["write 2"]}}
-    _, fixed = run_cells("11_parse_verb_nouns", run_dir, quirks="fixed")
+    _, fixed = run_notebook("11_parse_verb_nouns", run_dir, quirks="fixed")
     assert fixed["covered"] == {"mine": 0.75}
     assert fixed["headline"] == "3 of 4 with verb and noun (75.0%), rule: fixed"  # of the rule that the figure follows
     assert fixed["quirks"] == "fixed"
@@ -111,7 +93,7 @@ def test_verbs_and_nouns(run_dir):
 def test_one_text_too_long_for_the_parser_is_told_and_the_rest_parsed(run_dir, tmp_path, capsys):
     long = tmp_path / "long.jsonl"
     write_records(long, [{"instruction": "Write a poem. " * 80_000}, {"instruction": "Write a poem."}])
-    _, results = run_cells("11_parse_verb_nouns", tmp_path / "run", data=f"{run_dir}, {long}")
+    _, results = run_notebook("11_parse_verb_nouns", tmp_path / "run", data=f"{run_dir}, {long}")
     assert results["not_parsed"] == {"mine": 0, "long": 1}
     (line,) = results["not_read"]
     assert line.startswith("long: 1 of its instructions not parsed") and f"NOT PARSED {line}" in capsys.readouterr().out
@@ -121,12 +103,12 @@ def test_one_text_too_long_for_the_parser_is_told_and_the_rest_parsed(run_dir, t
         if row["rule"] == "published"
     }
     assert found == {"mine": (4, 2), "long": (2, 1)}
-    _, lengths = run_cells("12_measure_lengths", tmp_path / "run", data=f"{run_dir}, {long}")
+    _, lengths = run_notebook("12_measure_lengths", tmp_path / "run", data=f"{run_dir}, {long}")
     assert lengths["lengths"]["long"]["instruction"]["max"] == 240_000
 
 
 def test_lengths(run_dir):
-    _, results = run_cells("12_measure_lengths", run_dir)
+    _, results = run_notebook("12_measure_lengths", run_dir)
     lengths = results["lengths"]["mine"]
     assert [lengths[part]["count"] for part in ("instruction", "input", "output")] == [4, 2, 5]
     assert lengths["output"]["median"] == 2
@@ -135,7 +117,7 @@ def test_lengths(run_dir):
 
 
 def test_overlap(run_dir, seed_tasks_path):
-    names, results = run_cells("13_measure_rouge_overlap", run_dir, seed_tasks_path=seed_tasks_path)
+    names, results = run_notebook("13_measure_rouge_overlap", run_dir, seed_tasks_path=seed_tasks_path)
     letter = 2 * 5 / (6 + 6)  # write a letter to a _
     assert results["with_seeds"]["mine"]["max"] == pytest.approx(letter)
     assert results["above_threshold"] == {"mine": 0.25}
@@ -164,7 +146,7 @@ def test_odd_data_go_through(tmp_path, seed_tasks_path, kind, name):
     path = tmp_path / f"{kind}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ODD[kind]))
     extra = {"seed_tasks_path": seed_tasks_path} if name.startswith("13") else {}
-    _, results = run_cells(name, tmp_path / "run", data=str(path), **extra)
+    _, results = run_notebook(name, tmp_path / "run", data=str(path), **extra)
     assert results["headline"]
     assert results["not_read"] == []
 
@@ -174,7 +156,7 @@ def test_several_data_sets_one_of_them_bad(tmp_path, run_dir, seed_tasks_path, n
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"instruction": "a"}\nnonsense\n')
     extra = {"seed_tasks_path": seed_tasks_path} if name.startswith("13") else {}
-    names, results = run_cells(name, tmp_path / "run", data=f"{run_dir}, {bad}, {seed_tasks_path}", **extra)
+    names, results = run_notebook(name, tmp_path / "run", data=f"{run_dir}, {bad}, {seed_tasks_path}", **extra)
     assert [one.name for one in names["datasets"]] == ["mine", "seeds"]
     assert len(results["not_read"]) == 1 and "bad.jsonl:2: not JSON" in results["not_read"][0]
 
@@ -182,18 +164,29 @@ def test_several_data_sets_one_of_them_bad(tmp_path, run_dir, seed_tasks_path, n
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_without_data_says_what_to_run(tmp_path, name):
     with pytest.raises(InputError, match="writes it: run that first"):
-        run_cells(name, tmp_path / "run")
+        run_notebook(name, tmp_path / "run")
 
 
-@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="the published files are not beside the project")
+def run_side_by_side(name, run_dir, seeds, *others):
+    extra = {"seed_tasks_path": str(seeds)} if name.startswith("13") else {}
+    return run_notebook(name, run_dir, data=", ".join(map(str, [seeds, *others])), **extra)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shapes_of_the_release_side_by_side(tmp_path, name):
+    seeds, rows = PROJECT_ROOT / "seeds" / "seed_tasks.jsonl", SAMPLES / "all_instances.jsonl"
+    others = [SAMPLES / "user_oriented_instructions.jsonl", *sorted((SAMPLES / "predictions").glob("*.jsonl"))]
+    names, results = run_side_by_side(name, tmp_path / "run", seeds, rows, *others)
+    assert [len(one.rows) for one in names["datasets"]] == [175, 89, 21, 21, 21]
+    assert results["not_read"] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_published_sets_side_by_side(tmp_path, name):
-    seeds, user = PUBLISHED_DATA / "seed_tasks.jsonl", PUBLISHED_DATA / "user_oriented_instructions.jsonl"
-    predictions = sorted((PUBLISHED_DATA / "predictions").glob("*.jsonl"))
-    data = ", ".join(map(str, [seeds, user, *predictions]))
-    extra = {"seed_tasks_path": str(seeds)} if name.startswith("13") else {}
-    names, results = run_cells(name, tmp_path / "run", data=data, **extra)
-    assert len(names["datasets"]) == 2 + len(predictions)
+    seeds = find_published(SEED_TASKS)
+    others = [USER_ORIENTED, *(PREDICTIONS.format(model) for model in ("davinci", "text-davinci-001"))]
+    names, results = run_side_by_side(name, tmp_path / "run", seeds, *map(find_published, others))
+    assert len(names["datasets"]) == 4
     if name.startswith("10"):
         assert results["datasets"]["seed_tasks"]["instructions"] == 175
         assert results["datasets"]["davinci_predictions"]["instances"] == 252

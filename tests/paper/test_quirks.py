@@ -1,31 +1,26 @@
-"""The twenty quirks: each is told on texts that have it, and on none that have not; notebook 22 counts them all."""
-
-import json
+"""The twenty quirks: each is found in texts that have it, and in none that do not; notebook 22 counts them all."""
 
 import pytest
-from helpers.places import PUBLISHED_DATA
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
+from helpers.notebooks import read_results, run_cells
+from helpers.places import SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
 
-from selfinstruct.files import PROJECT_ROOT, InputError, write_json, write_records
+from selfinstruct.files import InputError, write_json, write_records
 from selfinstruct.paper import quirks
-from selfinstruct.paper import quirks as quirk_trials
 from selfinstruct.paper.quirks import (
+    Contrast,
     Material,
-    contrast,
     cut_at_stop,
-    instances_of,
+    describe_count,
+    judge_by,
     load_material,
-    rule_says,
+    parse_with,
     show_contrasts,
-    touches,
 )
 from selfinstruct.parsing import split_instructions
 from selfinstruct.prompts import PAPER_REQUESTS
 from selfinstruct.records import InstanceRow, MachineInstances, SeedTask
 from selfinstruct.runfolder import RunFolder
 
-SAMPLE = PUBLISHED_DATA / "release_sample_1000.jsonl"
 ITEMS = ["Explain why NASA uses Python.", "Judge the mood of the text.", "Suggest a subject for an email."]
 COMPLETION = f" {ITEMS[0]}\n10. {ITEMS[1]}\n11. {ITEMS[2]}"
 
@@ -81,39 +76,49 @@ def run(tmp_path):
     return RunFolder(tmp_path, "22_meet_the_quirks")
 
 
-def run_notebook(folder, **parameters):
-    name = "22_meet_the_quirks"
-    page = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    page = parameterize_notebook(page, {"run_dir": str(folder), **parameters}, kernel_name="python3", language="python")
-    names: dict = {}
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, cell.source[:30], "exec"), names)
-    return json.loads((folder / f"results/{name}.json").read_text())["quirks"]
+def count_quirks(folder, **parameters):
+    run_cells("22_meet_the_quirks", folder, **parameters)
+    return read_results(folder, "22_meet_the_quirks")["quirks"]
 
 
 def test_a_contrast_keeps_what_differs_and_shows_the_made_up_example_only_without():
-    told = contrast("Q1", "texts", ["Ab", "AB"], str.capitalize, str, made_up="X Y")
-    assert told.counts == {"touched": 1, "of": 2, "unit": "texts"}
-    assert [row["from"] for row in told.examples(3)] == ["this data"]
-    none = contrast("Q1", "texts", ["Ab"], str.capitalize, str, made_up="X Y")
+    found = Contrast("Q1", "texts", ["Ab", "AB"], str.capitalize, str, made_up="X Y")
+    assert found.counts == {"touched": 1, "of": 2, "unit": "texts"}
+    assert [row["from"] for row in found.examples(3)] == ["this data"]
+    none = Contrast("Q1", "texts", ["Ab"], str.capitalize, str, made_up="X Y")
     assert none.examples(3) == [
         {"quirk": "Q1", "from": "made up", "text": "X Y", "as published": "X y", "fixed": "X Y"}
     ]
-    assert contrast("Q1", "texts", [], str, str).examples(3) == []
-    assert list(show_contrasts(told, none).index) == ["Q1", "Q1"] and show_contrasts().empty
+    assert Contrast("Q1", "texts", [], str, str).examples(3) == []
+
+
+def test_contrasts_are_printed_and_their_examples_are_one_table(capsys):
+    found = Contrast("Q1", "texts", ["AB\x1b[31m", "AC"], str.capitalize, str, note="by hand")
+    page = show_contrasts(found, found, rows=1)._repr_html_()
+    assert capsys.readouterr().out == "Q1 touches: 2 of 2 texts; by hand\n" * 2
+    assert page.count("AB\\x1b[31m") == 4 and "AC" not in page  # the text and what the fixed rule makes of it, twice
+    assert "(nothing)" in show_contrasts()._repr_html_()
+
+
+def test_of_long_texts_and_many_both_ends_are_shown():
+    many = Contrast(
+        "Q3", "rounds", [["first", "second", "third", "last but one", "x" * 999 + "end"]], list, lambda x: x[:-1]
+    )
+    ((published, fixed),) = [(row["as published"], row["fixed"]) for row in many.examples(1)]
+    assert fixed == "first | (2 more) | last but one" and published.startswith("first | (3 more) | xxx")
+    assert published.endswith("xend") and len(published) < 250
 
 
 def test_nothing_to_look_at_is_not_nothing_found():
-    assert touches({"touched": 0, "of": 7, "unit": "inputs"}) == "0 of 7 inputs"
-    assert touches({"touched": 0, "of": 0, "unit": "requests"}) == "no requests in this data to tell by"
-    assert touches({"touched": 0, "of": 0, "unit": "rows, under several"}) == "no rows in this data to tell by"
+    assert describe_count({"touched": 0, "of": 7, "unit": "inputs"}) == "0 of 7 inputs"
+    assert describe_count({"touched": 0, "of": 0, "unit": "requests"}) == "no requests in this data to tell by"
+    assert describe_count({"touched": 0, "of": 0, "unit": "rows, under several"}) == "no rows in this data to tell by"
 
 
 def test_the_texts_of_a_run_folder(run):
     material = load_material(run)
-    assert material.completions == [COMPLETION]  # once, though three instructions carry it
-    assert material.candidates == ITEMS
+    assert material.completions == [COMPLETION] * 3
+    assert material.candidates == ITEMS  # once, though three instructions carry them
     assert [record.raw_instances[:5] for record in material.raw_of(True)] == ["Class"]
     assert len(material.raw_of(False)) == 2 and len(material.rejected("blacklisted_word")) == 2
 
@@ -147,7 +152,7 @@ def rows_of(*triples):
     return Material(rows=rows, instructions=list(dict.fromkeys(row.instruction for row in rows)))
 
 
-def test_capitals_lost_are_told_by_their_mark_in_finished_rows(capsys):
+def test_capitals_lost_are_found_by_their_mark_in_finished_rows(capsys):
     texts = [
         "How can i win?",
         "Name one. explain it.",
@@ -156,42 +161,42 @@ def test_capitals_lost_are_told_by_their_mark_in_finished_rows(capsys):
         "Match /x/i in it, i.e. once.",
         "Solve (i) and (ii).",
     ]
-    told = quirks.capitals(Material(instructions=texts))
-    assert [row[0] for row in told.touched] == texts[:2] and told.looked_at == 6
-    assert told.touched[0][1:] == (texts[0], "(cannot be restored)")
-    show_contrasts(told)
+    found = quirks.compare_capitals(Material(instructions=texts[::-1]))
+    assert [row[0] for row in found.touched] == texts[:2] and found.counts["of"] == 6  # the lone i first
+    assert found.touched[0][1:] == (texts[0], "(cannot be restored)")
+    show_contrasts(found)
     assert "5 have no capital but the first letter, 1 of them a lone i" in capsys.readouterr().out
 
 
 def test_banned_words_say_how_many_each_rule_drops():
-    told = quirks.banned_words(
-        Material(instructions=["Outline the plot of a film.", "Describe this image to me.", "Name three birds."])
-    )
-    assert told.counts["touched"] == 1 and told.note == "the published rule drops 2 of them, the fixed one 1"
+    texts = ["Outline the plot of a film.", "Describe this image to me.", "Name three birds."]
+    found = quirks.compare_banned_words(Material(instructions=texts))
+    assert found.counts["touched"] == 1 and found.note == "the published rule drops 2 of them, the fixed one 1"
 
 
-def test_finished_rows_tell_of_labels_markers_and_several_instances():
+def test_finished_rows_show_labels_markers_and_several_instances():
     material = rows_of(
         ("Judge it.", "Fine!", "Good"), ("Judge it.", "Great!", "good"), ("Quote.", "Example: a", "An Example"), ("Add.", "1 + 1", "2"),
         ("Sum up.", "Input: x", "y"),
     )  # fmt: skip
-    assert quirks.labels_spelt_twice(material, "x").counts == {"touched": 1, "of": 4, "unit": "tasks"}
-    none = quirks.labels_spelt_twice(rows_of(("Add.", "1 + 1", "2")), "Class label: A\nb\nClass label: a\nc")
+    assert quirks.compare_labels(material, "x").counts == {"touched": 1, "of": 4, "unit": "tasks"}
+    none = quirks.compare_labels(rows_of(("Add.", "1 + 1", "2")), "Class label: A\nb\nClass label: a\nc")
     assert [row["fixed"] for row in none.examples(1)] == ["'b' -> 'A' | 'c' -> 'A'"]
-    told = quirks.markers_inside(material, "x")
-    assert (len(told.touched), told.looked_at) == (1, 5) and told.note == "a marker stands in the text of 2"
-    assert quirks.tasks_with_several(material)["touched"] == 1 and quirks.tasks_with_several(material)["of"] == 4
+    found = quirks.compare_markers(material, "x")
+    assert (found.counts["touched"], found.counts["of"]) == (1, 5) and found.note == "a marker stands in the text of 2"
+    several = quirks.count_exposed(material)["Q15"]
+    assert (several["touched"], several["of"]) == (1, 4)
 
 
 def test_rows_under_several_tasks_are_counted_of_the_rows_with_an_input():
     material = rows_of(("A", "x", "1"), ("B", "x", "1"), ("B", "y", "1"), ("C", "", "1"), ("D", "", "1"))
-    counted, told = quirks.told_under_several_tasks(material.rows)
-    assert (counted["touched"], counted["of"]) == (2, 3) and told == [("'x' -> '1'", ["A", "B"])]
+    counted, shared = quirks.find_shared_instances(material.rows)
+    assert (counted["touched"], counted["of"]) == (2, 3) and shared == [{"instance": "'x' -> '1'", "tasks": "A | B"}]
 
 
-def test_bytes_are_compared_only_where_there_is_a_file_of_step_1(run, capsys):
-    assert quirks.bytes_stored([]) is None and "nothing to compare" in capsys.readouterr().out
-    sizes = quirks.bytes_stored(load_material(run).records)["bytes"]
+def test_bytes_are_counted_only_where_there_is_a_file_of_step_1(run):
+    assert quirks.count_bytes([]) == {}
+    sizes = quirks.count_bytes(load_material(run).records)
     assert sizes["as it is"] > 3 * 400 + sizes["without prompt and response"]
 
 
@@ -214,41 +219,22 @@ def test_a_stop_ends_a_text_at_its_first_place(text, stops, left):
 
 
 def test_one_rule_alone():
-    assert rule_says("blacklisted_word", "published")("Sum up the plot of a novel.") == "dropped"
-    assert rule_says("blacklisted_word", "fixed")("Sum up the plot of a novel.") == "kept"
-    assert rule_says("blacklisted_word", "published")("Short") == "kept"  # too short, but not for this rule
+    assert judge_by("blacklisted_word", "published")("Sum up the plot of a novel.") == "dropped"
+    assert judge_by("blacklisted_word", "fixed")("Sum up the plot of a novel.") == "kept"
+    assert judge_by("blacklisted_word", "published")("Short") == "kept"  # too short, but not for this rule
 
 
 def test_instances_of_one_type():
     record = MachineInstances(instruction="x", raw_instances="Class label: A\nText: t")
-    assert [one.output for one in instances_of(True, "published")(record)] == ["A"]
-    assert instances_of(False, "published")(record) == []
+    assert [one.output for one in parse_with(True, "published")(record)] == ["A"]
+    assert parse_with(False, "published")(record) == []
 
 
-def test_the_trials():
-    assert quirk_trials.rows_left_after_stop(rows=50, written=2) == {"as published": 2, "fixed": 50}
-    assert quirk_trials.sample_from_set(["a", "b", "c"]).startswith("TypeError")
+def test_hours_grow_with_the_square_of_the_pool_and_not_of_one_long_text():
     texts = [f"text {k}" for k in range(12)]
-    orders = [quirk_trials.order_in_set(texts, seed) for seed in (1, 2, 1)]
-    assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(texts)
-    assert (
-        quirk_trials.hours_as_published(["word " * 200_000, "Name a bird."], [10])["10 instructions"] < 1
-    )  # not its square
-    hours = quirk_trials.hours_as_published(texts, [100, 200], seed_tasks=0)
+    assert quirks.estimate_hours(["word " * 200_000, "Name a bird."], [10])["10 instructions"] < 1
+    hours = quirks.estimate_hours(texts, [100, 200], seed_tasks=0)
     assert hours["200 instructions"] == pytest.approx(4 * hours["100 instructions"]) and hours["100 instructions"] > 0
-
-
-def test_a_restart_draws_the_first_prompt_again():
-    draws = quirk_trials.prompts_after_restart([f"seed {k}" for k in range(20)], ["m1", "m2", "m3"])
-    assert draws["first after a restart"] == draws["first prompt"] != draws["second prompt"]
-    assert {len(drawn) for drawn in draws.values()} == {8}
-    assert quirk_trials.prompts_after_restart(["one"], [])["first prompt"] == ["one"]
-
-
-def test_an_unseen_instruction_and_a_list_of_labels_without_end():
-    said = quirk_trials.step_3_on_unseen({"x": True})
-    assert said["as published"].startswith("KeyError") and "run 03_identify_classification" in said["fixed"]
-    assert quirk_trials.instances_before_stop(12) == {"class labels": 12, "examples": 5}
 
 
 def seed_task(k):
@@ -258,23 +244,22 @@ def seed_task(k):
     )
 
 
-def test_step_1_without_answers_ends_and_says_so():
-    seeds = [seed_task(k) for k in range(9)]
-    assert "after 100 failed requests: step 1 stopped: 20 rounds in a row" in quirk_trials.run_without_answers(seeds)
-    assert "after 100 failed requests" in quirk_trials.run_without_answers(seeds[:1])
+def test_stops_cut_where_they_should_not_and_only_as_published():
+    found = quirks.compare_stops(["It was in 2016. Then", "Name a bird."])
+    assert found.touched == [("It was in 2016. Then", "It was in 20", "It was in 2016. Then")]
 
 
 def test_tokens_depend_on_neighbours_as_published_only():
     texts = [f"Task {k}" for k in range(6)]
     labels = {text: text == "Task 1" for text in texts}
-    published = quirk_trials.tokens_allowed(texts, labels, "published")
-    fixed = quirk_trials.tokens_allowed(texts, labels, "fixed")
+    found = quirks.compare_tokens(Material(instructions=[*texts, "no label"], labels=labels))
     most = PAPER_REQUESTS["instances"]["max_tokens"]
-    assert list(published.values()) == [300] * 5 + [most] and list(fixed.values()) == [most, 300] + [most] * 4
+    assert [row[1:] for row in found.touched] == [(300, most)] * 4 and found.counts["of"] == 6
+    assert found.touched[0][0] == "Task 0" and "Task 1" not in [row[0] for row in found.touched]
 
 
 def test_the_notebook_counts_every_quirk(run):
-    counts = {name: one["touched"] for name, one in run_notebook(run.path).items()}
+    counts = {name: one["touched"] for name, one in count_quirks(run.path).items()}
     assert list(counts) == list(quirks.QUIRKS) == [f"Q{k}" for k in range(1, 21)]
     expected = {
         "Q1": 1, "Q2": 0, "Q3": 1, "Q4": 1, "Q6": 0, "Q7": 3, "Q8": 1, "Q9": 1, "Q10": 2, "Q11": 6, "Q12": 3, "Q13": 2, "Q14": 1,
@@ -284,30 +269,29 @@ def test_the_notebook_counts_every_quirk(run):
 
 
 def test_the_notebook_on_a_run_folder_as_data_counts_the_same(run, tmp_path):
-    counts = run_notebook(run.path)
-    assert run_notebook(tmp_path / "elsewhere", data=str(run.path)) == counts
+    counts = count_quirks(run.path)
+    assert count_quirks(tmp_path / "elsewhere", data=str(run.path)) == counts
 
 
 def test_the_notebook_with_one_seed_task(run):
     write_records(run.path / "one.jsonl", [seed_task(3).model_dump()])
-    counts = run_notebook(run.path, seed_tasks_path=str(run.path / "one.jsonl"))
+    counts = count_quirks(run.path, seed_tasks_path=str(run.path / "one.jsonl"))
     assert counts["Q5"] == {"touched": 1, "of": 1, "unit": "seed tasks"}  # "Name 3 birds." is too short
 
 
-@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
-def test_the_notebook_on_released_data_and_published_seed_tasks(tmp_path):
-    counts = run_notebook(tmp_path, data=str(SAMPLE), seed_tasks_path=str(SAMPLE.with_name("seed_tasks.jsonl")))
-    assert 63 <= counts["Q1"]["touched"] < counts["Q1"]["of"] == 995
+def test_the_notebook_on_rows_as_released_counts_what_they_tell(tmp_path):
+    counts = count_quirks(tmp_path, data=str(SAMPLES / "all_instances.jsonl"))
+    touched = {"Q1": 16, "Q5": 0, "Q15": 18, "Q16": 67, "Q18": 1, "Q19": 89}
+    assert {name: counts[name]["touched"] for name in touched} == touched
+    assert [name for name, one in counts.items() if not one["of"]] == ["Q3", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"]
+
+
+def test_the_notebook_on_published_seed_tasks(tmp_path):
+    seed_tasks = find_published(SEED_TASKS)
+    counts = count_quirks(tmp_path, data=str(SAMPLES / "all_instances.jsonl"), seed_tasks_path=str(seed_tasks))
     assert counts["Q5"]["touched"] == 7  # two too short, one program, four too similar
-    assert (counts["Q15"]["touched"], counts["Q15"]["of"]) == (5, 995)
-    assert counts["Q16"]["touched"] == 995 and counts["Q19"]["touched"] == 1000
-    assert counts["Q17"]["touched"] == 7 and 0 < counts["Q18"]["touched"] < 556
-    assert counts["Q20"]["touched"] == 14 and counts["Q20"]["of"] == counts["Q18"]["of"]
-    untold = [name for name, one in counts.items() if not one["of"]]
-    assert untold == ["Q3", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"]
 
 
-@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs copies of released files beside the project")
 def test_two_user_oriented_tasks_are_dropped_for_the_plot_of_a_film(tmp_path):
-    counts = run_notebook(tmp_path, data=str(SAMPLE.with_name("user_oriented_instructions.jsonl")))
+    counts = count_quirks(tmp_path, data=str(find_published(USER_ORIENTED)))
     assert (counts["Q4"]["touched"], counts["Q4"]["of"]) == (2, 251)

@@ -11,10 +11,9 @@ import nbformat
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.notebooks import run_cells
 from helpers.scripted import ScriptedServer, prompt_of
 from nbclient import NotebookClient
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
 
 from selfinstruct.analysis.agreement import as_table, cohen_kappa, kappa_interval, share_interval
 from selfinstruct.cli import main
@@ -33,21 +32,11 @@ from selfinstruct.review.items import (
     measure_agreement,
     summarise_review,
 )
-from selfinstruct.review.model import calibrate, rate_with_model, rating_requests
+from selfinstruct.review.model import build_rating_requests, calibrate, rate_with_model
 from selfinstruct.review.sheet import export_sheet, import_sheet
 from selfinstruct.runner.parameters import notebook_parameters
 
 YES = {"valid_task": True, "input_appropriate": True, "output_correct": True}
-
-
-def run_notebook(name, folder, **parameters):
-    page = load_notebook_node(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
-    given = {"run_dir": str(folder), **parameters}
-    page = parameterize_notebook(page, given, kernel_name="python3", language="python")
-    names = {"display": print}
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, name, "exec"), names)
 
 
 def dataset(count=40, labels=True):
@@ -163,7 +152,7 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     review = Review(draw_sample(load_dataset(str(tmp_path))), tmp_path, "me")
     for number, item in enumerate(review.items):
         review.answer(item.id, valid_task=number < 4, input_appropriate=True)
-    run_notebook("14_review_quality", tmp_path, show_form="no")
+    run_cells("14_review_quality", tmp_path, show_form="no")
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
     assert record["questions"]["valid_task"]["answered"] == 6 and record["questions"]["valid_task"]["yes"] == 4
@@ -171,7 +160,7 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     drawn = (tmp_path / "figures/14_review_quality.svg").read_text()
     assert "0 of 6 items rated in full" in drawn
     review.answer(review.items[0].id, output_correct=True)
-    run_notebook("14_review_quality", tmp_path, show_form="no")
+    run_cells("14_review_quality", tmp_path, show_form="no")
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"]["answered"] == record["answered"] == 1
 
@@ -293,19 +282,19 @@ def test_a_sheet_computes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv:1: no column valid_task"),
+        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv, row 1: no column valid_task"),
         (
             lambda text: text.replace(",,,,\n", ",maybe,,,\n", 1),
-            r'bad\.csv:2 \(row 2\): .* "maybe"; write yes',
+            r'bad\.csv, row 2: .* "maybe"; write yes',
         ),
-        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8 \(row 8\): id "abc" is not in the sample'),
+        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv, row 8: id "abc" is not in the sample'),
         (
             lambda text: text + text.splitlines()[1] + "\n",
-            r"bad\.csv:8 \(row 8\): id .* stands on line 2 \(row 2\) already",
+            r"bad\.csv, row 8: id .* is in row 2 already",
         ),
     ],
 )
-def test_a_bad_sheet_is_refused_whole_with_its_line(review, tmp_path, change, message):
+def test_a_bad_sheet_is_refused_whole_with_its_row(review, tmp_path, change, message):
     sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
     bad = tmp_path / "bad.csv"
     bad.write_text(change(sheet.read_text(encoding="utf-8-sig")))
@@ -322,8 +311,8 @@ def test_changed_texts_are_named_and_left_aside(review, tmp_path):
     notes = []
     assert import_sheet(sheet, review, notes.append) == 6
     lines = notes[0].splitlines()
-    assert lines[0].endswith(f'review.csv:2 (row 2): output of "{first.id}" changed in the sheet: left aside')
-    assert f'(row 3): instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
+    assert lines[0].endswith(f'review.csv, row 2: output of "{first.id}" changed in the sheet: left aside')
+    assert f', row 3: instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
     assert Review(review.items, review.folder, "ann").of(first.id).output_correct is True
 
 
@@ -349,9 +338,7 @@ def test_a_column_sorted_alone_is_refused(review, tmp_path):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(
-        InputError, match=r'csv:\d+ \(row \d\): id ".*" stands beside the instruction of ".*sort whole rows'
-    ):
+    with pytest.raises(InputError, match=r'csv, row \d: id ".*" has the instruction of ".*sort whole rows'):
         import_sheet(sheet, review)
     assert review.answers == {}
 
@@ -377,7 +364,7 @@ def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends, fir
     assert {(*answer.given, answer.notes) for answer in review.answers.values()} == {(True, True, False, "naïve")}
 
 
-def test_every_fault_of_a_sheet_is_named_with_line_and_row(tmp_path):
+def test_every_fault_of_a_sheet_is_named_with_the_row_that_a_spreadsheet_shows(tmp_path):
     items = draw_sample(load_dataset([{"instruction": f"{k}\nin two lines", "output": "x"} for k in range(8)]))
     review = Review(items, tmp_path, "ann")
     sheet = export_sheet(items, {}, tmp_path / "review.csv")
@@ -385,8 +372,19 @@ def test_every_fault_of_a_sheet_is_named_with_line_and_row(tmp_path):
     with pytest.raises(InputError) as error:
         import_sheet(fill(sheet, tmp_path / "bad.csv", words), review)
     lines = str(error.value).splitlines()
-    assert lines[1].endswith('bad.csv:4 (row 3): valid_task is "ja"; write yes or no, or leave it empty')
+    assert lines[1].endswith('bad.csv, row 3: valid_task is "ja"; write yes or no, or leave it empty')
     assert (len(lines), lines[-1], review.answers) == (6, "and 3 more", {})
+
+
+def test_rows_may_be_shorter_or_longer_than_the_header(review, tmp_path):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    text = sheet.read_text(encoding="utf-8")
+    for old, new, count in ((",,,,\n", ",yes\n", 6), (",,,,\n", ",no,,,,aside\n", 6), ("notes\n", "notes,,\n", 6)):
+        sheet.write_text(text.replace(old, new), encoding="utf-8")
+        assert import_sheet(sheet, review) == count
+    start, _, end = text.rpartition(",,,,\n")
+    sheet.write_text(f"{start},no,,,,aside,\n{end}", encoding="utf-8")  # the last row alone
+    assert import_sheet(sheet, review) == 1
 
 
 def test_no_spreadsheet_takes_an_id_for_a_number(review, tmp_path):
@@ -413,6 +411,10 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
         import_sheet(tmp_path / "latin.csv", review)
     with pytest.raises(InputError, match="no such file"):
         import_sheet(tmp_path / "none.csv", review)
+    for text in ("", "\n\n", "id\n"):
+        (tmp_path / "blank.csv").write_text(text)
+        with pytest.raises(InputError, match=r"blank\.csv.*: (not the rows of a CSV|no column valid_task)"):
+            import_sheet(tmp_path / "blank.csv", review)
 
 
 # the commands
@@ -436,7 +438,7 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
     assert invoke("export", sheet, "--run-dir", folder, *how).output.startswith("5 items in ")
     kept = load_records(folder / "review/sample.jsonl", ReviewItem)
     assert kept == draw_sample(load_dataset(str(elsewhere)), 5, 7)
-    run_notebook("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
+    run_cells("14_review_quality", folder, data=str(elsewhere), size=5, random_seed=7, show_form="no")
     assert invoke("export", sheet, "--run-dir", folder).output.startswith("5 items in ")  # no need to name them again
     other = invoke("export", sheet, "--run-dir", folder, *how[:4], "--random-seed", 8)
     assert other.exit_code == 1 and "was drawn from other data or with other parameters" in other.output
@@ -444,7 +446,7 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
 
 def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
     invoke("export", tmp_path / "review.csv", "--run-dir", tmp_path / "run", "--data", elsewhere)
-    run_notebook("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse
+    run_cells("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse
     declared = notebook_parameters(PROJECT_ROOT / "notebooks/14_review_quality.ipynb")
     drawn = inspect.signature(draw_sample).parameters
     for name in ("size", "random_seed", "stratified"):
@@ -662,7 +664,7 @@ def rater(tmp_path):
 
 
 def test_a_model_rates_every_question_of_every_item(review, rater):
-    assert len(rating_requests(review.items)) == 18
+    assert len(build_rating_requests(review.items)) == 18
     said = rate_with_model(rater(lambda prompt: " Yes." if "could be done" in prompt else " perhaps"), review.items)
     assert said[review.items[0].id].given == [True, None, None]
     assert said[review.items[0].id].rater == "model: scripted"

@@ -4,11 +4,11 @@ import time
 
 from nbformat import v4, write
 
-from selfinstruct.runner.execution import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, kernel_environment, patience
+from selfinstruct.runner.execution import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, kernel_environment, waiting_arguments
 
 
 def test_patience_is_for_the_middle_of_a_cell():
-    given = patience()
+    given = waiting_arguments()
     kernel = given["kernel_manager_class"]()
     given["on_cell_execute"](cell=None, cell_index=0)
     assert kernel.shutdown_wait_time == 2 * IN_FLIGHT_SECONDS  # SIGTERM comes after half of it
@@ -24,6 +24,6 @@ def test_a_kernel_that_does_not_end_by_itself_holds_nobody_up(tmp_path):
     began = time.monotonic()
     with kernel_environment():
         papermill.execute_notebook(
-            tmp_path / "a.ipynb", tmp_path / "b.ipynb", kernel_name="python3", progress_bar=False, **patience()
+            tmp_path / "a.ipynb", tmp_path / "b.ipynb", kernel_name="python3", progress_bar=False, **waiting_arguments()
         )
     assert time.monotonic() - began < 60

@@ -75,7 +75,7 @@ def test_a_value_that_cannot_work_is_one_line_and_nothing_is_written(tmp_path, n
 )
 def test_a_value_at_the_edge_is_taken(name, value):
     for parameter in declared()[name]:
-        parameter.checked(value)
+        parameter.convert(value)
 
 
 @pytest.mark.parametrize("name", sorted({*CHOICES, *RANGES, *FILES} - {"top_p"}))
@@ -142,13 +142,13 @@ def test_an_altered_published_file_is_found_too_and_all_are_named_at_once(nothin
     (nothing_fetched / "data").mkdir(parents=True)
     (nothing_fetched / "data" / "seed_tasks.jsonl").write_text("{}")
     with pytest.raises(InputError) as error:
-        check_prerequisites("03_identify_classification", {"prompt_source": "published", "seed_tasks_path": ""})
+        check_prerequisites({"prompt_source": "published", "seed_tasks_path": ""})
     assert "altered; `selfinstruct fetch seed_tasks.jsonl`" in str(error.value) and INSTANCES in str(error.value)
 
 
 def test_published_files_that_nobody_reads_may_be_missing(nothing_fetched):
-    check_prerequisites("00_start_here", {"model": "embedded", "api": "batch"})
-    check_prerequisites("02_generate_instructions", {"prompt_source": "ours", "seed_tasks_path": ""})
+    check_prerequisites({"model": "embedded", "api": "batch"})
+    check_prerequisites({"prompt_source": "ours", "seed_tasks_path": ""})
 
 
 def test_the_notebooks_that_load_prompts_are_those_that_take_a_prompt_source():
@@ -167,10 +167,10 @@ def test_a_batch_job_of_the_embedded_model_is_refused_before_anything_runs(tmp_p
 
 def test_a_model_file_that_is_not_there_is_refused_and_a_served_model_is_not_asked():
     with pytest.raises(EndpointError, match="no such file"):
-        check_prerequisites("02_generate_instructions", {"model": "none.gguf", "concurrency": 4})
+        check_prerequisites({"model": "none.gguf", "concurrency": 4})
     served = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "api": "batch", "concurrency": 4}
-    check_prerequisites("02_generate_instructions", served)
-    check_prerequisites("14_review_quality", {**served, "model": "", "rater_model": ""})
+    check_prerequisites(served)
+    check_prerequisites({**served, "model": "", "rater_model": ""})
 
 
 def test_brackets_without_end_are_refused_in_one_line(tmp_path):
@@ -179,4 +179,4 @@ def test_brackets_without_end_are_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match="recursion"):
         load_parameters(path)
     with pytest.raises(ParameterError, match="sampling takes a dict"):
-        declared()["sampling"][0].checked("[" * 200_000)
+        declared()["sampling"][0].convert("[" * 200_000)

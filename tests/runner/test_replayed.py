@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers.notebooks import FIRST, write_notebook
 from helpers.scripted import MODEL, Reply, ScriptedServer, prompt_of
 
-from selfinstruct.runner.run import REPLAYED, asks_a_model, calls_of_this_command, run_notebooks
+from selfinstruct.models.store import NO_MODEL_CALLED
+from selfinstruct.runner.execution import Step
+from selfinstruct.runner.run import run_notebooks
 
+REPLAYED = f"{NO_MODEL_CALLED}."
 PARAMETERS = """\
 run_dir: str = "outputs/run"
 model: str = "embedded"
@@ -91,11 +95,4 @@ def test_a_run_that_asks_nothing_does_not_speak_of_answers(world, tmp_path):
     ],
 )
 def test_who_asks_a_model(parameters, asks):
-    assert asks_a_model(parameters) == asks
-
-
-def test_a_store_that_cannot_be_read_never_counts_as_untouched(tmp_path):
-    (tmp_path / "s.sqlite").write_text("no database, and long enough to be taken for one" * 50)
-    given = [{"model": "m", "store": str(tmp_path / "s.sqlite")}]
-    assert calls_of_this_command(given) != calls_of_this_command(given)
-    assert calls_of_this_command([]) == {}
+    assert Step(Path("02.ipynb"), parameters).asks_a_model == asks

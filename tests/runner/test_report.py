@@ -13,9 +13,8 @@ from selfinstruct.files import InputError, write_json, write_records
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner.report import (
     build_funnels,
-    flat_numbers,
-    funnel_lines,
-    model_label,
+    flatten_numbers,
+    label_model,
     sample_tasks,
     write_report,
 )
@@ -114,7 +113,7 @@ def test_funnels_conserve_candidates(run):
     first, last = build_funnels(RunFolder(run))
     assert (first.candidates, first.accepted, first.dropped) == (7, 3, {"too_similar": 3, "wrong_length": 1})
     assert (last.candidates, last.accepted, last.dropped) == (3, 2, {"no_output": 1})
-    assert funnel_lines(RunFolder(run)) == [
+    assert [first.line(), last.line()] == [
         "Step 1: 1,200 requests, 7 candidates - 4 dropped (too_similar 3, wrong_length 1) = 3 instructions",
         "Step 4: 3 candidates - 1 dropped (no_output 1) = 2 instances of 2 instructions",
     ]
@@ -158,7 +157,7 @@ def test_a_broken_file_is_named(run):
     ],
 )
 def test_the_label_says_who_wrote_it(model, words):
-    assert words in model_label(model)
+    assert words in label_model(model)
 
 
 def test_sample_tasks_are_spread_and_have_each_instruction_once(tmp_path):
@@ -174,4 +173,4 @@ def test_sample_tasks_are_spread_and_have_each_instruction_once(tmp_path):
 
 
 def test_nested_results_become_rows():
-    assert flat_numbers({"a_b": 1, "c": {"d": 0.5, "e": [1, 2]}}) == {"a b": 1, "c / d": 0.5, "c / e": "1, 2"}
+    assert flatten_numbers({"a_b": 1, "c": {"d": 0.5, "e": [1, 2]}}) == {"a b": 1, "c / d": 0.5, "c / e": "1, 2"}

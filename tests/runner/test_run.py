@@ -272,7 +272,7 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
 
 
 def test_what_is_in_flight_at_ctrl_c_has_time_to_arrive(tmp_path):
-    late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(4)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
+    late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(3)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
     _, errors = start_and_signal(tmp_path, signal.SIGINT, late).communicate(timeout=30)
     assert (tmp_path / "late").is_file()
     assert "Traceback" not in errors and len(errors.strip().splitlines()) == 1
@@ -299,8 +299,8 @@ def test_values_of_a_yaml_file_are_what_the_notebook_says_they_are(tmp_path, not
     path.write_text("model: 0123\nquick: no\ntemperature: 1e-3\nsizes: [3, 0x]\nextra: {a: 1e-3}\nrandom_seed: 12\n")
     declared, given = notebook_parameters(notebooks / f"{FIRST}.ipynb"), load_parameters(path)
     with pytest.raises(ParameterError, match="sizes"):
-        declared["sizes"].checked(given.pop("sizes"))
-    checked = {name: declared[name].checked(value) for name, value in given.items()}
+        declared["sizes"].convert(given.pop("sizes"))
+    checked = {name: declared[name].convert(value) for name, value in given.items()}
     assert checked == {"model": "0123", "quick": False, "temperature": 0.001, "extra": {"a": 0.001}, "random_seed": 12}
 
 
@@ -326,7 +326,7 @@ def test_a_malformed_yaml_file_is_named_with_its_line(tmp_path, text, message):
     ],
 )
 def test_text_becomes_what_the_annotation_says(notebooks, name, text, value):
-    assert notebook_parameters(notebooks / f"{FIRST}.ipynb")[name].checked(text) == value
+    assert notebook_parameters(notebooks / f"{FIRST}.ipynb")[name].convert(text) == value
 
 
 def test_what_could_not_be_read_of_the_data_is_said_at_the_end(tmp_path):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
 from helpers.bootstrapping import scripted_model
 from helpers.scripted import ScriptedServer
 
-from selfinstruct.files import InputError
 from selfinstruct.models.connection import connect
 from selfinstruct.models.protocol import approximate_tokens
 from selfinstruct.models.spending import load_price
 from selfinstruct.prompts import load_prompts, request_settings
 from selfinstruct.records import load_seed_tasks
-from selfinstruct.steps.classification import classification_labels, identify_classification
-from selfinstruct.steps.estimate import STEPS, estimate_run, token_counter
+from selfinstruct.steps.classification import identify_classification, parse_labels
+from selfinstruct.steps.estimate import STEPS, estimate_run, find_token_counter
 from selfinstruct.steps.instances import generate_instances
 from selfinstruct.steps.instructions import generate_instructions
 
@@ -46,7 +46,7 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path):
             records = [record for round_ in rounds for record in round_.admitted]
             texts = [record.instruction for record in records]
             answers = identify_classification(client, texts, templates, request_settings("classification", False))
-            labels = classification_labels(answers)
+            labels = parse_labels(answers)
             generate_instances(client, records, labels, templates, request_settings("instances", False))
         bodies = server.bodies
     calls = sum(len(round_.requests) for round_ in rounds)
@@ -63,12 +63,23 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path):
         assert estimated[step].most_completion_tokens == pytest.approx(most, rel=0.1)
 
 
-def test_dollars_are_tokens_at_the_table_s_price_and_half_of_it_in_a_batch():
-    live, batch = estimate_run(model="gpt-4o-mini", api="chat"), estimate_run(model="gpt-4o-mini", api="batch")
+def test_dollars_are_tokens_at_the_table_s_price_and_half_of_it_in_a_batch(tmp_path):
+    table = tmp_path / "prices.json"
+    table.write_text('{"as_of": "2030-01-01", "models": {"m": {"prompt": 0.15, "completion": 0.6, "batch": 0.5}}}')
+    live, batch = (estimate_run(model="m", api=api, price_table=str(table)) for api in ("chat", "batch"))
     total = live.total
     assert total.cost_usd == pytest.approx((total.prompt_tokens * 0.15 + total.completion_tokens * 0.60) / 1e6)
     assert batch.total.cost_usd == pytest.approx(total.cost_usd / 2)
     assert total.cost_usd < total.most_cost_usd
+    assert "m: prices of 2030-01-01." in live.table()
+
+
+def test_the_estimate_says_where_the_kit_s_own_prices_are_from():
+    estimate = estimate_run(model="gpt-4o-mini", api="chat")
+    assert estimate.total.cost_usd == pytest.approx(
+        load_price("gpt-4o-mini").cost(estimate.total.prompt_tokens, estimate.total.completion_tokens)
+    )
+    assert f"gpt-4o-mini: prices of genai-prices {version('genai-prices')}." in estimate.table()
 
 
 def test_the_embedded_model_is_free_and_an_unknown_one_has_tokens_only():
@@ -119,7 +130,7 @@ def test_no_task_left_is_no_cost():
 def test_tiktoken_counts_where_it_knows_the_model(monkeypatch):
     encoding = SimpleNamespace(name="words", encode=lambda text, disallowed_special: text.split())
     monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=lambda model: encoding))
-    said, count = token_counter("gpt-4o-mini")
+    said, count = find_token_counter("gpt-4o-mini")
     assert (said, count("three short words")) == ("counted with tiktoken (words)", 3)
 
 
@@ -132,31 +143,6 @@ def test_where_tiktoken_cannot_the_approximation_says_so(monkeypatch, error, why
         raise error
 
     monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=fail))
-    said, count = token_counter("m")
+    said, count = find_token_counter("m")
     assert said.startswith("about 4 characters each") and why in said
     assert count("x" * 40) == 10
-
-
-# prices
-
-
-def test_a_dated_name_has_its_family_s_price_and_the_user_s_table_stands_first(tmp_path):
-    assert load_price("gpt-4o-2024-08-06").prompt == load_price("gpt-4o").prompt == 2.5
-    table = tmp_path / "prices.json"
-    table.write_text('{"as_of": "2030-01-01", "models": {"gpt-4o": {"prompt": 9, "completion": 9}}}')
-    assert (load_price("gpt-4o", table).prompt, load_price("gpt-4o", table).as_of) == (9, "2030-01-01")
-    assert load_price("gpt-4o-mini", table).prompt == 0.15
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"prices": {}}', 'no "models"'),
-        ('{"models": {"m": {"prompt": -1, "completion": 1}}}', "0 or more"),
-        ("{", "not JSON"),
-    ],
-)
-def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
-    (tmp_path / "prices.json").write_text(text)
-    with pytest.raises(InputError, match=message):
-        load_price("m", tmp_path / "prices.json")

@@ -9,11 +9,11 @@ from selfinstruct.steps.export import (
     TEMPLATES_WITH_INPUT,
     TEMPLATES_WITHOUT_INPUT,
     build_finetuning_rows,
+    build_seed_rows,
     cap_instances,
     encode_instance,
     parse_task,
     sample_instructions,
-    seed_rows,
     strip_field_name,
 )
 
@@ -105,7 +105,7 @@ def test_fixed_rows_say_where_they_come_from():
     task = SeedTask(
         id="s", name="n", instruction="I", instances=[{"input": "", "output": "O"}], is_classification=False
     )
-    built = build_finetuning_rows([row(1)], seed_rows([task]), quirks="fixed")
+    built = build_finetuning_rows([row(1)], build_seed_rows([task]), quirks="fixed")
     assert sorted((one.instruction, one.is_seed) for one in built) == [("I", True), ("Task 1", False)]
 
 

@@ -4,18 +4,19 @@ import random
 
 import pytest
 
-from selfinstruct.files import ParameterError, SelfInstructError
+from selfinstruct.files import ParameterError, SelfInstructError, write_records
 from selfinstruct.prompts import PromptSet, request_settings
 from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
+from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
-from selfinstruct.steps.classification import classification_labels, identify_classification
-from selfinstruct.steps.instances import choose_tasks, generate_instances, instance_requests
+from selfinstruct.steps.classification import identify_classification, parse_labels
+from selfinstruct.steps.instances import build_instance_requests, choose_tasks, generate_instances
 from selfinstruct.steps.instructions import (
     ROUNDS_WITHOUT_GAIN,
     build_round,
+    choose_seed_instructions,
     generate_instructions,
     sample_in_context,
-    seed_instructions,
 )
 
 SETTINGS = request_settings("instructions", embedded=False)
@@ -81,12 +82,12 @@ def test_too_few_seed_tasks_for_the_prompt():
 
 
 def test_classification_only_mode():
-    assert len(seed_instructions(seeds(), True)) == 4
-    requests = build_round(random.Random(1), seed_instructions(seeds(), True), [], SETTINGS, num_prompt_instructions=4,
+    assert len(choose_seed_instructions(seeds(), True)) == 4
+    requests = build_round(random.Random(1), choose_seed_instructions(seeds(), True), [], SETTINGS, num_prompt_instructions=4,
                            use_clf_seed_tasks_only=True)  # fmt: skip
     assert requests[0].prompt.startswith("Come up with a series of classification tasks.")
     with pytest.raises(ParameterError, match="classification"):
-        seed_instructions([task for task in seeds() if not task.is_classification], True)
+        choose_seed_instructions([task for task in seeds() if not task.is_classification], True)
 
 
 def test_a_repeated_prompt_is_a_new_sample():
@@ -181,18 +182,18 @@ def test_classification_answers():
         request_settings("classification", False),
     )  # fmt: skip
     assert [answer.is_classification for answer in answers] == [" Yes", " No", ""]
-    assert classification_labels(answers) == {"a": True, "b": False, "c": False}
+    assert parse_labels(answers) == {"a": True, "b": False, "c": False}
 
 
 def test_instance_prompts_and_the_batch_that_decides_max_tokens():
     texts = [f"task {n}" for n in range(10)]
     labels = {text: text == "task 1" for text in texts}
     settings = request_settings("instances", False)
-    requests = instance_requests(texts, labels, TEMPLATES, settings)
+    requests = build_instance_requests(texts, labels, TEMPLATES, settings)
     assert [request.max_tokens for request in requests] == [300] * 5 + [350] * 5
     assert [request.prompt[0] for request in requests[:3]] == ["I", "O", "I"]
     assert requests[0].stop == ("Example 6", "Task:")
-    fixed = instance_requests(texts, labels, TEMPLATES, settings, quirks="fixed", max_instances_to_generate=2)
+    fixed = build_instance_requests(texts, labels, TEMPLATES, settings, quirks="fixed", max_instances_to_generate=2)
     assert [request.max_tokens for request in fixed] == [350, 300] + [350] * 8
     assert fixed[0].stop == ("Example 3", "Task:")
 
@@ -224,12 +225,22 @@ def test_instance_records():
 
 
 def test_answers_are_keyed_by_instruction():
-    assert classification_labels([ClassificationAnswer(instruction="a", is_classification="yes.")], "fixed") == {
-        "a": True
-    }
+    assert parse_labels([ClassificationAnswer(instruction="a", is_classification="yes.")], "fixed") == {"a": True}
 
 
 def test_fixed_finds_repetitions_in_every_script():
     texts = " 请把下面这句话翻译成英文\n10. 请把下面这句话翻译成英文吧"
     fixed = run(ScriptedClient(lambda request, number: completion(texts)), quirks="fixed", max_rounds=1)[0]
     assert len(fixed.admitted) == 1 and {one.reason for one in fixed.rejected} == {"too_similar"}
+
+
+def test_a_file_stays_as_it_was_until_the_step_that_writes_it_again_is_done(tmp_path):
+    path = write_records(tmp_path / "rows.jsonl", [{"row": number} for number in range(100)])
+    earlier = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path).writing("rows.jsonl") as write:
+        write([{"row": "new"}] * 3)
+        raise KeyboardInterrupt
+    assert path.read_bytes() == earlier
+    with RunFolder(tmp_path).writing("rows.jsonl") as write:
+        write([{"row": "new"}] * 3)
+    assert path.read_text() == '{"row": "new"}\n' * 3 and list(tmp_path.iterdir()) == [path]
