@@ -100,7 +100,9 @@ def _html_cell(tag: str, text: str, side: str, top: bool) -> str:
     style = [f"text-align:{side}"]
     if top:
         style.append("vertical-align:top")
-    if re.search(r"[\n\t]|^ |  ", text):
+    if tag == "th" and len(text) < LONG_WORD:
+        style.append("white-space:nowrap")
+    elif re.search(r"[\n\t]|^ |  ", text):
         style.append("white-space:pre-wrap")
     if max(map(len, text.split()), default=0) > LONG_WORD:
         style.append("overflow-wrap:anywhere")

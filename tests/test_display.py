@@ -122,6 +122,11 @@ def test_only_long_words_may_break():
     assert "white-space:pre-wrap" in lines
 
 
+def test_a_column_is_as_wide_as_its_name():
+    heads = [style for tag, _, style in Cells(show([{"ROUGE-L": 0.4, "a name " * 20: 1}])).cells if tag == "th"]
+    assert "nowrap" in heads[0] and "nowrap" not in heads[1]
+
+
 def test_a_long_text_is_cut_and_a_long_table_too():
     [text] = texts(show([{"a": "x" * 5000}]))
     assert len(text) == MOST_CHARACTERS and text.endswith("…")
