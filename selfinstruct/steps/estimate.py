@@ -69,11 +69,11 @@ class Estimate:
         return StepEstimate("all", *(None if None in column else sum(column) for column in columns))
 
     def table(self) -> str:
-        """The estimate as the terminal and notebooks show it."""
+        """The estimate as the terminal shows it."""
         head = f"{'step':28}{'calls':>9}{'prompt tokens':>16}{'completion tokens':>20}{'dollars':>12}{'at most':>12}"
-        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self._list_notes()])
+        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self.list_notes()])
 
-    def _list_notes(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """What the figures rest on."""
         priced = "no price known: give price_table=FILE to see dollars"
         if self.price:
