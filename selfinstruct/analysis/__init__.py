@@ -2,6 +2,7 @@
 
 from .agreement import as_table
 from .figures import new_figure, plot_lengths, plot_overlap, source_line
+from .method import draw_method
 from .rings import draw_verb_nouns
 from .statistics import (
     LONG,
@@ -29,6 +30,7 @@ __all__ = [
     "count_languages",
     "count_scripts",
     "describe_dataset",
+    "draw_method",
     "draw_verb_nouns",
     "measure_intervals",
     "measure_medians",

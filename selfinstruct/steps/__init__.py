@@ -22,6 +22,8 @@ from .instructions import (
     judge_completion,
     judge_round,
 )
+from .lesson import follow_tasks
+from .progress import show_rounds
 
 __all__ = [
     "ParsedTask",
@@ -37,6 +39,7 @@ __all__ = [
     "choose_tasks",
     "encode_instance",
     "estimate_run",
+    "follow_tasks",
     "generate_instances",
     "generate_instructions",
     "identify_classification",
@@ -45,5 +48,6 @@ __all__ = [
     "parse_labels",
     "parse_task",
     "sample_instructions",
+    "show_rounds",
     "strip_field_name",
 ]
