@@ -262,17 +262,17 @@ class Progress:
         """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
         self._show()
         for one in _wait_for_each(sent):
-            self._through += one
-            self._show()
+            self._through += bool(one)
+            if one is not False:  # what was not sent is no news
+                self._show(tick=one is None)
 
-    def _show(self) -> None:
+    def _show(self, tick: bool = False) -> None:
         state = self.describe(self._cached)
         if self._tell is not None:
             self._tell(self._through, self._total, state)
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(state, refresh=False)
+            self._bar.set_postfix_str(state, refresh=tick)
             self._bar.update(self._through - self._bar.n)
-            self._bar.refresh()  # the clock goes on where no answer came
 
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
@@ -291,13 +291,13 @@ class Progress:
             self._bar.close()
 
 
-def _wait_for_each(sent: IMapIterator) -> Iterator[bool]:
-    """Each of `sent` as it comes, and False whenever a second brought none."""
+def _wait_for_each(sent: IMapIterator) -> Iterator[bool | None]:
+    """Each of `sent` as it comes, and None whenever a second brought none."""
     while True:
         try:
             yield sent.next(TICK_S)
         except NothingYet:
-            yield False
+            yield None
         except StopIteration:
             return
 

@@ -27,22 +27,22 @@ def show_rounds(client: Client, rounds: Iterable[Round], num_instructions_to_gen
     """
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=num_instructions_to_generate, desc="instructions", bar_format=BAR)
+    bar = tqdm(total=num_instructions_to_generate, desc="instructions", bar_format=BAR, miniters=0)
     pace = Pace(num_instructions_to_generate)
 
-    def show(text: str) -> None:
-        bar.n = min(pace.admitted, num_instructions_to_generate)
-        bar.set_postfix_str(text)
+    def show(text: str, at_once: bool = False) -> None:
+        bar.set_postfix_str(text, refresh=at_once)
+        bar.update(min(pace.admitted, num_instructions_to_generate) - bar.n)
 
     def follow(answered: int, asked: int, state: str) -> None:
         pace.follow(answered)
-        show(f"round {pace.rounds + 1}: {answered} of {asked} answered, {pace.describe()}, {state}")
+        show(f"round {pace.rounds + 1}: {answered} of {asked} answered, {pace.describe()}, {state}", at_once=True)
 
     client.on_progress = follow
     try:
         for round_ in rounds:
             pace.add(round_)
-            show(f"{pace.admitted} admitted in {pace.rounds} rounds, {pace.requests} requests")
+            show(f"{pace.admitted} admitted from {pace.requests} requests")
             yield round_
     finally:
         client.on_progress = None
@@ -55,11 +55,8 @@ class Pace:
     def __init__(self, wanted: int, clock: Callable[[], float] = time.monotonic):
         self.wanted, self._clock = wanted, clock
         self.admitted = self.rounds = self.requests = 0
-        self._answered, self._seconds, self._latest = (
-            0,
-            0.0,
-            clock(),
-        )  # by a model: answers, the time they took, the last
+        self._answered, self._seconds = 0, 0.0  # the answers of a model, and the time they took
+        self._latest = clock()
         self._in_round: int | None = None  # answered in the round that is being asked; None between two
 
     def add(self, round_: Round) -> None:

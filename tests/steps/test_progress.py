@@ -101,7 +101,7 @@ def test_the_bar_moves_at_once_and_ends_full_however_far_the_last_round_went(cap
     shown = capsys.readouterr().err.split("\r")
     assert admitted > 20 and "?" not in "".join(shown)
     assert "0/20" in shown[1] and "round 1: 0 of 5 answered" in "".join(shown[:4])
-    assert "| 20/20 [" in shown[-1] and f"{admitted} admitted in {len(rounds)} rounds" in shown[-1]
+    assert "| 20/20 [" in shown[-1] and f"{admitted} admitted from {5 * len(rounds)} requests" in shown[-1]
     assert client.on_progress is None
 
 
