@@ -36,7 +36,7 @@ def show_rounds(client: Client, rounds: Iterable[Round], num_instructions_to_gen
 
     def follow(answered: int, asked: int, state: str) -> None:
         pace.follow(answered)
-        show(f"round {pace.rounds + 1}: {answered} of {asked} answered, {pace.describe()}, {state}", at_once=True)
+        show(f"round {pace.rounds + 1}: {answered} of {asked}, {pace.describe()}, {state}", at_once=True)
 
     client.on_progress = follow
     try:
@@ -77,9 +77,9 @@ class Pace:
 
     def find_rate(self) -> float | None:
         """Instructions a second; None until a round has brought some and a model has answered."""
-        return (
-            self.admitted / self.requests * self._answered / self._seconds if self.admitted and self._seconds else None
-        )
+        if not (self.admitted and self._seconds):
+            return None
+        return self.admitted / self.requests * self._answered / self._seconds
 
     def find_seconds_left(self) -> float | None:
         """Until the last of the rounds still needed; None as for the rate."""
@@ -91,10 +91,10 @@ class Pace:
         return max((rounds * a_round - asked) / rate - (self._clock() - self._latest), 0)
 
     def describe(self) -> str:
-        """Such as "0.84 instructions/s, about 01:05 left"."""
+        """Such as "0.84/s, about 01:05 left"."""
         from tqdm import tqdm
 
         rate, left = self.find_rate(), self.find_seconds_left()
         if rate is None or left is None:
             return "no rate yet"
-        return f"{rate:.2g} instructions/s, about {tqdm.format_interval(left)} left"
+        return f"{rate:.2g}/s, about {tqdm.format_interval(left)} left"

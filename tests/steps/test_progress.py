@@ -53,7 +53,7 @@ def test_what_came_from_the_store_tells_how_many_but_not_how_fast(pace, clock):
     ask(pace, clock, 2.0)
     assert pace.find_rate() == pytest.approx(1.0)  # 2 instructions a request, 2 seconds each
     assert pace.find_seconds_left() == pytest.approx(40)  # five rounds of 10 s are needed, and one is over
-    assert pace.describe() == "1 instructions/s, about 00:40 left"
+    assert pace.describe() == "1/s, about 00:40 left"
 
 
 def test_the_time_left_goes_down_within_a_round_and_while_nothing_comes(pace, clock):
@@ -100,7 +100,7 @@ def test_the_bar_moves_at_once_and_ends_full_however_far_the_last_round_went(cap
     admitted = sum(len(one.admitted) for one in rounds)
     shown = capsys.readouterr().err.split("\r")
     assert admitted > 20 and "?" not in "".join(shown)
-    assert "0/20" in shown[1] and "round 1: 0 of 5 answered" in "".join(shown[:4])
+    assert "0/20" in shown[1] and "round 1: 0 of 5, no rate yet" in "".join(shown[:4])
     assert "| 20/20 [" in shown[-1] and f"{admitted} admitted from {5 * len(rounds)} requests" in shown[-1]
     assert client.on_progress is None
 
