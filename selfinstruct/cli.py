@@ -16,7 +16,7 @@ from . import __version__
 from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, shown_path
 
 if TYPE_CHECKING:
-    from .review.items import Answer, Review, ReviewItem
+    from .review.items import Answer, Review
     from .runfolder import RunFolder
 
 STOPPED_EARLY = 3
@@ -35,19 +35,15 @@ class OneLineErrors(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class RunDir(click.ParamType):
+def make_run(value: str) -> RunFolder:
     """The value of --run-dir as a RunFolder, made here and passed along."""
+    from .runfolder import RunFolder
 
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RunFolder:
-        from .runfolder import RunFolder
-
-        return RunFolder(value)
+    return RunFolder(value)
 
 
 run_dir = click.option(
-    "--run-dir", "run", type=RunDir(), default="outputs/run", show_default=True,
+    "--run-dir", "run", type=make_run, metavar="PATH", default="outputs/run", show_default=True,
     help="The run folder, relative to the project's root.",
 )  # fmt: skip
 
@@ -73,13 +69,7 @@ def main() -> None:
 @click.option("--estimate", is_flag=True, help="Only print how many calls, tokens and dollars it would take.")
 @click.option("--parameters", "listing", is_flag=True, help="Only print the parameters and their defaults.")
 def run_command(
-    run: RunFolder,
-    pairs: tuple[tuple[str, str], ...],
-    file: str | None,
-    only: str,
-    start: str,
-    estimate: bool,
-    listing: bool,
+    run: RunFolder, pairs: tuple[tuple[str, str], ...], file: str, only: str, start: str, estimate: bool, listing: bool
 ) -> None:
     """Run the notebooks in order into one folder; what did not change is skipped.
 
@@ -224,9 +214,8 @@ def store_verify(path: str) -> None:
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
-        raise SelfInstructError(
-            f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again"
-        )
+        found = f"{len(faults)} faults in {count:,} responses"
+        raise SelfInstructError(f"{path}: {found}; restore it, or delete it and run again")
     click.echo(f"{count:,} responses, all sound")
 
 
@@ -309,37 +298,30 @@ def _open_review(run: RunFolder, rater: str, drawing: dict[str, Any] | None = No
     With `drawing`, parameters of notebook 14 that may be None, it is drawn as that notebook would if there is none, and one
     that exists must fit the parameters. Without it nothing is drawn, so that the first export may still choose the data.
     """
+    from .data.datasets import load_dataset
     from .files import load_records
-    from .review.items import Review, ReviewItem, keep_sample
+    from .review.items import Review, ReviewItem, draw_sample, keep_sample
+    from .runfolder import ALL_INSTANCES
+    from .runner.parameters import check_value
 
-    path = run / SAMPLE
-    if drawing is None and not path.is_file():
+    path, folder = run / SAMPLE, shlex.quote(str(run))
+    given = {name: value for name, value in (drawing or {}).items() if value is not None}
+    if not given and path.is_file():
+        return Review(load_records(path, ReviewItem), run.path, rater)
+    if drawing is None:
         raise InputError(
             f"{shown_path(path)}: no sample has been drawn yet; notebook 14 draws one, and so does "
-            f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
+            f"selfinstruct review export SHEET --run-dir {folder} (with --data FILE from any data set)"
         )
-    given = {name: value for name, value in (drawing or {}).items() if value is not None}
-    new = given or not path.is_file()
-    items = keep_sample(path, _draw_sample(run, given)) if new else load_records(path, ReviewItem)
-    return Review(items, run.path, rater)
-
-
-def _draw_sample(run: RunFolder, given: dict[str, Any]) -> list[ReviewItem]:
-    """A sample with notebook 14's own parameters, except those in `given`."""
-    from .data.datasets import load_dataset
-    from .review.items import draw_sample
-    from .runfolder import ALL_INSTANCES, NOTEBOOKS_DIR
-    from .runner.parameters import notebook_parameters
-
-    declared = notebook_parameters(NOTEBOOKS_DIR / "14_review_quality.ipynb")
-    names = ("data", "size", "random_seed", "stratified")
-    data, *how = (declared[name].convert(given.get(name, declared[name].default)) for name in names)
+    for name, value in given.items():
+        check_value(name, value)
+    data = given.pop("data", "")
     if not data and not run.find(ALL_INSTANCES):
         raise InputError(
             f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir "
-            f"of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
+            f"of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {folder}"
         )
-    return draw_sample(load_dataset(data or run), *how)
+    return Review(keep_sample(path, draw_sample(load_dataset(data or run), **given)), run.path, rater)
 
 
 def _load_answers(run: RunFolder, rater: str) -> dict[str, Answer]:
