@@ -68,9 +68,8 @@ def label_model(model: Mapping[str, Any]) -> str:
         return "No model has been called in this folder yet."
     name = str(model.get("model", "unknown"))
     small = " It has 135 million parameters: much of what it writes is wrong." if "135M" in name else ""
-    scripted = " It is a script with canned answers, for tests only." if "scripted" in name.lower() else ""
     replayed = f" {NO_MODEL_CALLED}." if model.get("replayed") else ""
-    return f"All machine-written text on this page was written by {name}.{small}{scripted}{replayed}"
+    return f"All machine-written text on this page was written by {name}.{small}{replayed}"
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,8 @@ def _build_card(notebook: str, results: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in results.items() if name not in ("headline", "figures")}
     nested = {name: value for name, value in found.items() if isinstance(value, Mapping)}
     plain = {name: value for name, value in found.items() if name not in nested and value not in (None, "", [])}
-    return {
-        "notebook": notebook,
-        "headline": results.get("headline", ""),
-        "plain": flatten_numbers(plain),
-        "nested": flatten_numbers(nested),
-    }
+    card = {"notebook": notebook, "headline": results.get("headline", "")}
+    return {**card, "plain": flatten_numbers(plain), "nested": flatten_numbers(nested)}
 
 
 def flatten_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -164,10 +159,8 @@ def _add_up_usage(usage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     rows = [{"step": step, **{name: entry.get(name) for name in names}} for step, entry in sorted(usage.items())]
     if len(rows) < 2:
         return rows
-    total = {name: sum(row[name] or 0 for row in rows) for name in names}
-    if all(row["cost_usd"] is None for row in rows):
-        total["cost_usd"] = None
-    return [*rows, {"step": "together", **total}]
+    columns = {name: [row[name] for row in rows if row[name] is not None] for name in names}
+    return [*rows, {"step": "together", **{name: sum(column) if column else None for name, column in columns.items()}}]
 
 
 def _list_figures(run: RunFolder, results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:

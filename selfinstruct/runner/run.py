@@ -79,14 +79,12 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
         page = write_report(run)
     asked = any(step.asks_a_model for step, outcome in zip(steps, outcomes, strict=True) if not outcome.skipped)
     unread = [problem for outcome in outcomes for problem in run.results(outcome.name).get("not_read", [])]
-    funnels = [funnel.line() for funnel in build_funnels(run)]
-    for line in (
-        *(f"not read: {problem}" for problem in dict.fromkeys(unread)),
-        *([f"{NO_MODEL_CALLED}."] if asked and before == count_calls(stores) else []),
-        *(["", *funnels] if funnels else []),
-        "",
-        f"Next: open {shown_path(page)}",
-    ):
+    lines = [f"not read: {problem}" for problem in dict.fromkeys(unread)]
+    if asked and before == count_calls(stores):
+        lines.append(f"{NO_MODEL_CALLED}.")
+    if funnels := build_funnels(run):
+        lines += ["", *(funnel.line() for funnel in funnels)]
+    for line in (*lines, "", f"Next: open {shown_path(page)}"):
         out(line)
     return outcomes
 
