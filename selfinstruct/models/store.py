@@ -19,9 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from ..files import InputError, SelfInstructError, iter_lines, project_path, shown_path, write_records
+from ..files import InputError, SelfInstructError, iter_lines, load_records, project_path, shown_path, write_records
 from .protocol import StoredResponse, dump_canonical, find_row_fault
 from .session import session_name
 
@@ -233,23 +231,13 @@ def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
     Raises InputError with file:line at the first line that is not a response or whose key does not fit its request;
     nothing is added then.
     """
-    rows = [_check_line(value, f"{shown_path(source)}:{number}") for number, value in iter_lines(source)]
+    rows = load_records(source, StoredResponse)
+    for (number, _), row in zip(iter_lines(source), rows, strict=True):
+        if fault := find_row_fault(row):
+            raise InputError(f"{shown_path(source)}:{number}: {fault}; the file was changed after its export")
     with ResponseStore(path) as store:
         added = sum(store.put(row) for row in rows)
     return added, len(rows) - added
-
-
-def _check_line(value: dict[str, Any], where: str) -> StoredResponse:
-    try:
-        row = StoredResponse.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response"
-        ) from error
-    if fault := find_row_fault(row):
-        raise InputError(f"{where}: {fault}; the file was changed after its export")
-    return row
 
 
 def verify_store(path: str | Path = "outputs/responses.sqlite") -> tuple[int, list[str]]:
