@@ -135,14 +135,11 @@ def generate_instructions(
         request_idx += 1
         yield round_
         if gainless >= ROUNDS_WITHOUT_GAIN:
-            raise SelfInstructError(_explain_no_gain(gainless, len(machine), num_instructions_to_generate))
-
-
-def _explain_no_gain(rounds: int, have: int, wanted: int) -> str:
-    return (
-        f"step 1 stopped: {rounds} rounds in a row admitted no new instruction ({have} of {wanted} so far); "
-        "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
-    )
+            have = f"{len(machine)} of {num_instructions_to_generate} so far"
+            raise SelfInstructError(
+                f"step 1 stopped: {gainless} rounds in a row admitted no new instruction ({have}); "
+                "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
+            )
 
 
 def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
