@@ -75,9 +75,8 @@ class Estimate:
 
     def _list_notes(self) -> list[str]:
         """What the figures rest on."""
-        priced = "no price known: give price_table=FILE to see dollars"
-        if self.price:
-            priced = f"prices of {self.price.as_of or 'no date'}"
+        source = f"prices of {self.price.as_of or 'no date'}" if self.price else ""
+        priced = source or "no price known: give price_table=FILE to see dollars"
         return [
             f"{self.model}: {priced}. Tokens: {self.counter}.",
             f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
@@ -109,7 +108,7 @@ def estimate_run(
     seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
-        calls, requests = _SAMPLERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
+        calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
         steps.append(_estimate_step(step, calls, requests, count, api, price))
     return Estimate(model, tuple(steps), counter, price, admitted_per_request)
 
@@ -130,54 +129,43 @@ def _estimate_step(
     return StepEstimate(step, calls, prompt_tokens, expected, most, *costs)
 
 
-def _build_settings(step: str, given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
-    names = ("max_tokens", "temperature", "top_p", "presence_penalty")
+def _sample_requests(
+    step: str, given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted: float
+) -> tuple[int, list[Request]]:
+    """(calls of a step, a sample of its requests), seed tasks standing in for `instructions` machine-written ones."""
+    quirks, names = given.get("quirks", "published"), ("max_tokens", "temperature", "top_p", "presence_penalty")
     chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
-    return request_settings(step, embedded, given.get("quirks", "published"), **chosen)
-
-
-def _sample_instructions(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted_per_request: float
-) -> tuple[int, list[Request]]:
-    only_classification = given.get("use_clf_seed_tasks_only", False)
-    texts = choose_seed_instructions(seeds, only_classification)
-    per_round = given.get("requests_per_round", 5)
-    rounds = math.ceil(instructions / admitted_per_request / per_round)
-    rounds = min(rounds, given.get("max_rounds") or rounds)
-    sample = build_round(
-        random.Random(given.get("random_seed", 42)), texts, texts, _build_settings("instructions", given, embedded),
-        requests_per_round=SAMPLED_PROMPTS, num_prompt_instructions=given.get("num_prompt_instructions", 8),
-        use_clf_seed_tasks_only=only_classification,
-    )  # fmt: skip
-    return rounds * per_round, sample
-
-
-def _sample_classification(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
-) -> tuple[int, list[Request]]:
-    prompts = load_prompts(given.get("prompt_source", "ours"))
-    texts = [task.instruction for task in seeds][:SAMPLED_PROMPTS]
-    calls = min(instructions, given.get("num_instructions") or instructions)
-    calls += min(len(seeds), given.get("check_against_seed_tasks", 0))
-    return calls, build_classification_requests(texts, prompts, _build_settings("classification", given, embedded))
-
-
-def _sample_instances(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
-) -> tuple[int, list[Request]]:
-    prompts = load_prompts(given.get("prompt_source", "ours"))
+    settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
+    if step == STEPS[0]:
+        return _sample_rounds(given, seeds, math.ceil(instructions / admitted), settings)
+    prompts, texts = load_prompts(given.get("prompt_source", "ours")), [task.instruction for task in seeds]
+    tasks = min(instructions, given.get("num_instructions") or instructions)
+    if step == STEPS[1]:
+        tasks += min(len(seeds), given.get("check_against_seed_tasks", 0))
+        return tasks, build_classification_requests(texts[:SAMPLED_PROMPTS], prompts, settings)
     labels = {task.instruction: task.is_classification for task in seeds}
     only = {name: given.get(name, False) for name in ("generation_tasks_only", "classification_tasks_only")}
     texts = [task.instruction for task in choose_tasks(seeds, labels, **only)]
     requests = build_instance_requests(
-        texts[:SAMPLED_PROMPTS], labels, prompts, _build_settings("instances", given, embedded),
-        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=given.get("quirks", "published"),
+        texts[:SAMPLED_PROMPTS], labels, prompts, settings,
+        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=quirks,
     )  # fmt: skip
-    share = len(texts) / len(seeds)
-    return round(share * min(instructions, given.get("num_instructions") or instructions)), requests
+    return round(tasks * len(texts) / len(seeds)), requests
 
 
-_SAMPLERS = dict(zip(STEPS, (_sample_instructions, _sample_classification, _sample_instances), strict=True))
+def _sample_rounds(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], requests: int, settings: dict[str, Any]
+) -> tuple[int, list[Request]]:
+    """The same for step 1, whose calls come in rounds."""
+    only_classification = given.get("use_clf_seed_tasks_only", False)
+    texts = choose_seed_instructions(seeds, only_classification)
+    per_round = given.get("requests_per_round", 5)
+    rounds = math.ceil(requests / per_round)
+    sample = build_round(
+        random.Random(given.get("random_seed", 42)), texts, texts, settings, requests_per_round=SAMPLED_PROMPTS,
+        num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,
+    )  # fmt: skip
+    return min(rounds, given.get("max_rounds") or rounds) * per_round, sample
 
 
 def find_token_counter(model: str) -> tuple[str, Callable[[str], int]]:
