@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +54,10 @@ class StepEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All steps, how tokens were counted, and the price that was applied."""
+    """All steps, and the price that was applied."""
 
     model: str
     steps: tuple[StepEstimate, ...]
-    counter: str
     price: Price | None
     admitted_per_request: float = ADMITTED_PER_REQUEST
 
@@ -78,7 +77,7 @@ class Estimate:
         source = f"prices of {self.price.as_of or 'no date'}" if self.price else ""
         priced = source or "no price known: give price_table=FILE to see dollars"
         return [
-            f"{self.model}: {priced}. Tokens: {self.counter}.",
+            f"{self.model}: {priced}. Tokens: about 4 characters each.",
             f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
             "model's; `at most` is if every completion used its max_tokens.",
         ]
@@ -102,25 +101,25 @@ def estimate_run(
         model, api = given.get("model", model), given.get("api", api)
         price_table = given.get("price_table", price_table)
     price = load_price(model, price_table)
-    counter, count = find_token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
     seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
-        steps.append(_estimate_step(step, calls, requests, count, api, price))
-    return Estimate(model, tuple(steps), counter, price, admitted_per_request)
+        steps.append(_estimate_step(step, calls, requests, api, price))
+    return Estimate(model, tuple(steps), price, admitted_per_request)
 
 
-def _estimate_step(
-    step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None
-) -> StepEstimate:
+def _estimate_step(step: str, calls: int, requests: Sequence[Request], api: str, price: Price | None) -> StepEstimate:
     """What `calls` requests come to, from the sample `requests`."""
     if not requests:
         return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
-    extra = count(CONTINUE_TEXT) + 8 if sends_chat(api) else 0  # the system line, and the tokens between messages
-    prompt_tokens = round(calls * (extra + sum(count(request.prompt) for request in requests) / len(requests)))
+    extra = (
+        approximate_tokens(CONTINUE_TEXT) + 8 if sends_chat(api) else 0
+    )  # the system line, and the tokens between messages
+    mean = sum(approximate_tokens(request.prompt) for request in requests) / len(requests)
+    prompt_tokens = round(calls * (extra + mean))
     each = sum(request.max_tokens for request in requests) / len(requests)
     most = round(calls * each)
     expected = round(calls * min(each, EXPECTED_COMPLETION[step]))
@@ -166,22 +165,3 @@ def _sample_rounds(
         num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,
     )  # fmt: skip
     return min(rounds, given.get("max_rounds") or rounds) * per_round, sample
-
-
-def find_token_counter(model: str) -> tuple[str, Callable[[str], int]]:
-    """(how tokens are counted, in words; the function): tiktoken where it knows the model and has its tables, else characters / 4."""
-    try:
-        import tiktoken
-
-        encoding = tiktoken.encoding_for_model(model)
-    except ImportError:
-        reason = "tiktoken is not installed"
-    except KeyError:
-        reason = "tiktoken does not know the model"
-    except (OSError, ValueError):
-        reason = "tiktoken's tables could not be loaded"
-    else:
-        return f"counted with tiktoken ({encoding.name})", lambda text: len(
-            encoding.encode(text, disallowed_special=())
-        )
-    return f"about 4 characters each, since {reason}", approximate_tokens
