@@ -67,9 +67,8 @@ class Adaptation:
 
     def detect_too_long(self, error: Any, sent: dict[str, Any]) -> bool:
         """True if the prompt and its completion do not fit the model; the released code then asks for four fifths."""
-        if not TOO_LONG.search(_read_message(error)):
-            return False
-        if sent.get("max_tokens", sent.get("max_completion_tokens", 0)) < 2:
+        asked = sent.get("max_tokens", sent.get("max_completion_tokens", 0))
+        if asked < 2 or not TOO_LONG.search(_read_message(error)):
             return False
         text = "a prompt and its completion do not fit the model together: the kit asks for fewer tokens"
         warnings.warn(text, stacklevel=2)  # Python shows an equal warning once
@@ -80,11 +79,10 @@ def find_refused(error: Any, sent: dict[str, Any]) -> str | None:
     """The parameter of `sent` that the server's error refuses and that can be adapted, or None."""
     message = _read_message(error)
     name = _find_named(error, message, sent)
-    if name is None or (name == "max_tokens" and "messages" not in sent):
+    if name == "max_tokens" and "messages" not in sent:
         return None
-    if REFUSAL.search(message):
-        return name
-    return name if name == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(message) else None
+    out_of_range = name == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(message)
+    return name if out_of_range or REFUSAL.search(message) else None
 
 
 def _find_named(error: Any, message: str, sent: dict[str, Any]) -> str | None:

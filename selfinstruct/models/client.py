@@ -42,9 +42,9 @@ class ModelClient:
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
-        for model, transport, prompt_tokens, completion_tokens in store.sum_tokens(self._session):
+        for model, transport, *tokens in store.sum_tokens(self._session):
             if model == endpoint.model:
-                budget.count_tokens(prompt_tokens, completion_tokens, transport)
+                budget.count_tokens(*tokens, transport)
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
@@ -70,7 +70,9 @@ class ModelClient:
         self._failures = {}
         if missing:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
-            self._check_all_failed(len(missing), len(cached))
+            if len(self._failures) == len(missing) and not cached and not self.budget.succeeded:
+                last = list(self._failures.values())[-1]
+                raise EndpointError(f"every request failed ({len(missing)} of {len(missing)}); the last: {last}")
         completions = [self._read_completion(job, answers.get(job.key), job.key in cached) for job in jobs]
         self._tally.add((job.key for job in jobs), answers, cached)
         return completions
@@ -132,11 +134,6 @@ class ModelClient:
             error = self._failures.get(job.key, "not asked")
             return Completion(text="", finish_reason="error", created_at=utc_now(), error=error)
         return read_completion(stored, job.request, cached)
-
-    def _check_all_failed(self, asked: int, cached: int) -> None:
-        if len(self._failures) == asked and not cached and not self.budget.succeeded:
-            last = list(self._failures.values())[-1]
-            raise EndpointError(f"every request failed ({asked} of {asked}); the last: {last}")
 
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         """The answers to `jobs` that could be had, each written to the store the moment it came."""
