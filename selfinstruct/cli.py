@@ -243,7 +243,10 @@ def review_export(run: RunFolder, rater: str, sheet: str, **drawing: Any) -> Non
     """
     from .review.sheet import export_sheet
 
-    chosen = _open_review(run, rater, drawing)
+    given = {name: value for name, value in drawing.items() if value is not None}
+    if given or not (run / SAMPLE).is_file():
+        _draw_sample(run, **given)
+    chosen = _open_review(run, rater)
     export_sheet(chosen.items, chosen.answers, sheet)
     command = shlex.join(["selfinstruct", "review", "import", sheet, "--run-dir", str(run), "--rater", rater])
     click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
@@ -257,7 +260,7 @@ def review_import(run: RunFolder, rater: str, sheet: str) -> None:
     """Take the answers of a filled-in SHEET into the run folder."""
     from .review.sheet import import_sheet
 
-    chosen = _open_review(run, rater, {})
+    chosen = _open_review(run, rater)
     changed = import_sheet(sheet, chosen, note=functools.partial(click.echo, err=True))
     click.echo(f"{changed} items changed; {chosen.complete} of {len(chosen.items)} are complete")
 
@@ -292,36 +295,34 @@ def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
     click.echo(as_table(measure_agreement(first, second)).to_string(na_rep=""))
 
 
-def _open_review(run: RunFolder, rater: str, drawing: dict[str, Any] | None = None) -> Review:
-    """The sample in the run folder, with the answers of `rater`.
-
-    With `drawing`, parameters of notebook 14 that may be None, it is drawn as that notebook would if there is none, and one
-    that exists must fit the parameters. Without it nothing is drawn, so that the first export may still choose the data.
-    """
+def _draw_sample(run: RunFolder, data: str = "", **given: Any) -> None:
+    """Draw the sample as notebook 14 does with the parameters `given`; one that exists must be the same."""
     from .data.datasets import load_dataset
-    from .files import load_records
-    from .review.items import Review, ReviewItem, draw_sample, keep_sample
+    from .review.items import draw_sample, keep_sample
     from .runfolder import ALL_INSTANCES
     from .runner.parameters import check_value
 
-    path, folder = run / SAMPLE, shlex.quote(str(run))
-    given = {name: value for name, value in (drawing or {}).items() if value is not None}
-    if not given and path.is_file():
-        return Review(load_records(path, ReviewItem), run.path, rater)
-    if drawing is None:
-        raise InputError(
-            f"{shown_path(path)}: no sample has been drawn yet; notebook 14 draws one, and so does "
-            f"selfinstruct review export SHEET --run-dir {folder} (with --data FILE from any data set)"
-        )
     for name, value in given.items():
         check_value(name, value)
-    data = given.pop("data", "")
     if not data and not run.find(ALL_INSTANCES):
         raise InputError(
-            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir "
-            f"of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {folder}"
+            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir of "
+            f"a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
         )
-    return Review(keep_sample(path, draw_sample(load_dataset(data or run), **given)), run.path, rater)
+    keep_sample(run / SAMPLE, draw_sample(load_dataset(data or run), **given))
+
+
+def _open_review(run: RunFolder, rater: str) -> Review:
+    """The sample in the run folder, with the answers of `rater`; only `review export` draws one."""
+    from .files import load_records
+    from .review.items import Review, ReviewItem
+
+    if not (run / SAMPLE).is_file():
+        raise InputError(
+            f"{shown_path(run / SAMPLE)}: no sample has been drawn yet; notebook 14 draws one, and so does "
+            f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
+        )
+    return Review(load_records(run / SAMPLE, ReviewItem), run.path, rater)
 
 
 def _load_answers(run: RunFolder, rater: str) -> dict[str, Answer]:
