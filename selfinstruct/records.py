@@ -113,9 +113,8 @@ def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
     for (number, _), task in zip(iter_lines(path), tasks, strict=True):
         value = getattr(task, field)
         if value in first:
-            raise InputError(
-                f'{shown_path(path)}:{number}: duplicate {field} "{value[:60]}", first on line {first[value]}; each needs its own'
-            )
+            where, repeated = f"{shown_path(path)}:{number}", f'duplicate {field} "{value[:60]}"'
+            raise InputError(f"{where}: {repeated}, first on line {first[value]}; each needs its own")
         first[value] = number
 
 

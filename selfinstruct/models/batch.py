@@ -50,9 +50,8 @@ class BatchClient(ModelClient):
             self._adopt_lost_jobs()
             self._work_off({job.key: job for job in jobs}, answers)
         except KeyboardInterrupt:
-            raise StoppedEarly(
-                "stopped by Ctrl-C; submitted batch jobs go on, the same command collects them"
-            ) from None
+            left = "submitted batch jobs go on, the same command collects them"
+            raise StoppedEarly(f"stopped by Ctrl-C; {left}") from None
         except StoppedEarly:
             self._tally.add([*answers, *self._failures], answers)
             raise
@@ -74,9 +73,8 @@ class BatchClient(ModelClient):
             if time.monotonic() >= deadline:
                 states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
                 jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
-                raise StoppedEarly(
-                    f"{public_url(self.endpoint.provider.base_url)}: {jobs}; run the same command later to collect them"
-                )
+                where = public_url(self.endpoint.provider.base_url)
+                raise StoppedEarly(f"{where}: {jobs}; run the same command later to collect them")
             time.sleep(min(self.poll_s, max(0.0, deadline - time.monotonic())))
 
     def _call(self, call: Any, *args: Any, **kwargs: Any) -> Any:
@@ -123,9 +121,8 @@ class BatchClient(ModelClient):
             self.store.put_batch({**row, "status": "collected"})
             errors = [str(error.message) for error in (batch.errors.data or [])] if batch.errors else []
             why = self.endpoint.hide_key("; ".join(errors[:3])) or "no reason given"
-            raise EndpointError(
-                f"batch {row['batch_id']}: refused by the provider ({why}); the next run submits it again"
-            )
+            refused = f"refused by the provider ({why})"
+            raise EndpointError(f"batch {row['batch_id']}: {refused}; the next run submits it again")
         answers = {}
         seconds = max(0.0, (batch.completed_at or batch.expired_at or batch.created_at) - batch.created_at)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):

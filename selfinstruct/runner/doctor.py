@@ -41,10 +41,8 @@ def examine_machine() -> Iterator[Check]:
     yield check_weights()
     yield check_spacy_model()
     yield check_outputs()
-    present, remedy = (
-        bool(os.environ.get(KEY_VARIABLE)),
-        "only needed for a paid endpoint; the embedded model needs none",
-    )
+    present = bool(os.environ.get(KEY_VARIABLE))
+    remedy = "only needed for a paid endpoint; the embedded model needs none"
     yield Check("API key", present, f"{KEY_VARIABLE} is {'set' if present else 'not set'}", remedy, essential=False)
 
 
