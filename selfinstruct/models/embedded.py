@@ -1,7 +1,7 @@
 """The embedded model: SmolLM2-135M on a llama.cpp server on loopback; it needs no key, no GPU and no network.
 
     server = serve()          # starts it, or joins the one that this run already has
-    OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.name, prompt="...")
+    OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.weights.stem, prompt="...")
 
 The server is a process of its own, shared by everything that works for one owner (see `session`). It watches its owner and
 exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
@@ -41,14 +41,8 @@ class EmbeddedServer:
 
     base_url: str
     weights: Path
-    weights_sha256: str
     slots: int
     pid: int
-
-    @property
-    def name(self) -> str:
-        """The model's name in requests and in run.json."""
-        return self.weights.stem
 
 
 def find_weights(model_path: str | Path | None = None) -> Path:
@@ -139,7 +133,7 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     """The server process: load, listen, write `entry`, and wait for the owner's end."""
     weights, slots = Path(settings["weights"]), settings["slots"]
     engine = _listen(weights, slots, settings["deterministic"])
-    state = EmbeddedServer(engine.listening_address + "/v1", weights, weights_sha256(weights), slots, os.getpid())
+    state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, os.getpid())
     write_text(entry, json.dumps(asdict(state), default=str))
     while is_alive(*settings["owner"]):
         time.sleep(POLL_SECONDS)

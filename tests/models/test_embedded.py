@@ -71,11 +71,10 @@ def test_it_answers_as_any_openai_server_and_names_no_path():
     server = embedded.serve()
     try:
         client = OpenAI(base_url=server.base_url, api_key="none")
-        answer = client.completions.create(model=server.name, prompt="Task 1: Write", max_tokens=5)
+        answer = client.completions.create(model=server.weights.stem, prompt="Task 1: Write", max_tokens=5)
         assert answer.choices[0].finish_reason == "length"
         assert answer.usage.completion_tokens == 5
         assert answer.model == "SmolLM2-135M-Instruct.Q4_1"
-        assert server.weights_sha256 == embedded.weights_sha256(server.weights)
     finally:
         stop(server)
     assert gone(server.pid)
@@ -140,7 +139,7 @@ def test_deterministic_repeats_a_seeded_request():
     try:
         assert server.slots == 1
         client = OpenAI(base_url=server.base_url, api_key="none")
-        request = {"model": server.name, "prompt": "Come up with a task:\n1.", "max_tokens": 30, "seed": 7}
+        request = {"model": server.weights.stem, "prompt": "Come up with a task:\n1.", "max_tokens": 30, "seed": 7}
         texts = []
         for _ in range(2):
             texts.append(client.completions.create(**request).choices[0].text)
