@@ -16,7 +16,7 @@ from . import __version__
 from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, shown_path
 
 if TYPE_CHECKING:
-    from .review.items import Answer, Review
+    from .review.items import Review
     from .runfolder import RunFolder
 
 STOPPED_EARLY = 3
@@ -291,8 +291,13 @@ def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
 
     if rater == second_rater:
         raise ParameterError(f'--second-rater "{second_rater}" is the first one, too; name another')
-    first, second = _load_answers(run, rater), _load_answers(run, second_rater)
-    click.echo(as_table(measure_agreement(first, second)).to_string(na_rep=""))
+    both = [_open_review(run, name) for name in (rater, second_rater)]
+    for one in both:
+        if not one.answers:
+            names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
+            known = f"there are answers of {', '.join(names) or 'nobody'}"
+            raise InputError(f"{shown_path(one.path)}: no answers to this sample; {known}")
+    click.echo(as_table(measure_agreement(*(one.answers for one in both))).to_string(na_rep=""))
 
 
 def _draw_sample(run: RunFolder, data: str = "", **given: Any) -> None:
@@ -323,16 +328,6 @@ def _open_review(run: RunFolder, rater: str) -> Review:
             f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
         )
     return Review(load_records(run / SAMPLE, ReviewItem), run.path, rater)
-
-
-def _load_answers(run: RunFolder, rater: str) -> dict[str, Answer]:
-    """The answers of a rater; raises InputError, with the names of those who have some, if there are none."""
-    chosen = _open_review(run, rater)
-    if not chosen.answers:
-        names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
-        known = ", ".join(names) or "nobody"
-        raise InputError(f"{shown_path(chosen.path)}: no answers to this sample; there are answers of {known}")
-    return chosen.answers
 
 
 if __name__ == "__main__":

@@ -165,15 +165,11 @@ class ModelClient:
                 tell_person(f"Ctrl-C: {waiting}. Ctrl-C again leaves them.")
             progress.follow(sent)
         except KeyboardInterrupt:
-            self._leave_in_flight()
-
-    def _leave_in_flight(self) -> None:
-        """Go on without the threads that wait for an answer; they are daemons and hold nobody, not even the process's end."""
-        left = count_noun(len(self._in_flight), "request")
-        self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
-        self._left_some = True
-        self._pool.terminate()
-        self._pool = None
+            left = count_noun(len(self._in_flight), "request")
+            self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
+            self._left_some = True
+            self._pool.terminate()  # its threads are daemons and hold nobody, not even the process's end
+            self._pool = None
 
     def _halt(self, reason: SelfInstructError) -> None:
         """Nothing more is sent; the first reason is the one that is raised."""

@@ -102,18 +102,15 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
     funnels = []
     if (run / INSTRUCTIONS).is_file():
         accepted = len(load_records(run / INSTRUCTIONS, MachineInstruction))
-        asked = f"{number:,} requests" if (number := _count_requests(run)) else ""
+        name = "02_generate_instructions"
+        number = run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests")
+        asked = f"{number:,} requests" if number else ""
         funnels.append(Funnel("Step 1", asked, accepted, "instructions", dropped["1"]))
     if (run / ALL_INSTANCES).is_file():
         rows = load_records(run / ALL_INSTANCES, InstanceRow)
         tasks = len({row.instruction for row in rows})
         funnels.append(Funnel("Step 4", "", len(rows), f"instances of {tasks} instructions", dropped["4"]))
     return funnels
-
-
-def _count_requests(run: RunFolder) -> int:
-    name = "02_generate_instructions"
-    return run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests", 0)
 
 
 def sample_tasks(run: RunFolder, count: int = 12) -> list[InstanceRow]:

@@ -89,20 +89,14 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
     return outcomes
 
 
-def estimate_notebooks(
-    run_dir: str | Path | RunFolder,
-    parameters: Mapping[str, Any] | None = None,
-    only: Sequence[str] = (),
-    start: str = "",
-    notebooks_dir: str | Path = NOTEBOOKS_DIR,
-) -> Estimate:
+def estimate_notebooks(run: RunFolder, parameters: Mapping[str, Any], only: Sequence[str], start: str) -> Estimate:
     """Calls, tokens and dollars that `run_notebooks` with the same arguments would come to; nothing is called or written.
 
     Raises ParameterError for a wrong parameter, and if no chosen notebook calls a model.
     """
     from ..steps.estimate import STEPS, estimate_run
 
-    steps = declare_steps(RunFolder(run_dir), parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+    steps = declare_steps(run, parameters, choose_notebooks(NOTEBOOKS_DIR, only, start))
     calling = {step.name: step.parameters for step in steps if step.name in STEPS}
     if not calling:
         raise ParameterError(f"nothing to estimate: the notebooks that call a model are {', '.join(STEPS)}")

@@ -194,7 +194,9 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
     admissions = pool.admit([text for _, text in passed], threshold=threshold)
     for (index, text), admission in zip(passed, admissions, strict=True):
         if admission is None:
-            round_.reject(text, "too_similar", *_find_nearest_before(pool, text, size))
+            scores = pool.scores(text)[:size]  # against those that were in the pool then
+            best = int(scores.argmax())
+            round_.reject(text, "too_similar", pool.texts[best], float(scores[best]))
             continue
         size += 1
         round_.admitted.append(
@@ -206,13 +208,6 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
                 request_idx=round_.request_idx,
             )
         )
-
-
-def _find_nearest_before(pool: InstructionPool, text: str, size: int) -> tuple[str, float]:
-    """The nearest of the first `size` texts: those that were in the pool when `text` was rejected."""
-    scores = pool.scores(text)[:size]
-    best = int(scores.argmax())
-    return pool.texts[best], float(scores[best])
 
 
 def _build_metadata(round_: Round, index: int, quirks: str) -> dict[str, Any]:
