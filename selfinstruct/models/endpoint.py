@@ -61,16 +61,15 @@ def provider_for(base_url: str) -> Provider:
     if base_url in PROVIDERS:
         return PROVIDERS[base_url]
     if not base_url.startswith(("http://", "https://")):
-        raise ParameterError(
-            f"base_url={base_url!r}: give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
-        )
+        advice = f"give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
+        raise ParameterError(f"base_url={base_url!r}: {advice}")
     is_openai = ".openai.com" in (urlsplit(base_url).hostname or "")
     return Provider(base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=is_openai)
 
 
 def is_embedded(model: str) -> bool:
     """True if `model` names the embedded model or a GGUF file, rather than a model of some server."""
-    return model == "embedded" or model.startswith("embedded:") or model.endswith(".gguf")
+    return model == "embedded" or model.endswith(".gguf")
 
 
 def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpoint:
@@ -80,15 +79,13 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
         settings.pop("deterministic", None)
         return Endpoint(model, api, public_url(provider.base_url), provider, **settings)
     if base_url:
-        raise ParameterError(
-            f"model={model!r} is embedded and needs no base_url; name the model that {public_url(base_url)} serves"
-        )
+        advice = f"name the model that {public_url(base_url)} serves"
+        raise ParameterError(f"model={model!r} is embedded and needs no base_url; {advice}")
     if api not in ("completions", "chat"):
         raise ParameterError(f"api={api!r}: the embedded model has no batch jobs; use completions")
     from .embedded import find_weights, weights_sha256
 
-    path = model.removeprefix("embedded:")
-    weights = find_weights(None if path == "embedded" else path)
+    weights = find_weights(None if model == "embedded" else model)
     sha256 = weights_sha256(weights)
     identity = f"embedded:{sha256}" + (":deterministic" if settings.get("deterministic") else "")
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)

@@ -66,9 +66,8 @@ def sample_in_context(
     from_machine = rng.sample(list(machine), min(MACHINE_INSTRUCTIONS_IN_PROMPT, len(machine)))
     wanted = num_prompt_instructions - len(from_machine)
     if wanted > len(human):
-        raise ParameterError(
-            f"num_prompt_instructions={num_prompt_instructions}: only {len(human)} seed tasks to draw from"
-        )
+        have = f"only {len(human)} seed tasks to draw from"
+        raise ParameterError(f"num_prompt_instructions={num_prompt_instructions}: {have}")
     chosen = from_machine + rng.sample(list(human), wanted)
     rng.shuffle(chosen)
     return chosen
