@@ -59,6 +59,7 @@ class Estimate:
     model: str
     steps: tuple[StepEstimate, ...]
     price: Price | None
+    admitted_per_request: float = ADMITTED_PER_REQUEST
 
     @property
     def total(self) -> StepEstimate:
@@ -69,14 +70,17 @@ class Estimate:
     def table(self) -> str:
         """The estimate as the terminal and notebooks show it."""
         head = f"{'step':28}{'calls':>9}{'prompt tokens':>16}{'completion tokens':>20}{'dollars':>12}{'at most':>12}"
+        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self._list_notes()])
+
+    def _list_notes(self) -> list[str]:
+        """What the figures rest on."""
         source = f"prices of {self.price.as_of or 'no date'}" if self.price else ""
         priced = source or "no price known: give price_table=FILE to see dollars"
-        notes = [
+        return [
             f"{self.model}: {priced}. Tokens: about 4 characters each.",
-            f"Assumed: {ADMITTED_PER_REQUEST:g} instructions admitted per request of step 1, and completions as long as the embedded "
+            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
             "model's; `at most` is if every completion used its max_tokens.",
         ]
-        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *notes])
 
 
 def estimate_run(
@@ -84,6 +88,7 @@ def estimate_run(
     model: str = "embedded",
     api: str = "completions",
     price_table: str = "",
+    admitted_per_request: float = ADMITTED_PER_REQUEST,
 ) -> Estimate:
     """The estimate for the notebooks named in `parameters` (None = all three steps with their defaults).
 
@@ -100,18 +105,17 @@ def estimate_run(
     seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
-        calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model))
+        calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
         steps.append(_estimate_step(step, calls, requests, api, price))
-    return Estimate(model, tuple(steps), price)
+    return Estimate(model, tuple(steps), price, admitted_per_request)
 
 
 def _estimate_step(step: str, calls: int, requests: Sequence[Request], api: str, price: Price | None) -> StepEstimate:
     """What `calls` requests come to, from the sample `requests`."""
     if not requests:
         return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
-    extra = (
-        approximate_tokens(CONTINUE_TEXT) + 8 if sends_chat(api) else 0
-    )  # the system line, and the tokens between messages
+    # in a chat the system line, and the tokens between messages
+    extra = approximate_tokens(CONTINUE_TEXT) + 8 if sends_chat(api) else 0
     mean = sum(approximate_tokens(request.prompt) for request in requests) / len(requests)
     prompt_tokens = round(calls * (extra + mean))
     each = sum(request.max_tokens for request in requests) / len(requests)
@@ -123,14 +127,14 @@ def _estimate_step(step: str, calls: int, requests: Sequence[Request], api: str,
 
 
 def _sample_requests(
-    step: str, given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool
+    step: str, given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted: float
 ) -> tuple[int, list[Request]]:
     """(calls of a step, a sample of its requests), seed tasks standing in for `instructions` machine-written ones."""
     quirks, names = given.get("quirks", "published"), ("max_tokens", "temperature", "top_p", "presence_penalty")
     chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
     settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
     if step == STEPS[0]:
-        return _sample_rounds(given, seeds, math.ceil(instructions / ADMITTED_PER_REQUEST), settings)
+        return _sample_rounds(given, seeds, math.ceil(instructions / admitted), settings)
     prompts, texts = load_prompts(given.get("prompt_source", "ours")), [task.instruction for task in seeds]
     tasks = min(instructions, given.get("num_instructions") or instructions)
     if step == STEPS[1]:

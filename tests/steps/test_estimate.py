@@ -13,7 +13,6 @@ from selfinstruct.models.protocol import approximate_tokens
 from selfinstruct.models.spending import load_price
 from selfinstruct.prompts import load_prompts, request_settings
 from selfinstruct.records import load_seed_tasks
-from selfinstruct.steps import estimate
 from selfinstruct.steps.classification import identify_classification, parse_labels
 from selfinstruct.steps.estimate import STEPS, estimate_run
 from selfinstruct.steps.instances import generate_instances
@@ -26,7 +25,7 @@ def by_step(**settings):
     return {step.step: step for step in estimate_run(**settings).steps}
 
 
-def test_a_run_asks_for_what_the_estimate_says(tmp_path, monkeypatch):
+def test_a_run_asks_for_what_the_estimate_says(tmp_path):
     """The scripted model's instructions are five words long, seed tasks a dozen: a step-1 prompt holds two of them in eight."""
     seeds, templates = load_seed_tasks(), load_prompts()
     with ScriptedServer(scripted_model) as server:
@@ -43,9 +42,10 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path, monkeypatch):
             generate_instances(client, records, labels, templates, request_settings("instances", False))
         bodies = server.bodies
     calls = sum(len(round_.requests) for round_ in rounds)
-    monkeypatch.setattr(estimate, "ADMITTED_PER_REQUEST", len(records) / calls)
-    parameters = {FIRST: {"num_instructions_to_generate": len(records)}, SECOND: {}, THIRD: {}}
-    estimated = by_step(parameters=parameters, model="scripted")
+    estimated = by_step(
+        parameters={FIRST: {"num_instructions_to_generate": len(records)}, SECOND: {}, THIRD: {}},
+        model="scripted", admitted_per_request=len(records) / calls,
+    )  # fmt: skip
     asked = {FIRST: bodies[:calls], SECOND: bodies[calls : calls + len(records)], THIRD: bodies[calls + len(records) :]}
     for step, sent in asked.items():
         assert estimated[step].calls == len(sent)
