@@ -290,7 +290,7 @@ def test_a_sheet_computes_nothing(tmp_path):
         (lambda text: text + "abc,,,,,,,\n", r'bad\.csv, row 8: id "abc" is not in the sample'),
         (
             lambda text: text + text.splitlines()[1] + "\n",
-            r"bad\.csv, row 8: id .* is in row 2 already",
+            r"bad\.csv, row 8: id .* is in an earlier row already",
         ),
     ],
 )
@@ -344,21 +344,19 @@ def test_a_column_sorted_alone_is_refused(review, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "delimiter", "ends", "first"),
+    ("encoding", "delimiter", "ends"),
     [
-        ("utf-8-sig", ";", "\r\n", ""),  # Excel, where the comma is for decimals
-        ("utf-8", ";", "\r\n", "sep=;\r\n"),
-        ("utf-16", "\t", "\r\n", ""),  # its "Unicode text"
-        ("utf-8", ",", "\r", ""),  # for an old Macintosh
+        ("utf-8-sig", ";", "\r\n"),  # Excel, where the comma is for decimals
+        ("utf-8", "\t", "\n"),
+        ("utf-8", ",", "\r"),  # for an old Macintosh
     ],
 )
-def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends, first):
+def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends):
     items = draw_sample(load_dataset([{"instruction": f"Name, {k}; in\ntwo lines", "output": "é"} for k in range(3)]))
     review = Review(items, tmp_path, "ann")
     rows = [["Notes ", "x", " VALID_TASK", "input_appropriate", "output_correct", "id"]]
     rows += [["naïve", item.instruction, "Y", "TRUE", "0", f"item-{item.id}"] for item in items]
     with (tmp_path / "saved.csv").open("w", encoding=encoding, newline="") as file:
-        file.write(first)
         csv.writer(file, delimiter=delimiter, lineterminator=ends).writerows([*rows, [""] * 6, []])
     assert import_sheet(tmp_path / "saved.csv", review) == 3
     assert {(*answer.given, answer.notes) for answer in review.answers.values()} == {(True, True, False, "naïve")}
@@ -413,7 +411,7 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
         import_sheet(tmp_path / "none.csv", review)
     for text in ("", "\n\n", "id\n"):
         (tmp_path / "blank.csv").write_text(text)
-        with pytest.raises(InputError, match=r"blank\.csv.*: (not the rows of a CSV|no column valid_task)"):
+        with pytest.raises(InputError, match=r"blank\.csv.*: (not a CSV in UTF-8|no column valid_task)"):
             import_sheet(tmp_path / "blank.csv", review)
 
 
