@@ -24,7 +24,6 @@ from selfinstruct.review.form import ReviewForm, wants_form
 from selfinstruct.review.items import (
     Review,
     ReviewItem,
-    all_valid,
     answers_path,
     draw_sample,
     keep_sample,
@@ -135,7 +134,7 @@ def test_a_question_counts_where_it_is_answered_and_all_fields_where_all_are(rev
     summary = summarise_review(review.answers)
     assert (summary["valid_task"]["yes"], summary["valid_task"]["answered"]) == (4, 5)
     assert (summary["all_fields_valid"]["yes"], summary["all_fields_valid"]["answered"]) == (2, 3)
-    assert [all_valid(review.of(key)) for key in ids] == [True, True, False, None, None, None]
+    assert [review.of(key).all_fields_valid for key in ids] == [True, True, False, None, None, None]
 
 
 def test_two_of_three_answers_say_nothing_of_all_fields(review):
