@@ -92,9 +92,8 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
-        raise InputError(
-            f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
-        ) from error
+        fault, column = getattr(error, "msg", error), getattr(error, "colno", 1)
+        raise InputError(f"{where}: not JSON ({fault} at column {column})") from error
     if isinstance(value, dict):
         return value
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")

@@ -455,16 +455,15 @@ def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
         assert declared[name].default == drawn[name].default
 
 
-@pytest.mark.parametrize("command", [("export", "x.csv"), ("import", "x.csv")])
-def test_neither_sample_nor_run_says_what_to_do(tmp_path, command):
-    done = invoke(*command, "--run-dir", tmp_path / "none")
+def test_neither_sample_nor_run_says_what_to_do(tmp_path):
+    done = invoke("export", "x.csv", "--run-dir", tmp_path / "none")
     assert done.exit_code == 1 and "nothing to draw a sample from" in done.output
     assert f"selfinstruct review export SHEET --data FILE --run-dir {tmp_path / 'none'}" in done.output
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("command", [("summary",), ("agreement", "--second-rater", "bob")])
-def test_a_command_that_only_looks_draws_no_sample(tmp_path, command):
+@pytest.mark.parametrize("command", [("import", "x.csv"), ("summary",), ("agreement", "--second-rater", "bob")])
+def test_a_command_other_than_export_draws_no_sample(tmp_path, command):
     rows = [{"instruction": "Name a river.", "input": "", "output": "Elbe"}]
     write_records(tmp_path / "finetuning_data/all_generated_instances.jsonl", rows)
     done = invoke(*command, "--run-dir", tmp_path)
