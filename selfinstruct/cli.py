@@ -147,13 +147,13 @@ def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
 
     They are needed only for `prompt_source published` and for comparisons with the paper's own data.
     """
-    from .paper.release import fetch_published, fetched_state
+    from .paper.release import LICENCE, fetch_published, fetched_state
 
     if not listing:
         fetch_published(names, source, out=click.echo)
         return
     for file, state in fetched_state(names=names):
-        click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
+        click.echo(f"{state:12} {file.path}  ({file.purpose}; {LICENCE})")
 
 
 @main.group()

@@ -10,6 +10,7 @@ All rows of one file have one shape: that of its first row.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +22,7 @@ from typing import Any
 from ..files import InputError, SelfInstructError, load_records, project_path, shown_path
 from ..parsing import parse_is_classification
 from ..records import ClassificationAnswer
-from ..runfolder import (
-    ALL_INSTANCES,
-    CLASSIFICATION,
-    INSTANCES,
-    INSTRUCTIONS,
-    REJECTIONS,
-    RunFolder,
-)
+from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
 from .formats import Row, read_rows
 from .reading import TABLE_FILES, TEXT_FILES, find_data_files, iter_objects
 
@@ -121,14 +115,13 @@ def _split_sources(data: str | Sequence[Any]) -> list[Any]:
 
 def _number_names(datasets: list[Dataset]) -> list[Dataset]:
     """The data sets with a number after every name that an earlier one has, or that is another one's."""
-    taken, named = {dataset.name for dataset in datasets}, []
+    taken, named = {dataset.name for dataset in datasets}, {}
     for dataset in datasets:
         name = dataset.name
-        if any(name == one.name for one in named):
-            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken)
-        taken.add(name)
-        named.append(replace(dataset, name=name))
-    return named
+        if name in named:
+            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken | named.keys())
+        named[name] = replace(dataset, name=name)
+    return list(named.values())
 
 
 def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
@@ -176,20 +169,11 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     found = run.find(pattern)
     if not found:
         raise run.missing(pattern)
-    dataset, labels = _build_dataset(iter_objects(found[0]), shown_path(found[0])), _load_labels(run)
-    rows = (
-        [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows]
-        if labels
-        else dataset.rows
-    )
+    dataset, newest = _build_dataset(iter_objects(found[0]), shown_path(found[0])), run.find_newest(CLASSIFICATION)
+    answers = load_records(newest, ClassificationAnswer) if newest else []
+    labels = {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
+    rows = [replace(row, is_classification=labels.get(row.instruction, row.is_classification)) for row in dataset.rows]
     return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
-
-
-def _load_labels(run: RunFolder) -> dict[str, bool]:
-    """instruction -> is it classification, from the newest answers of step 2; {} before step 2."""
-    found = run.find_newest(CLASSIFICATION)
-    answers = load_records(found, ClassificationAnswer) if found else []
-    return {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
 
 
 def author_of(run: RunFolder) -> str:
@@ -212,7 +196,4 @@ def known_author(name: str) -> str:
 
 
 def _name_source(source: str) -> str:
-    name = Path(source).name
-    for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
-        name = name.removesuffix(suffix) or name
-    return name or source
+    return re.sub(r"(?<=.)(\.(jsonl?|parquet|arrow))?(\.gz)?$", "", Path(source).name) or source

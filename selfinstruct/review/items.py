@@ -29,8 +29,7 @@ QUESTIONS = {
     "input_appropriate": "Does the input suit the task? (Say yes where the task needs none and there is none.)",
     "output_correct": "Is the output a right and acceptable answer to the task and the input?",
 }
-ALL_FIELDS = "all_fields_valid"
-PAPER = {question: paper_number(f"table2.{question}").value / 100 for question in (*QUESTIONS, ALL_FIELDS)}
+PAPER = {name: paper_number(f"table2.{name}").value / 100 for name in (*QUESTIONS, "all_fields_valid")}
 
 
 class ReviewItem(Record):
@@ -60,6 +59,14 @@ class Answer(Record):
     @property
     def is_complete(self) -> bool:
         return None not in self.given
+
+    @property
+    def all_fields_valid(self) -> bool | None:
+        """Table 2's last row: yes to all three; None while a question is open.
+
+        One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
+        """
+        return all(self.given) if self.is_complete else None
 
 
 def draw_sample(dataset: Dataset, size: int = 200, random_seed: int = 42, stratified: bool = False) -> list[ReviewItem]:
@@ -165,17 +172,9 @@ def load_answers(path: str | Path) -> dict[str, Answer]:
     return {answer.id: answer for answer in answers}
 
 
-def all_valid(answer: Answer) -> bool | None:
-    """Table 2's last row: yes to all three; None while a question is open.
-
-    One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
-    """
-    return all(answer.given) if answer.is_complete else None
-
-
-def read_judgement(answer: Answer, question: str) -> bool | None:
-    """The answer to one question, or to all fields together."""
-    return all_valid(answer) if question == ALL_FIELDS else getattr(answer, question)
+def collect_judgements(answers: dict[str, Answer], question: str) -> list[bool]:
+    """The answers given to one question, or to all fields together."""
+    return [value for answer in answers.values() if (value := getattr(answer, question)) is not None]
 
 
 def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
@@ -185,7 +184,7 @@ def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
     """
     summary = {}
     for question in PAPER:
-        given = [value for answer in answers.values() if (value := read_judgement(answer, question)) is not None]
+        given = collect_judgements(answers, question)
         yes, count = sum(given), len(given)
         summary[question] = {
             "yes": yes, "answered": count, "share": measure_share(given), "interval": share_interval(yes, count),
@@ -200,10 +199,8 @@ def measure_share(answers: Sequence[bool]) -> float | None:
 
 def pair_judgements(first: dict[str, Answer], second: dict[str, Answer], question: str) -> list[tuple[bool, bool]]:
     """The answers of two raters to one question, for each item that both answered."""
-    pairs = [
-        (read_judgement(first[key], question), read_judgement(second[key], question)) for key in first if key in second
-    ]
-    return [(one, other) for one, other in pairs if one is not None and other is not None]
+    pairs = [(getattr(first[key], question), getattr(second[key], question)) for key in first if key in second]
+    return [pair for pair in pairs if None not in pair]
 
 
 def measure_agreement(first: dict[str, Answer], second: dict[str, Answer]) -> dict[str, dict[str, Any]]:

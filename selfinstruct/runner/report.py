@@ -68,8 +68,9 @@ def label_model(model: Mapping[str, Any]) -> str:
         return "No model has been called in this folder yet."
     name = str(model.get("model", "unknown"))
     small = " It has 135 million parameters: much of what it writes is wrong." if "135M" in name else ""
+    scripted = " It is a script with canned answers, for tests only." if "scripted" in name.lower() else ""
     replayed = f" {NO_MODEL_CALLED}." if model.get("replayed") else ""
-    return f"All machine-written text on this page was written by {name}.{small}{replayed}"
+    return f"All machine-written text on this page was written by {name}.{small}{scripted}{replayed}"
 
 
 @dataclass(frozen=True)

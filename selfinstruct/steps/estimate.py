@@ -59,7 +59,7 @@ class Estimate:
     model: str
     steps: tuple[StepEstimate, ...]
     price: Price | None
-    admitted_per_request: float = ADMITTED_PER_REQUEST
+    admitted_per_request: float
 
     @property
     def total(self) -> StepEstimate:
@@ -70,16 +70,17 @@ class Estimate:
     def table(self) -> str:
         """The estimate as the terminal and notebooks show it."""
         head = f"{'step':28}{'calls':>9}{'prompt tokens':>16}{'completion tokens':>20}{'dollars':>12}{'at most':>12}"
-        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self._list_notes()])
+        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self.list_notes()])
 
-    def _list_notes(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """What the figures rest on."""
-        source = f"prices of {self.price.as_of or 'no date'}" if self.price else ""
-        priced = source or "no price known: give price_table=FILE to see dollars"
+        priced = "no price known: give price_table=FILE to see dollars"
+        if self.price:
+            priced = f"prices of {self.price.as_of or 'no date'}"
         return [
             f"{self.model}: {priced}. Tokens: about 4 characters each.",
-            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
-            "model's; `at most` is if every completion used its max_tokens.",
+            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as "
+            "the embedded model's; `at most` is if every completion used its max_tokens.",
         ]
 
 
