@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, shown_path
+from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, show_path
 
 if TYPE_CHECKING:
     from .review.items import Review
@@ -113,7 +113,7 @@ def report(run: RunFolder) -> None:
 
     if not run.path.is_dir():
         raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {run}` makes it")
-    click.echo(f"Wrote {shown_path(write_report(run))}")
+    click.echo(f"Wrote {show_path(write_report(run))}")
 
 
 @main.command()
@@ -147,12 +147,12 @@ def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
 
     They are needed only for `prompt_source published` and for comparisons with the paper's own data.
     """
-    from .paper.release import LICENCE, fetch_published, fetched_state
+    from .paper.release import LICENCE, fetch_published, list_fetched
 
     if not listing:
         fetch_published(names, source, out=click.echo)
         return
-    for file, state in fetched_state(names=names):
+    for file, state in list_fetched(names=names):
         click.echo(f"{state:12} {file.path}  ({file.purpose}; {LICENCE})")
 
 
@@ -296,7 +296,7 @@ def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
         if not one.answers:
             names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
             known = f"there are answers of {', '.join(names) or 'nobody'}"
-            raise InputError(f"{shown_path(one.path)}: no answers to this sample; {known}")
+            raise InputError(f"{show_path(one.path)}: no answers to this sample; {known}")
     click.echo(as_table(measure_agreement(*(one.answers for one in both))).to_string(na_rep=""))
 
 
@@ -324,7 +324,7 @@ def _open_review(run: RunFolder, rater: str) -> Review:
 
     if not (run / SAMPLE).is_file():
         raise InputError(
-            f"{shown_path(run / SAMPLE)}: no sample has been drawn yet; notebook 14 draws one, and so does "
+            f"{show_path(run / SAMPLE)}: no sample has been drawn yet; notebook 14 draws one, and so does "
             f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
         )
     return Review(load_records(run / SAMPLE, ReviewItem), run.path, rater)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import InputError, ParameterError, iter_lines, project_path, shown_path
+from .files import InputError, ParameterError, iter_lines, project_path, show_path
 from .records import SeedTask, load_seed_tasks
 
 PROMPT_SOURCES = {"ours": "seeds", "published": "seeds/published/prompts"}
@@ -121,7 +121,7 @@ def load_prompts(prompt_source: str | Path = "ours", seed_tasks_path: str | Path
     folder = project_path(PROMPT_SOURCES.get(str(prompt_source), prompt_source))
     if not folder.is_dir():
         if prompt_source in PROMPT_SOURCES:
-            raise InputError(f"{shown_path(folder)}: not fetched; `selfinstruct fetch` brings it")
+            raise InputError(f"{show_path(folder)}: not fetched; `selfinstruct fetch` brings it")
         raise ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
     return PromptSet(
         **{name: _load_prefix(folder, name) for name in _RENDERERS},
@@ -141,10 +141,10 @@ def _load_prefix(folder: Path, name: str) -> str:
 def _load_demonstrations(path: Path) -> list[dict[str, Any]]:
     demonstrations = [value for _, value in iter_lines(path)]
     if not demonstrations:
-        raise InputError(f"{shown_path(path)}: no demonstrations in it")
+        raise InputError(f"{show_path(path)}: no demonstrations in it")
     for number, value in enumerate(demonstrations, 1):
         if not isinstance(value.get("instruction"), str):
-            raise InputError(f'{shown_path(path)}:{number}: missing "instruction"; every demonstration needs one')
+            raise InputError(f'{show_path(path)}:{number}: missing "instruction"; every demonstration needs one')
     return demonstrations
 
 

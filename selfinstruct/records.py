@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .files import InputError, iter_lines, load_records, project_path, shown_path
+from .files import InputError, iter_lines, load_records, project_path, show_path
 
 
 class Record(BaseModel):
@@ -102,7 +102,7 @@ def load_seed_tasks(path: str | Path = "seeds/seed_tasks.jsonl") -> list[SeedTas
     path = project_path(path)
     tasks = load_records(path, SeedTask)
     if not tasks:
-        raise InputError(f"{shown_path(path)}: no seed tasks in it; step 1 needs at least one")
+        raise InputError(f"{show_path(path)}: no seed tasks in it; step 1 needs at least one")
     for field in ("id", "instruction"):
         _check_unique(path, tasks, field)
     return tasks
@@ -113,7 +113,7 @@ def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
     for (number, _), task in zip(iter_lines(path), tasks, strict=True):
         value = getattr(task, field)
         if value in first:
-            where, repeated = f"{shown_path(path)}:{number}", f'duplicate {field} "{value[:60]}"'
+            where, repeated = f"{show_path(path)}:{number}", f'duplicate {field} "{value[:60]}"'
             raise InputError(f"{where}: {repeated}, first on line {first[value]}; each needs its own")
         first[value] = number
 

@@ -31,7 +31,7 @@ from .files import (
     load_records,
     project_path,
     read_json,
-    shown_path,
+    show_path,
     write_json,
     write_records,
     write_text,
@@ -101,7 +101,7 @@ class RunFolder:
         return self.path / name
 
     def __str__(self) -> str:
-        return shown_path(self.path)
+        return show_path(self.path)
 
     # files: find
 
@@ -268,7 +268,7 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
         nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         reason = str(error).partition("\n")[0][:80]
-        raise InputError(f"{shown_path(path)}: not a notebook ({reason}); restore it from the repository") from error
+        raise InputError(f"{show_path(path)}: not a notebook ({reason}); restore it from the repository") from error
     return source, [
         (ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]), node) for node in nodes
     ]

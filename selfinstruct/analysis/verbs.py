@@ -166,7 +166,7 @@ def _search(sentence: Sentence, at: int, fixed: bool) -> VerbNoun:
     return VerbNoun()
 
 
-def scaled_min_count(instructions: int) -> int:
+def scale_min_count(instructions: int) -> int:
     """The paper's "more than 30 times" for a data set of another size, in proportion and rounded down, so that a
     small one (fewer than 1,749 instructions) loses no pair."""
     return PAPER_MIN_COUNT * instructions // PAPER_INSTRUCTIONS

@@ -19,7 +19,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..files import InputError, SelfInstructError, load_records, project_path, shown_path
+from ..files import InputError, SelfInstructError, load_records, project_path, show_path
 from ..parsing import parse_is_classification
 from ..records import ClassificationAnswer
 from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
@@ -72,10 +72,10 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
         raise InputError(
-            f"{shown_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            f"{show_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
             "or a folder of such files"
         )
-    dataset = _build_dataset(iter_objects(path), shown_path(path))
+    dataset = _build_dataset(iter_objects(path), show_path(path))
     homes = [run for folder in (path.parent, path.parent.parent) if (run := RunFolder(folder)).state]
     return replace(dataset, label=author_of(homes[0])) if homes else dataset
 
@@ -129,7 +129,7 @@ def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
     if not rows:
         raise InputError(f"{source}: no rows in it; a data set needs at least one")
     notes = (*([shape.note] if shape.note else []), *_note_nulls(rows))
-    return Dataset(_name_source(source), rows, source, known_author(_name_source(source)), notes)
+    return Dataset(_name_source(source), rows, source, find_author(_name_source(source)), notes)
 
 
 def _note_nulls(rows: list[Row]) -> list[str]:
@@ -154,10 +154,10 @@ def _load_folder(folder: Path) -> Dataset:
     if not files:
         kinds = ", ".join([*TEXT_FILES[:2], *TABLE_FILES])
         raise InputError(
-            f"{shown_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
+            f"{show_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
             f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
         )
-    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
+    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), show_path(folder))
     several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
     left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
     return replace(dataset, notes=(*dataset.notes, *several, *left_out))
@@ -169,7 +169,7 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     found = run.find(pattern)
     if not found:
         raise run.missing(pattern)
-    dataset, newest = _build_dataset(iter_objects(found[0]), shown_path(found[0])), run.find_newest(CLASSIFICATION)
+    dataset, newest = _build_dataset(iter_objects(found[0]), show_path(found[0])), run.find_newest(CLASSIFICATION)
     answers = load_records(newest, ClassificationAnswer) if newest else []
     labels = {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
     rows = [replace(row, is_classification=labels.get(row.instruction, row.is_classification)) for row in dataset.rows]
@@ -186,7 +186,7 @@ def author_of(run: RunFolder) -> str:
     return f"written by {model}" if model else ""
 
 
-def known_author(name: str) -> str:
+def find_author(name: str) -> str:
     """Who wrote the text of a published file, told by its name; "" for any other."""
     if name in RELEASED:
         return "written by GPT-3, as released"

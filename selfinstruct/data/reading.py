@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..files import InputError, shown_path
+from ..files import InputError, show_path
 
 TABLE_FILES = ("*.parquet", "*.arrow")
 TEXT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")
@@ -30,7 +30,7 @@ def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises InputError at the first row that cannot be read, and for a file without any.
     """
-    name, found = shown_path(path), False
+    name, found = show_path(path), False
     try:
         with _open_file(path) as file:
             for where, value in _iter_values(file, name):

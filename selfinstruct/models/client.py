@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from ..files import EndpointError, SelfInstructError, StoppedEarly, shown_path
+from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
 from ..records import Completion, Request
 from .endpoint import Endpoint, RequestFailed
 from .protocol import (
@@ -112,7 +112,7 @@ class ModelClient:
             self._pool = None
         elif self.replayed:
             answers = count_noun(self.usage.requests, "answer")
-            print(f"{NO_MODEL_CALLED} ({answers} from {shown_path(self.store.path)})")
+            print(f"{NO_MODEL_CALLED} ({answers} from {show_path(self.store.path)})")
         self.endpoint.close()
         self.store.close()
 
@@ -181,7 +181,7 @@ class ModelClient:
         """The reason for the halt, with what is in the store by now."""
         if not answered and not isinstance(self._halting, StoppedEarly):
             return self._halting
-        where = shown_path(self.store.path)
+        where = show_path(self.store.path)
         done = f"; {answered} of {asked} requests were answered and are in {where}" if answered else ""
         return type(self._halting)(f"{self._halting}{done}; run the same command again to continue")
 
@@ -271,7 +271,7 @@ def tell_person(line: str) -> None:
     Under the runner that is the runner's terminal: of a cell that is being stopped nobody reads the output any more.
     """
     if works_for_another():
-        first = _inherited_stderr()
+        first = _find_stderr()
         over_its_bar = "\r" + line.ljust(os.get_terminal_size(first).columns - 1) if os.isatty(first) else line
         os.write(first, (over_its_bar + "\n").encode())
         return
@@ -280,7 +280,7 @@ def tell_person(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _inherited_stderr() -> int:
+def _find_stderr() -> int:
     """The stderr that this process was started with, also in a kernel, whose own goes to the cell."""
     try:
         return sys.stderr.fileno()  # a kernel keeps it under this number

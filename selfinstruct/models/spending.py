@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..files import InputError, project_path, read_json, shown_path
+from ..files import InputError, project_path, read_json, show_path
 from .endpoint import is_embedded
 from .protocol import StoredResponse
 
@@ -68,7 +68,7 @@ def load_price(model: str, price_table: str | Path = "") -> Price | None:
 def _find_in_table(names: Iterable[str], path: Path) -> Price | None:
     table = read_json(path)
     if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
-        raise InputError(f'{shown_path(path)}: no "models"; a price table looks like {TABLE_FORM}')
+        raise InputError(f'{show_path(path)}: no "models"; a price table looks like {TABLE_FORM}')
     name = next((name for name in names if table["models"].get(name) is not None), None)
     if name is None:
         return None
@@ -76,7 +76,7 @@ def _find_in_table(names: Iterable[str], path: Path) -> Price | None:
         return Price.model_validate({**table["models"][name], "as_of": str(table.get("as_of", ""))})
     except (ValidationError, TypeError) as error:
         needs = "needs prompt and completion, dollars per million tokens, 0 or more"
-        raise InputError(f"{shown_path(path)}: {name}: {needs}") from error
+        raise InputError(f"{show_path(path)}: {name}: {needs}") from error
 
 
 def _find_published(model: str) -> Price | None:

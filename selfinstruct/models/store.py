@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..files import InputError, SelfInstructError, iter_lines, load_records, project_path, shown_path, write_records
+from ..files import InputError, SelfInstructError, iter_lines, load_records, project_path, show_path, write_records
 from .protocol import StoredResponse, dump_canonical, find_row_fault
 from .session import session_name
 
@@ -65,7 +65,7 @@ class ResponseStore:
     def _prepare(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise InputError(f"{shown_path(self.path)}: written by a later version of the kit; update it")
+            raise InputError(f"{show_path(self.path)}: written by a later version of the kit; update it")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if version < SCHEMA_VERSION:
@@ -81,7 +81,7 @@ class ResponseStore:
             fault, advice = f"not a store of responses ({error})", "move it away or name another"
         else:
             return
-        raise InputError(f"{shown_path(self.path)}: {fault}; {advice}")
+        raise InputError(f"{show_path(self.path)}: {fault}; {advice}")
 
     def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         with self._lock, self._explain_errors():
@@ -200,7 +200,7 @@ def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[s
 def find_store(path: str | Path) -> Path:
     """`path` where there is a file; raises InputError instead of making an empty store by reading it."""
     if not project_path(path).is_file():
-        raise InputError(f"{shown_path(project_path(path))}: no such store; a run makes it")
+        raise InputError(f"{show_path(project_path(path))}: no such store; a run makes it")
     return project_path(path)
 
 
@@ -222,7 +222,7 @@ def _explain_empty(path: str | Path, model: str, step: str) -> str:
     there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
     asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
     advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
-    return f"{shown_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
+    return f"{show_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
 
 
 def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
@@ -234,7 +234,7 @@ def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
     rows = load_records(source, StoredResponse)
     for (number, _), row in zip(iter_lines(source), rows, strict=True):
         if fault := find_row_fault(row):
-            raise InputError(f"{shown_path(source)}:{number}: {fault}; the file was changed after its export")
+            raise InputError(f"{show_path(source)}:{number}: {fault}; the file was changed after its export")
     with ResponseStore(path) as store:
         added = sum(store.put(row) for row in rows)
     return added, len(rows) - added

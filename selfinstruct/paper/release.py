@@ -2,7 +2,7 @@
 
     fetch_published()                                    # all of them, to seeds/published/
     fetch_published(["seed_tasks", "templates"], source="../mirror")
-    published_path("data/seed_tasks.jsonl")              # verified, or an error that says how to get it
+    find_published_file("data/seed_tasks.jsonl")              # verified, or an error that says how to get it
 
 They come from one commit of github.com/yizhongw/self-instruct (Apache-2.0) and are never part of this project.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from ..files import InputError, ParameterError, project_path, read_json, shown_path, write_text
+from ..files import InputError, ParameterError, project_path, read_json, show_path, write_text
 
 COMMIT = "0b26ccaa415992100fa32df62d41b994cf928e23"
 SOURCE = f"https://raw.githubusercontent.com/yizhongw/self-instruct/{COMMIT}"
@@ -109,8 +109,8 @@ def fetch_published(
         out(f"{file.path}\n    {done}; {LICENCE}: {file.purpose}")
     if paths:
         _write_readme(folder)
-    if {file.path for file, state in fetched_state(folder) if state == "fetched"}.issuperset(_PROMPT_FILES):
-        out(f"prompts\n    the prompt set of these files: {shown_path(write_prompt_set(folder))}")
+    if {file.path for file, state in list_fetched(folder) if state == "fetched"}.issuperset(_PROMPT_FILES):
+        out(f"prompts\n    the prompt set of these files: {show_path(write_prompt_set(folder))}")
     if faults:
         text = f"{len(paths)} of {len(chosen)} files are there; {len(faults)} could not be had:"
         raise InputError("\n  ".join([text, *map(str, faults)]) + ("" if source else _ADVICE))
@@ -154,7 +154,7 @@ def _bring(file: PublishedFile, bring: Callable[[PublishedFile, Path], Path], fo
             os.chmod(path, 0o644)
             os.replace(path, target)
     except OSError as error:
-        raise InputError(f"{shown_path(target)}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"{show_path(target)}: cannot be written ({error.strerror or error})") from error
     return f"fetched, verified, {target.stat().st_size:,} bytes"
 
 
@@ -163,7 +163,7 @@ def _copy(file: PublishedFile, folder: Path, source: Path) -> Path:
     name = Path(file.path).name
     found = [path for path in (source / file.path, source / name) if path.is_file()]
     if not found:
-        raise InputError(f"{file.path}: not in {shown_path(source)}")
+        raise InputError(f"{file.path}: not in {show_path(source)}")
     return Path(shutil.copyfile(found[0], folder / name))
 
 
@@ -210,12 +210,12 @@ def _write_readme(folder: Path) -> None:
     write_text(folder / "README.md", f"{head}| file | licence | what it is for |\n|---|---|---|\n{''.join(rows)}")
 
 
-def fetched_state(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
+def list_fetched(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
     """Each published file (or those that `names` choose) with "fetched", "altered" or "not fetched"."""
     return [(file, file.state(project_path(folder))) for file in choose_files(names)]
 
 
-def published_path(name: str, folder: str | Path = FOLDER) -> Path:
+def find_published_file(name: str, folder: str | Path = FOLDER) -> Path:
     """The fetched file `name` (its path in the release), verified; raises InputError that says how to get it."""
     _check_fetched([name], folder)
     return project_path(folder) / name
@@ -235,7 +235,7 @@ def _check_fetched(names: Sequence[str], folder: str | Path) -> None:
     files = [file for file in published_files() if file.path in names]
     missing = [(folder / file.path, state) for file in files if (state := file.state(folder)) != "fetched"]
     if missing:
-        advice = (f"{shown_path(path)}: {state}; `selfinstruct fetch {path.name}` brings it" for path, state in missing)
+        advice = (f"{show_path(path)}: {state}; `selfinstruct fetch {path.name}` brings it" for path, state in missing)
         raise InputError("; ".join(advice))
 
 
@@ -245,19 +245,19 @@ def write_prompt_set(folder: str | Path = FOLDER) -> Path:
     Raises InputError where a released file is not fetched, or altered.
     """
     target = project_path(folder) / "prompts"
-    for name, text in published_templates(folder).items():
+    for name, text in read_published_templates(folder).items():
         write_text(target / f"{name}.txt", text)
-    write_text(target / "seed_tasks.jsonl", published_path(SEED_TASKS, folder).read_text(encoding="utf-8"))
+    write_text(target / "seed_tasks.jsonl", find_published_file(SEED_TASKS, folder).read_text(encoding="utf-8"))
     return target
 
 
-def published_templates(folder: str | Path = FOLDER) -> dict[str, str]:
+def read_published_templates(folder: str | Path = FOLDER) -> dict[str, str]:
     """The released few-shot prefixes of steps 2 and 3, each ending in "Task:", by the names `prompts.PromptSet` uses.
 
     The released files are Python; they are parsed for their string constants and never run. Raises InputError where a file
     is not fetched, or altered.
     """
-    return {field: _read_constants(published_path(name, folder))[key] for field, (name, key) in _TEMPLATES.items()}
+    return {field: _read_constants(find_published_file(name, folder))[key] for field, (name, key) in _TEMPLATES.items()}
 
 
 def _read_constants(path: Path) -> dict[str, str]:

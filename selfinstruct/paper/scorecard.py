@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, escape_dollars
-from ..data.datasets import author_of, known_author
+from ..data.datasets import author_of, find_author
 from ..display import show_number
 from ..files import ParameterError
 from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, show_value
@@ -112,7 +112,7 @@ def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
     data = _choose_data(results, data_set)
     problems = _leave_out_others(results, data)
     rows = [_score(number, results, data) for number in paper_numbers()]
-    label = known_author(data) or (author_of(run) if data == run.path.name else "")
+    label = find_author(data) or (author_of(run) if data == run.path.name else "")
     return Scorecard(data, label, rows, _size(results, data), problems)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
 from ..data.formats import Row
-from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records
+from ..files import InputError, ParameterError, append_record, load_records, show_path, write_records
 from ..paper_numbers import paper_number
 from ..records import Record
 
@@ -114,7 +114,7 @@ def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewIte
         write_records(path, drawn)
     elif [item.id for item in load_records(path, ReviewItem)] != [item.id for item in drawn]:
         raise ParameterError(
-            f"{shown_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
+            f"{show_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
             "to draw anew (answers to items that are drawn again are kept)"
         )
     return list(drawn)
@@ -138,7 +138,7 @@ class Review:
         self.folder, self.rater = Path(folder), rater
         self.path = answers_path(folder, rater)
         if not items:
-            raise InputError(f"{shown_path(self.path)}: nothing to review, the sample is empty")
+            raise InputError(f"{show_path(self.path)}: nothing to review, the sample is empty")
         self.items, known = list(items), load_answers(self.path)
         # the file may hold answers to another sample, too
         self.answers = {item.id: known[item.id] for item in items if item.id in known}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import InputError, shown_path, write_text
+from ..files import InputError, show_path, write_text
 from .items import QUESTIONS, Answer, Review, ReviewItem
 
 TEXTS = ("instruction", "input", "output")
@@ -60,7 +60,7 @@ def import_sheet(path: str | Path, review: Review, note: Callable[[str], None] =
     given, faults, edits = {}, [], []
     texts = {item.id: {name: _compact(getattr(item, name)) for name in TEXTS} for item in review.items}
     for number, row in _iter_rows(Path(path)):
-        where, key = f"{shown_path(path)}, row {number}", row["id"].strip().removeprefix(_ID_MARK)
+        where, key = f"{show_path(path)}, row {number}", row["id"].strip().removeprefix(_ID_MARK)
         answers = {question: _WORDS.get(row[question].strip().casefold(), row[question]) for question in QUESTIONS}
         wrong = [f'id "{key}" is in an earlier row already'] if key in given else _find_faults(key, row, answers, texts)
         faults += [f"{where}: {fault}" for fault in wrong]
@@ -112,13 +112,13 @@ def _iter_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         separator = max(",;\t", key=text.partition("\n")[0].count)  # spreadsheets in some countries write semicolons
         sheet = pd.read_csv(io.StringIO(text), sep=separator, **how).fillna("")
     except FileNotFoundError as error:
-        raise InputError(f"{shown_path(path)}: no such file; `selfinstruct review export` writes one") from error
+        raise InputError(f"{show_path(path)}: no such file; `selfinstruct review export` writes one") from error
     except ValueError as error:
-        raise InputError(f"{shown_path(path)}: not a CSV in UTF-8 ({error}); save it as CSV UTF-8") from error
+        raise InputError(f"{show_path(path)}: not a CSV in UTF-8 ({error}); save it as CSV UTF-8") from error
     sheet.columns = [name.strip().lower() for name in sheet.columns]
     if missing := [name for name in ("id", *QUESTIONS, "notes") if name not in sheet.columns]:
         needed = f"needed are id, {', '.join(QUESTIONS)}, notes"
-        raise InputError(f"{shown_path(path)}, row 1: no column {', '.join(missing)}; {needed}")
+        raise InputError(f"{show_path(path)}, row 1: no column {', '.join(missing)}; {needed}")
     for number, row in enumerate(sheet.to_dict("records"), 2):
         if any(cell.strip() for cell in row.values()):
             yield number, row

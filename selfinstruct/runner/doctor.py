@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import PROJECT_ROOT, EndpointError, shown_path
+from ..files import PROJECT_ROOT, EndpointError, show_path
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
@@ -108,7 +108,7 @@ def check_outputs() -> Check:
     try:
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return Check("outputs folder", True, f"{shown_path(folder)}/ can be written")
+            return Check("outputs folder", True, f"{show_path(folder)}/ can be written")
     except OSError as error:
         remedy = "make it writable, or give another folder with --run-dir and -p store"
-        return Check("outputs folder", False, f"{shown_path(folder)}/: {error.strerror}", remedy)
+        return Check("outputs folder", False, f"{show_path(folder)}/: {error.strerror}", remedy)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ..files import SelfInstructError, StoppedEarly, shown_path, write_text
+from ..files import SelfInstructError, StoppedEarly, show_path, write_text
 from ..models.session import OWNER_VARIABLE
 from ..runfolder import Notebook, RunFolder, find_notebook
 
@@ -81,7 +81,7 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
     if error.ename == "KeyboardInterrupt":
         return StoppedEarly(_STOPPED.format(step.name))
     where = f"{step.name}, cell [{error.exec_count}]"
-    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
+    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {show_path(copy)} for the whole story")
 
 
 IN_FLIGHT_SECONDS = 90.0

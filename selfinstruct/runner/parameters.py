@@ -23,7 +23,7 @@ from typing import Any, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..data.datasets import check_data
-from ..files import InputError, ParameterError, project_path, shown_path
+from ..files import InputError, ParameterError, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
 from ..models.protocol import APIS
 from ..paper.release import check_published
@@ -185,13 +185,13 @@ def load_parameters(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{shown_path(path)}: cannot be read ({error})") from error
+        raise InputError(f"{show_path(path)}: cannot be read ({error})") from error
     except yaml.MarkedYAMLError as error:
-        raise InputError(f"{shown_path(path)}:{error.problem_mark.line + 1}: not YAML ({error.problem})") from error
+        raise InputError(f"{show_path(path)}:{error.problem_mark.line + 1}: not YAML ({error.problem})") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{shown_path(path)}: not YAML ({error})") from error
+        raise InputError(f"{show_path(path)}: not YAML ({error})") from error
     if value in (None, ""):
         return {}
     if not isinstance(value, dict):
-        raise InputError(f"{shown_path(path)}:1: must be lines of `name: value`")
+        raise InputError(f"{show_path(path)}:1: must be lines of `name: value`")
     return value

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import show_number
-from ..files import ParameterError, shown_path
+from ..files import ParameterError, show_path
 from ..models.store import NO_MODEL_CALLED, count_calls
 from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
@@ -84,7 +84,7 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
         lines.append(f"{NO_MODEL_CALLED}.")
     if funnels := build_funnels(run):
         lines += ["", *(funnel.line() for funnel in funnels)]
-    for line in (*lines, "", f"Next: open {shown_path(page)}"):
+    for line in (*lines, "", f"Next: open {show_path(page)}"):
         out(line)
     return outcomes
 
@@ -112,7 +112,7 @@ def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str =
     for wanted in [*only, *([start] if start else [])]:
         if not any(_fits(path, wanted) for path in found):
             names = ", ".join(path.stem for path in found) or "none"
-            raise ParameterError(f'no notebook "{wanted}" in {shown_path(notebooks_dir)}; there are: {names}')
+            raise ParameterError(f'no notebook "{wanted}" in {show_path(notebooks_dir)}; there are: {names}')
     if only:
         return [path for path in found if any(_fits(path, wanted) for wanted in only)]
     return [path for path in found if path.stem >= start and find_notebook(path.stem).main]

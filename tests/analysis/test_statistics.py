@@ -12,7 +12,7 @@ from helpers.places import RELEASE_82K, SEED_TASKS, USER_ORIENTED, find_publishe
 from selfinstruct.analysis import statistics as analysis
 from selfinstruct.analysis import verbs
 from selfinstruct.analysis.statistics import bootstrap_interval, measure_intervals, measure_medians
-from selfinstruct.analysis.verbs import VerbNoun, Word, find_verb_noun, scaled_min_count, top_pairs
+from selfinstruct.analysis.verbs import VerbNoun, Word, find_verb_noun, scale_min_count, top_pairs
 from selfinstruct.data.datasets import Dataset, load_dataset
 from selfinstruct.data.formats import Row
 from selfinstruct.files import SelfInstructError
@@ -206,7 +206,7 @@ def test_top_pairs_by_hand():
 
 def test_the_limit_is_scaled_to_the_data():
     counts = (60, 995, 1748, 1749, 26_000, 52_444, 52_445)
-    assert [scaled_min_count(count) for count in counts] == [
+    assert [scale_min_count(count) for count in counts] == [
         0,
         0,
         0,

@@ -8,7 +8,7 @@ import json
 import pytest
 from helpers.places import PREDICTIONS, SAMPLES, find_published
 
-from selfinstruct.data.datasets import files_of, known_author, load_dataset, load_datasets
+from selfinstruct.data.datasets import files_of, find_author, load_dataset, load_datasets
 from selfinstruct.data.formats import Row
 from selfinstruct.files import PROJECT_ROOT, InputError
 from selfinstruct.runfolder import RunFolder
@@ -320,9 +320,9 @@ def test_an_empty_run_folder_says_which_notebook_writes_the_file(tmp_path):
 
 
 def test_known_authors():
-    assert known_author("all_instances_82K") == "written by GPT-3, as released"
-    assert known_author("davinci_predictions") == "responses of davinci"
-    assert known_author("mine") == ""
+    assert find_author("all_instances_82K") == "written by GPT-3, as released"
+    assert find_author("davinci_predictions") == "responses of davinci"
+    assert find_author("mine") == ""
 
 
 @pytest.mark.parametrize(
