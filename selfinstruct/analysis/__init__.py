@@ -20,27 +20,3 @@ from .statistics import (
     summarise_scores,
     word_counts,
 )
-
-__all__ = [
-    "LONG",
-    "PARTS",
-    "as_table",
-    "compare_table_1",
-    "count_duplicates",
-    "count_languages",
-    "count_scripts",
-    "describe_dataset",
-    "draw_method",
-    "draw_verb_nouns",
-    "measure_intervals",
-    "measure_medians",
-    "measure_vocabulary",
-    "new_figure",
-    "plot_lengths",
-    "plot_overlap",
-    "show_table",
-    "source_line",
-    "summarise_lengths",
-    "summarise_scores",
-    "word_counts",
-]

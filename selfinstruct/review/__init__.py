@@ -3,18 +3,3 @@
 from .form import ReviewForm, wants_form
 from .items import PAPER, QUESTIONS, Review, draw_sample, keep_sample, measure_agreement, summarise_review
 from .model import calibrate, rate_with_model, rating_prompt
-
-__all__ = [
-    "PAPER",
-    "QUESTIONS",
-    "Review",
-    "ReviewForm",
-    "calibrate",
-    "draw_sample",
-    "keep_sample",
-    "measure_agreement",
-    "rate_with_model",
-    "rating_prompt",
-    "summarise_review",
-    "wants_form",
-]

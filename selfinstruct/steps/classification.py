@@ -25,9 +25,8 @@ def identify_classification(
     client: Client, instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]
 ) -> list[ClassificationAnswer]:
     """Step 2: the raw answer to "Is it classification?" for every instruction, "" where the request failed."""
-    completions = client.complete(
-        build_classification_requests(instructions, prompts, settings), desc="is it classification?"
-    )
+    requests = build_classification_requests(instructions, prompts, settings)
+    completions = client.complete(requests, desc="is it classification?")
     return [
         ClassificationAnswer(instruction=text, is_classification=completion.text)
         for text, completion in zip(instructions, completions, strict=True)
