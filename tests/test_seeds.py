@@ -76,7 +76,7 @@ def test_classification_demonstrations(tasks):
 
 def test_output_first_demonstrations():
     demos = demonstrations("output_first")
-    assert [len(demo["instances"]) for demo in demos] == [3, 2, 2, 2, 2, 2, 4, 2, 3, 2, 2, 2, 1, 2, 2, 1]
+    assert [len(demo["instances"]) for demo in demos] == [3, 2, 2, 2, 2, 3, 4, 2, 2, 2, 2, 2, 3, 2, 2, 2]
     assert sum(all(not pair["input"] for pair in demo["instances"]) for demo in demos) == 2
     assert all(instruction_rejection(demo["instruction"]) is None for demo in demos)
     for demo in demos:
@@ -87,7 +87,7 @@ def test_output_first_demonstrations():
 def test_input_first_demonstrations():
     demos = demonstrations("input_first")
     counts = [0 if demo.get("direct") else len(demo["instances"]) for demo in demos]
-    assert counts == [0, 1, 0, 2, 2, 1, 1, 2, 0, 2, 0]
+    assert counts == [0, 1, 2, 0, 2, 1, 0, 2, 1, 2, 2]
     for demo in demos:
         instances = [Instance(**pair) for pair in demo["instances"]]
         assert filter_instances(instances) == instances

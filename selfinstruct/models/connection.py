@@ -49,9 +49,8 @@ def connect(
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
     endpoint = find_endpoint(
-        model, base_url, api, slots=min(concurrency, 4), deterministic=deterministic, timeout_s=timeout_s,
-        connections=max(concurrency, 8),
-    )  # fmt: skip
+        model, base_url, api, deterministic=deterministic, timeout_s=timeout_s, connections=max(concurrency, 8)
+    )
     price = load_price(model, price_table)
     if max_cost_usd and price is None:
         raise ParameterError(

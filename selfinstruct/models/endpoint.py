@@ -90,7 +90,8 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
     path = model.removeprefix("embedded:")
     weights = find_weights(None if path == "embedded" else path)
     sha256 = weights_sha256(weights)
-    identity = f"embedded:{sha256}" + (":deterministic" if settings.get("deterministic") else "")
+    # with flash attention, as stores of before have it, the same weights give other texts
+    identity = f"embedded:{sha256}:no-flash-attention" + (":deterministic" if settings.get("deterministic") else "")
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)
 
 
@@ -118,7 +119,7 @@ class Endpoint:
     provider: Provider
     weights: Path | None = None
     weights_sha256: str | None = None
-    slots: int = 4
+    slots: int = 1  # of the embedded server
     deterministic: bool = False
     timeout_s: float = 600.0
     connections: int = 64

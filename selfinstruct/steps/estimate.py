@@ -106,7 +106,7 @@ def estimate_run(
     counter, count = find_token_counter(model)
     first = (parameters or {}).get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
-    seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
+    seeds = load_prompts(first.get("prompt_source", ""), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
         calls, requests = _SAMPLERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
@@ -155,7 +155,7 @@ def _sample_instructions(
 def _sample_classification(
     given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
 ) -> tuple[int, list[Request]]:
-    prompts = load_prompts(given.get("prompt_source", "ours"))
+    prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
     texts = [task.instruction for task in seeds][:SAMPLED_PROMPTS]
     calls = min(instructions, given.get("num_instructions") or instructions)
     calls += min(len(seeds), given.get("check_against_seed_tasks", 0))
@@ -165,7 +165,7 @@ def _sample_classification(
 def _sample_instances(
     given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
 ) -> tuple[int, list[Request]]:
-    prompts = load_prompts(given.get("prompt_source", "ours"))
+    prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
     labels = {task.instruction: task.is_classification for task in seeds}
     only = {name: given.get(name, False) for name in ("generation_tasks_only", "classification_tasks_only")}
     texts = [task.instruction for task in choose_tasks(seeds, labels, **only)]
