@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.table import MACHINE, OUTPUT
 from selfinstruct.prompts import PAPER_REQUESTS, PromptSet, load_prompts, request_settings
-from selfinstruct.records import MachineInstances, MachineInstruction
+from selfinstruct.records import ClassificationAnswer, MachineInstances, MachineInstruction
 
 COPIED = 0.5  # ROUGE-L above which an output is taken from the prompt
 MIN_WORDS = 4  # shorter outputs, such as "Yes", are alike by chance
@@ -53,11 +53,11 @@ SETTINGS = (
     Setting("default"),
     Setting("our full prompts", prompts="ours"),
     Setting("our full prompts, 120 tokens, no stop at a blank line", "ours", {"instances": {"max_tokens": 120, "stop": ("Example 6", "Task:")}}),
-    _step_1("the paper's presence penalty, top_p and stops", **PAPER_STEP_1),
-    _step_1("presence penalty 2", presence_penalty=2.0),
-    _step_1("presence penalty 1", presence_penalty=1.0),
-    _step_1("top_p 0.5", top_p=0.5),
-    _step_1("7 items a completion", stop=("\n\n", "\n16.", "\n16 .")),
+    _step_1("step 1: the paper's presence penalty, top_p and stops", **PAPER_STEP_1),
+    _step_1("step 1: presence penalty 2", presence_penalty=2.0),
+    _step_1("step 1: presence penalty 1", presence_penalty=1.0),
+    _step_1("step 1: top_p 0.5", top_p=0.5),
+    _step_1("step 1: 7 items a completion", stop=("\n\n", "\n16.", "\n16 .")),
     Setting("step 3: presence penalty 0.5", requests={"instances": {"presence_penalty": 0.5}}),
     Setting("4 slots, flash attention (as before)", slots=4, flash_attention=True),
     Setting("1 slot, flash attention", flash_attention=True),
@@ -68,10 +68,11 @@ SETTINGS = (
 
 @dataclass
 class Outcome:
-    """What the three steps made: the records, the label of each instruction, and what it cost."""
+    """What the three steps made, the label of each instruction, and what it cost."""
 
     requests: int
     instructions: list[MachineInstruction]
+    answers: list[ClassificationAnswer]
     labels: dict[str, bool]
     instances: list[MachineInstances]
     tokens: int
@@ -128,7 +129,7 @@ def run_steps(
     instances = generate_instances(client, records, labels, prompts, settle("instances"), max_instances_to_generate=2)
     seconds = time.perf_counter() - started
     tokens = client.usage.completion_tokens - before
-    return Outcome(sum(len(one.requests) for one in rounds), records, labels, instances, tokens, seconds)
+    return Outcome(sum(len(one.requests) for one in rounds), records, answers, labels, instances, tokens, seconds)
 
 
 # what came of it
