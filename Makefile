@@ -17,7 +17,7 @@ test: .venv/complete       ## all tests; no key, no GPU, no network
 	@$(BIN)/pytest -q
 
 lint: .venv/complete       ## what ruff says of layout and code
-	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "run: $(BIN)/ruff format $(SOURCES)"; exit 1; }
+	@$(BIN)/ruff format --check --quiet $(SOURCES) notebooks || { echo "run: $(BIN)/ruff format $(SOURCES) notebooks"; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES) notebooks
 
 lab: .venv/complete        ## JupyterLab on the notebooks

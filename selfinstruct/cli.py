@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, shown_path
+from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, show_path
 
 if TYPE_CHECKING:
-    from .review.items import Answer, Review, ReviewItem
+    from .review.items import Review
     from .runfolder import RunFolder
 
 STOPPED_EARLY = 3
@@ -35,19 +35,15 @@ class OneLineErrors(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class RunDir(click.ParamType):
+def make_run(value: str) -> RunFolder:
     """The value of --run-dir as a RunFolder, made here and passed along."""
+    from .runfolder import RunFolder
 
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RunFolder:
-        from .runfolder import RunFolder
-
-        return RunFolder(value)
+    return RunFolder(value)
 
 
 run_dir = click.option(
-    "--run-dir", "run", type=RunDir(), default="outputs/run", show_default=True,
+    "--run-dir", "run", type=make_run, metavar="PATH", default="outputs/run", show_default=True,
     help="The run folder, relative to the project's root.",
 )  # fmt: skip
 
@@ -73,13 +69,7 @@ def main() -> None:
 @click.option("--estimate", is_flag=True, help="Only print how many calls, tokens and dollars it would take.")
 @click.option("--parameters", "listing", is_flag=True, help="Only print the parameters and their defaults.")
 def run_command(
-    run: RunFolder,
-    pairs: tuple[tuple[str, str], ...],
-    file: str | None,
-    only: str,
-    start: str,
-    estimate: bool,
-    listing: bool,
+    run: RunFolder, pairs: tuple[tuple[str, str], ...], file: str, only: str, start: str, estimate: bool, listing: bool
 ) -> None:
     """Run the notebooks in order into one folder; what did not change is skipped.
 
@@ -123,7 +113,7 @@ def report(run: RunFolder) -> None:
 
     if not run.path.is_dir():
         raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {run}` makes it")
-    click.echo(f"Wrote {shown_path(write_report(run))}")
+    click.echo(f"Wrote {show_path(write_report(run))}")
 
 
 @main.command()
@@ -157,13 +147,13 @@ def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
 
     They are needed only for `prompt_source published` and for comparisons with the paper's own data.
     """
-    from .paper.release import fetch_published, fetched_state
+    from .paper.release import LICENCE, fetch_published, list_fetched
 
     if not listing:
         fetch_published(names, source, out=click.echo)
         return
-    for file, state in fetched_state(names=names):
-        click.echo(f"{state:12} {file.path}  ({file.purpose}; {file.licence})")
+    for file, state in list_fetched(names=names):
+        click.echo(f"{state:12} {file.path}  ({file.purpose}; {LICENCE})")
 
 
 @main.group()
@@ -224,9 +214,8 @@ def store_verify(path: str) -> None:
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
-        raise SelfInstructError(
-            f"{path}: {len(faults)} faults in {count:,} responses; restore it, or delete it and run again"
-        )
+        found = f"{len(faults)} faults in {count:,} responses"
+        raise SelfInstructError(f"{path}: {found}; restore it, or delete it and run again")
     click.echo(f"{count:,} responses, all sound")
 
 
@@ -254,7 +243,10 @@ def review_export(run: RunFolder, rater: str, sheet: str, **drawing: Any) -> Non
     """
     from .review.sheet import export_sheet
 
-    chosen = _open_review(run, rater, drawing)
+    given = {name: value for name, value in drawing.items() if value is not None}
+    if given or not (run / SAMPLE).is_file():
+        _draw_sample(run, **given)
+    chosen = _open_review(run, rater)
     export_sheet(chosen.items, chosen.answers, sheet)
     command = shlex.join(["selfinstruct", "review", "import", sheet, "--run-dir", str(run), "--rater", rater])
     click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
@@ -268,7 +260,7 @@ def review_import(run: RunFolder, rater: str, sheet: str) -> None:
     """Take the answers of a filled-in SHEET into the run folder."""
     from .review.sheet import import_sheet
 
-    chosen = _open_review(run, rater, {})
+    chosen = _open_review(run, rater)
     changed = import_sheet(sheet, chosen, note=functools.partial(click.echo, err=True))
     click.echo(f"{changed} items changed; {chosen.complete} of {len(chosen.items)} are complete")
 
@@ -299,57 +291,43 @@ def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
 
     if rater == second_rater:
         raise ParameterError(f'--second-rater "{second_rater}" is the first one, too; name another')
-    first, second = _load_answers(run, rater), _load_answers(run, second_rater)
-    click.echo(as_table(measure_agreement(first, second)).to_string(na_rep=""))
+    both = [_open_review(run, name) for name in (rater, second_rater)]
+    for one in both:
+        if not one.answers:
+            names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
+            known = f"there are answers of {', '.join(names) or 'nobody'}"
+            raise InputError(f"{show_path(one.path)}: no answers to this sample; {known}")
+    click.echo(as_table(measure_agreement(*(one.answers for one in both))).to_string(na_rep=""))
 
 
-def _open_review(run: RunFolder, rater: str, drawing: dict[str, Any] | None = None) -> Review:
-    """The sample in the run folder, with the answers of `rater`.
-
-    With `drawing`, parameters of notebook 14 that may be None, it is drawn as that notebook would if there is none, and one
-    that exists must fit the parameters. Without it nothing is drawn, so that the first export may still choose the data.
-    """
-    from .files import load_records
-    from .review.items import Review, ReviewItem, keep_sample
-
-    path = run / SAMPLE
-    if drawing is None and not path.is_file():
-        raise InputError(
-            f"{shown_path(path)}: no sample has been drawn yet; notebook 14 draws one, and so does "
-            f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
-        )
-    given = {name: value for name, value in (drawing or {}).items() if value is not None}
-    new = given or not path.is_file()
-    items = keep_sample(path, _draw_sample(run, given)) if new else load_records(path, ReviewItem)
-    return Review(items, run.path, rater)
-
-
-def _draw_sample(run: RunFolder, given: dict[str, Any]) -> list[ReviewItem]:
-    """A sample with notebook 14's own parameters, except those in `given`."""
+def _draw_sample(run: RunFolder, data: str = "", **given: Any) -> None:
+    """Draw the sample as notebook 14 does with the parameters `given`; one that exists must be the same."""
     from .data.datasets import load_dataset
-    from .review.items import draw_sample
-    from .runfolder import ALL_INSTANCES, NOTEBOOKS_DIR
-    from .runner.parameters import notebook_parameters
+    from .review.items import draw_sample, keep_sample
+    from .runfolder import ALL_INSTANCES
+    from .runner.parameters import check_value
 
-    declared = notebook_parameters(NOTEBOOKS_DIR / "14_review_quality.ipynb")
-    names = ("data", "size", "random_seed", "stratified")
-    data, *how = (declared[name].convert(given.get(name, declared[name].default)) for name in names)
+    for name, value in given.items():
+        check_value(name, value)
     if not data and not run.find(ALL_INSTANCES):
         raise InputError(
-            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir "
-            f"of a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
+            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir of "
+            f"a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
         )
-    return draw_sample(load_dataset(data or run), *how)
+    keep_sample(run / SAMPLE, draw_sample(load_dataset(data or run), **given))
 
 
-def _load_answers(run: RunFolder, rater: str) -> dict[str, Answer]:
-    """The answers of a rater; raises InputError, with the names of those who have some, if there are none."""
-    chosen = _open_review(run, rater)
-    if not chosen.answers:
-        names = [path.stem.removeprefix("answers_") for path in run.find("review/answers_*.jsonl")]
-        known = ", ".join(names) or "nobody"
-        raise InputError(f"{shown_path(chosen.path)}: no answers to this sample; there are answers of {known}")
-    return chosen.answers
+def _open_review(run: RunFolder, rater: str) -> Review:
+    """The sample in the run folder, with the answers of `rater`; only `review export` draws one."""
+    from .files import load_records
+    from .review.items import Review, ReviewItem
+
+    if not (run / SAMPLE).is_file():
+        raise InputError(
+            f"{show_path(run / SAMPLE)}: no sample has been drawn yet; notebook 14 draws one, and so does "
+            f"selfinstruct review export SHEET --run-dir {shlex.quote(str(run))} (with --data FILE from any data set)"
+        )
+    return Review(load_records(run / SAMPLE, ReviewItem), run.path, rater)
 
 
 if __name__ == "__main__":

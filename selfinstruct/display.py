@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+MOST_ROWS, MOST_CHARACTERS = 200, 400  # of a table and of one cell: the data files hold the rest
+LONG_WORD, LONG_TEXT = 40, 60  # characters: what may be broken inside, and what takes more than a line
 
 # all that a terminal or browser obeys instead of showing it: control characters but line breaks and tabs, what turns the
-# direction of text, what has no width, and halves of characters
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-# JupyterLab aligns every cell to the right, and lets a long word push a table out of the page
-_CELL = "text-align: {}; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 36em"
+# direction of text, what has no width or is never drawn, and halves of characters
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+_NUMERIC = re.compile(r"-?(\d[\d,.]*(e[-+]\d+)?%?|inf)|–")  # a number that somebody has already written as text
 
 
 def show_number(value: Any, unit: str = "") -> str:
@@ -31,67 +35,136 @@ def show_number(value: Any, unit: str = "") -> str:
     >>> show_number(52002), show_number(0.4348, "%"), show_number(12.7049), show_number(None)
     ('52,002', '43.5%', '12.7', '–')
     """
-    if value is None or value != value:
+    if value is None or (isinstance(value, Real) and value != value):
         return "–"
-    if isinstance(value, bool) or not _is_number(value):
+    if not _is_number(value):
         return str(value)
     if unit == "%":
         return f"{value:.1%}"
+    if isinstance(value, Integral) or abs(value) == float("inf"):
+        return f"{value:,}"
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.1g}"
     rounded = round(float(value), 3 if abs(value) < 1 else 2)
     return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,}"
 
 
 def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, (bool, str))
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Table:
-    """A table for reading: HTML in a notebook, plain text elsewhere."""
+    """A table to look at: HTML in a notebook, plain text elsewhere."""
 
-    def __init__(self, frame: pd.DataFrame):
-        self.frame = frame
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[Any]]):
+        self.names, self.count = [reveal(name) for name in names], len(rows)
+        self.rows = [[_cell_text(value) for value in row] for row in rows[:MOST_ROWS]]
+        columns = zip(*self.rows, strict=True)
+        self.sides = ["right" if all(map(_NUMERIC.fullmatch, column)) else "left" for column in columns]
 
     def _repr_html_(self) -> str:
-        if self.frame.empty:
+        if not self.rows:
             return "<p>(nothing)</p>"
-        numeric = [all(value is None or _is_number(value) for value in self.frame[name]) for name in self.frame]
-        sides = ["right" if one else "left" for one in numeric]
-        head = "".join(_cell("th", name, side) for name, side in zip(self.frame.columns, sides, strict=True))
-        rows = (
-            "".join(_cell("td", value, side) for value, side in zip(row, sides, strict=True))
-            for row in self.frame.itertuples(index=False, name=None)
-        )
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        top = any("\n" in text or len(text) > LONG_TEXT for row in self.rows for text in row)
+        head = f"<thead>\n{self._html_row('th', self.names, False)}\n</thead>\n" if any(self.names) else ""
+        body = "\n".join(self._html_row("td", row, top) for row in self.rows)
         # these two classes keep JupyterLab from reading "$100 to $1000" as a formula
         classes = "dataframe tex2jax_ignore mathjax_ignore"
-        return f'<table class="{classes}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        table = f'<table class="{classes}">\n{head}<tbody>\n{body}\n</tbody>\n</table>'
+        return f"{table}<p>{self._rest()}</p>" if self._rest() else table
+
+    def _html_row(self, tag: str, texts: Sequence[str], top: bool) -> str:
+        cells = (_html_cell(tag, text, side, top) for text, side in zip(texts, self.sides, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    def _rest(self) -> str:
+        return f"and {self.count - MOST_ROWS:,} more rows" if self.count > MOST_ROWS else ""
 
     def __repr__(self) -> str:
-        return "(nothing)" if self.frame.empty else self.frame.map(show_number).to_string(index=False)
+        if not self.rows:
+            return "(nothing)"
+        lines = [[" ".join(text.split())[:LONG_WORD] for text in row] for row in (self.names, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        pads = [f"{'>' if side == 'right' else '<'}{width}" for side, width in zip(self.sides, widths, strict=True)]
+        text = ["  ".join(map(format, row, pads)).rstrip() for row in lines]
+        return "\n".join([*text, self._rest()]).rstrip("\n")
 
 
-def _cell(tag: str, value: Any, side: str) -> str:
-    return f'<{tag} style="{_CELL.format(side)}">{html.escape(reveal(show_number(value)))}</{tag}>'
+def _cell_text(value: Any) -> str:
+    text = reveal(show_number(value))
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+
+
+def _html_cell(tag: str, text: str, side: str, top: bool) -> str:
+    """One cell. JupyterLab's own rules for cells win over all but a style in the cell, so each has what its text needs."""
+    style = [f"text-align:{side}"]
+    if top:
+        style.append("vertical-align:top")
+    if tag == "th" and len(text) < LONG_WORD:
+        style.append("white-space:nowrap")
+    elif re.search(r"[\n\t]|^ |  ", text):
+        style.append("white-space:pre-wrap")
+    if max(map(len, text.split()), default=0) > LONG_WORD:
+        style.append("overflow-wrap:anywhere")
+    return f'<{tag} style="{";".join(style)}">{html.escape(text, quote=False)}</{tag}>'
 
 
 def show(rows: Any, *columns: str) -> Table:
-    """`rows` as the last line of a cell: a list of dicts, a dict of name and value, or what pandas makes.
+    """`rows` as the last line of a cell: records or dicts, a dict of name and value or of columns, or what pandas makes.
 
-    An index with names in it becomes the first columns. `columns` names the two columns of a dict or a series.
+    `columns` chooses fields of records, and names the columns of a dict. The index of what pandas makes becomes the first
+    columns, unless it only counts.
     """
-    import pandas as pd
-
     if isinstance(rows, Mapping):
-        rows = pd.Series(dict(rows), dtype=object)
-    if isinstance(rows, pd.Series):
-        rows = rows.rename(rows.name if rows.name is not None else "").to_frame()
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    if frame.index.dtype.kind not in "iu" or any(frame.index.names):  # mere positions say nothing
-        names = [name or "" for name in frame.index.names]
-        frame = frame.rename_axis(names).reset_index(allow_duplicates=True)
-    if columns:
-        frame = frame.set_axis(list(columns), axis=1)
-    return Table(frame.astype(object))
+        names, values = _read_columns(rows) if _has_columns(rows) else (["", ""], [*rows.items()])
+        names = columns or names
+    elif hasattr(rows, "to_frame") or hasattr(rows, "columns"):
+        names, values = _read_frame(rows)
+    else:
+        records = [_read_fields(row) for row in rows]
+        names = columns or list(dict.fromkeys(name for row in records for name in row))
+        values = [[row.get(name) for name in names] for row in records]
+    return Table(list(map(str, names)), values)
+
+
+def _has_columns(rows: Mapping[str, Any]) -> bool:
+    return bool(rows) and all(isinstance(value, Mapping) for value in rows.values())
+
+
+def _read_columns(columns: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """A row for each name that any of the columns has."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    return ["", *columns], [[name, *(column.get(name) for column in columns.values())] for name in names]
+
+
+def _read_fields(row: Any) -> Mapping[str, Any]:
+    """The fields of a row: a dict, a named tuple, a dataclass, or one of the kit's records."""
+    if isinstance(row, Mapping):
+        return row
+    if is_dataclass(row):
+        return {field.name: getattr(row, field.name) for field in fields(row)}
+    return row._asdict() if hasattr(row, "_asdict") else vars(row)
+
+
+def _read_frame(frame: Any) -> tuple[list[str], list[list[Any]]]:
+    """The columns of a data frame or a series, its index before them."""
+    frame = frame.to_frame("" if frame.name is None else frame.name) if hasattr(frame, "to_frame") else frame
+    index, values = frame.index, frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    names = [
+        _join_levels(frame.columns.names[:1] if frame.columns.nlevels == 1 else [], name) for name in frame.columns
+    ]
+    if index.nlevels == 1 and index.dtype.kind in "iu" and not index.name:
+        return names, values  # mere positions say nothing
+    keys = [key if isinstance(key, tuple) else (key,) for key in index]
+    return [*(name or "" for name in index.names), *names], [
+        [*key, *row] for key, row in zip(keys, values, strict=True)
+    ]
+
+
+def _join_levels(title: Sequence[str | None], name: Any) -> str:
+    """The head of a column: "has input: True" of a cross table, "mine: verbs" of two levels."""
+    levels = name if isinstance(name, tuple) else (name,)
+    return ": ".join(str(level) for level in (*title, *levels) if level is not None)
 
 
 def reveal(text: str) -> str:
@@ -108,7 +181,7 @@ def show_text(*parts: Any, **how: Any) -> None:
     print(*(reveal(str(part)) for part in parts), **how)
 
 
-def show_problems(problems: Iterable[str]) -> None:
+def show_problems(problems: Iterable[str], what: str = "NOT READ") -> None:
     """Print what could not be read, a line each; nothing where all is well."""
     for problem in problems:
-        show_text("NOT READ", problem)
+        show_text(what, problem)

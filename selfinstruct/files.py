@@ -56,7 +56,7 @@ def project_path(path: str | Path) -> Path:
     return path if path.is_absolute() else PROJECT_ROOT / path
 
 
-def shown_path(path: str | Path) -> str:
+def show_path(path: str | Path) -> str:
     """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
     path = Path(path)
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
@@ -81,9 +81,9 @@ def iter_lines(path: str | Path, unfinished: bool = False) -> Iterator[tuple[int
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip() and not (unfinished and not line.endswith(b"\n")):
-                    yield number, _parse_object(line, f"{shown_path(path)}:{number}")
+                    yield number, _parse_object(line, f"{show_path(path)}:{number}")
     except OSError as error:
-        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{show_path(path)}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _parse_object(line: bytes, where: str) -> dict[str, Any]:
@@ -92,9 +92,8 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except (ValueError, RecursionError) as error:  # an integer of over 4,300 digits is a plain ValueError
-        raise InputError(
-            f"{where}: not JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
-        ) from error
+        fault, column = getattr(error, "msg", error), getattr(error, "colno", 1)
+        raise InputError(f"{where}: not JSON ({fault} at column {column})") from error
     if isinstance(value, dict):
         return value
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
@@ -103,7 +102,7 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
 def load_records(path: str | Path, record: type[R], unfinished: bool = False) -> list[R]:
     """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
     lines = iter_lines(path, unfinished)
-    return [_validate(record, value, f"{shown_path(path)}:{number}") for number, value in lines]
+    return [_validate(record, value, f"{show_path(path)}:{number}") for number, value in lines]
 
 
 def _validate(record: type[R], value: dict[str, Any], where: str) -> R:
@@ -137,7 +136,7 @@ def write_text(path: str | Path, text: str) -> Path:
         os.chmod(out.name, 0o644)
         os.replace(out.name, path)
     except OSError as error:
-        raise InputError(f"{shown_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
+        raise InputError(f"{show_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
     return path
 
 
@@ -171,6 +170,6 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{shown_path(path)}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{show_path(path)}: {(error.strerror or str(error)).lower()}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{shown_path(path)}: not JSON ({error})") from error
+        raise InputError(f"{show_path(path)}: not JSON ({error})") from error

@@ -21,49 +21,22 @@ _BLACKLIST = re.compile(r"\b(?:" + "|".join(BLACKLIST) + r")\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 
-def _is_empty(text: str, fixed: bool) -> bool:
-    return not text
-
-
-def _is_too_short(text: str, fixed: bool) -> bool:
-    return _count_words(text, fixed) < MIN_WORDS
-
-
-def _is_too_long(text: str, fixed: bool) -> bool:
-    return _count_words(text, fixed) > MAX_WORDS
-
-
-def _has_blacklisted_word(text: str, fixed: bool) -> bool:
-    """Q4: released, "file a complaint" is dropped for "file"; fixed sets such idioms aside first."""
-    return _BLACKLIST.search(without_idioms(text) if fixed else text) is not None
-
-
-def _asks_for_a_program(text: str, fixed: bool) -> bool:
-    return text.startswith("Write a program")
-
-
-def _starts_with_punctuation(text: str, fixed: bool) -> bool:
-    return text[0] in string.punctuation
-
-
-def _starts_beyond_ascii(text: str, fixed: bool) -> bool:
-    """Q6: released, any first character beyond ASCII; fixed lets letters and digits of every script pass."""
-    return not text[0].isascii() and not (fixed and text[0].isalnum())
-
-
 def _count_words(text: str, fixed: bool) -> int:
     """White-space words; fixed counts each Chinese, Japanese or Korean character as one, since those scripts set no spaces."""
     return len((_CJK.sub(" x ", text) if fixed else text).split())
 
 
+# name -> does it drop (text, fixed); later rules see no empty text
 INSTRUCTION_RULES: dict[str, Callable[[str, bool], bool]] = {
-    "empty": _is_empty,
-    "too_short": _is_too_short,
-    "too_long": _is_too_long,
-    "blacklisted_word": _has_blacklisted_word,
-    "write_a_program": _asks_for_a_program,
-    "punctuation_start": _starts_with_punctuation,
-    "non_ascii_start": _starts_beyond_ascii,
+    "empty": lambda text, fixed: not text,
+    "too_short": lambda text, fixed: _count_words(text, fixed) < MIN_WORDS,
+    "too_long": lambda text, fixed: _count_words(text, fixed) > MAX_WORDS,
+    # Q4: released, "file a complaint" is dropped for "file"; fixed sets such idioms aside first
+    "blacklisted_word": lambda text, fixed: bool(_BLACKLIST.search(without_idioms(text) if fixed else text)),
+    "write_a_program": lambda text, fixed: text.startswith("Write a program"),
+    "punctuation_start": lambda text, fixed: text[0] in string.punctuation,
+    # Q6: released, any first character beyond ASCII; fixed lets letters and digits of every script pass
+    "non_ascii_start": lambda text, fixed: not text[0].isascii() and not (fixed and text[0].isalnum()),
 }
 
 

@@ -74,12 +74,7 @@ def paper_numbers() -> tuple[PaperNumber, ...]:
 
 def paper_number(id: str) -> PaperNumber:
     """The published number of this id, such as "table1.instructions"; raises KeyError where there is none."""
-    return _by_id()[id]
-
-
-@cache
-def _by_id() -> dict[str, PaperNumber]:
-    return {number.id: number for number in paper_numbers()}
+    return {number.id: number for number in paper_numbers()}[id]
 
 
 @cache
@@ -93,13 +88,10 @@ def reasons() -> dict[str, str]:
 
 
 def show_value(value: Any) -> str:
-    """A published value, or ours, as text: numbers by `show_number`, lists by their items."""
-    return _show_list(value) if isinstance(value, list) else show_number(value)
-
-
-def _show_list(items: list[str]) -> str:
-    """Names with commas, no more than a cell holds; other texts, such as stop sequences, as Python writes them."""
-    if not all(item.replace(" ", "").isalpha() for item in items):
-        return " ".join(map(repr, items))
-    more = f" and {len(items) - MOST_NAMES} more" if len(items) > MOST_NAMES else ""
-    return ", ".join(items[:MOST_NAMES]) + more
+    """A published value, or ours, as text: numbers by `show_number`, of a list as many names as a cell holds."""
+    if not isinstance(value, list):
+        return show_number(value)
+    if not all(item.replace(" ", "").isalpha() for item in value):
+        return " ".join(map(repr, value))  # such as stop sequences
+    more = f" and {len(value) - MOST_NAMES} more" if len(value) > MOST_NAMES else ""
+    return ", ".join(value[:MOST_NAMES]) + more

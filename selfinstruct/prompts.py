@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import InputError, ParameterError, SelfInstructError, iter_lines, project_path, shown_path
+from .files import InputError, ParameterError, iter_lines, project_path, show_path
 from .records import SeedTask, load_seed_tasks
 
 PROMPT_SOURCES = {"ours": "seeds", "short": "seeds/short", "published": "seeds/published/prompts"}
@@ -92,12 +92,9 @@ def build_instruction_prompt(instructions: Iterable[str], classification_only: b
     lines = [CLASSIFICATION_INSTRUCTION_HEADER if classification_only else INSTRUCTION_HEADER]
     number = 0
     for number, instruction in enumerate(instructions, 1):
-        lines.append(f"{number}. {_collapse_spaces(instruction).rstrip(':')}\n")
+        text = re.sub(r"\s+", " ", instruction).strip().rstrip(":")
+        lines.append(f"{number}. {text}\n")
     return "".join(lines) + f"{number + 1}."
-
-
-def _collapse_spaces(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
 
 
 @dataclass(frozen=True)
@@ -141,25 +138,18 @@ def load_prompts(
     prompt_source = prompt_source or ("short" if embedded else "ours")
     folder = project_path(PROMPT_SOURCES.get(str(prompt_source), prompt_source))
     if not folder.is_dir():
-        raise _explain_missing_set(prompt_source, folder)
-    start = folder / "output_first_start.txt"
+        if prompt_source in PROMPT_SOURCES:
+            raise InputError(f"{show_path(folder)}: not fetched; `selfinstruct fetch` brings it")
+        raise ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
+    seed_tasks, start = folder / "seed_tasks.jsonl", folder / "output_first_start.txt"
+    if not seed_tasks.is_file():
+        seed_tasks = project_path("seeds/seed_tasks.jsonl")
     return PromptSet(
         **{name: _load_prefix(folder, name) for name in _RENDERERS},
-        seed_tasks=load_seed_tasks(seed_tasks_path or _find_seed_tasks(folder)),
+        seed_tasks=load_seed_tasks(seed_tasks_path or seed_tasks),
         output_first_start=start.read_text(encoding="utf-8").strip() if start.is_file() else "",
         name=str(prompt_source),
     )
-
-
-def _explain_missing_set(prompt_source: str | Path, folder: Path) -> SelfInstructError:
-    if prompt_source in PROMPT_SOURCES:
-        return InputError(f"{shown_path(folder)}: not fetched; `selfinstruct fetch` brings it")
-    return ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
-
-
-def _find_seed_tasks(folder: Path) -> Path:
-    own = folder / "seed_tasks.jsonl"
-    return own if own.is_file() else project_path("seeds/seed_tasks.jsonl")
 
 
 def _load_prefix(folder: Path, name: str) -> str:
@@ -173,10 +163,10 @@ def _load_prefix(folder: Path, name: str) -> str:
 def _load_demonstrations(path: Path) -> list[dict[str, Any]]:
     demonstrations = [value for _, value in iter_lines(path)]
     if not demonstrations:
-        raise InputError(f"{shown_path(path)}: no demonstrations in it")
+        raise InputError(f"{show_path(path)}: no demonstrations in it")
     for number, value in enumerate(demonstrations, 1):
         if not isinstance(value.get("instruction"), str):
-            raise InputError(f'{shown_path(path)}:{number}: missing "instruction"; every demonstration needs one')
+            raise InputError(f'{show_path(path)}:{number}: missing "instruction"; every demonstration needs one')
     return demonstrations
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .files import InputError, iter_lines, load_records, project_path, shown_path
+from .files import InputError, iter_lines, load_records, project_path, show_path
 
 
 class Record(BaseModel):
@@ -102,7 +102,7 @@ def load_seed_tasks(path: str | Path = "seeds/seed_tasks.jsonl") -> list[SeedTas
     path = project_path(path)
     tasks = load_records(path, SeedTask)
     if not tasks:
-        raise InputError(f"{shown_path(path)}: no seed tasks in it; step 1 needs at least one")
+        raise InputError(f"{show_path(path)}: no seed tasks in it; step 1 needs at least one")
     for field in ("id", "instruction"):
         _check_unique(path, tasks, field)
     return tasks
@@ -113,9 +113,8 @@ def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
     for (number, _), task in zip(iter_lines(path), tasks, strict=True):
         value = getattr(task, field)
         if value in first:
-            raise InputError(
-                f'{shown_path(path)}:{number}: duplicate {field} "{value[:60]}", first on line {first[value]}; each needs its own'
-            )
+            where, repeated = f"{show_path(path)}:{number}", f'duplicate {field} "{value[:60]}"'
+            raise InputError(f"{where}: {repeated}, first on line {first[value]}; each needs its own")
         first[value] = number
 
 
@@ -143,11 +142,11 @@ class Completion(BaseModel):
 
     text: str
     finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     created_at: str
-    latency_s: float
-    cached: bool
+    latency_s: float = 0.0
+    cached: bool = False
     error: str | None = None
     response: dict[str, Any] | None = None  # {"choices": [...]}, None when the request failed
 
@@ -162,11 +161,3 @@ class Client(Protocol):
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
         """The completions of `requests`, in their order; `desc` names the work for a progress bar."""
         ...
-
-
-def failed_completion(error: str, at: str) -> Completion:
-    """The completion of a request that failed for good."""
-    return Completion(
-        text="", finish_reason="error", prompt_tokens=0, completion_tokens=0, created_at=at, latency_s=0, cached=False,
-        error=error,
-    )  # fmt: skip

@@ -31,7 +31,7 @@ from .files import (
     load_records,
     project_path,
     read_json,
-    shown_path,
+    show_path,
     write_json,
     write_records,
     write_text,
@@ -81,7 +81,7 @@ NOTEBOOKS: dict[str, Notebook] = {
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
 FREE_PARAMETERS = {
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show", "show_rows",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
 }  # fmt: skip
 
 
@@ -93,18 +93,15 @@ class RunFolder:
     and `parameters` holds its declared parameters.
     """
 
-    def __init__(
-        self, run_dir: str | Path | RunFolder, notebook: str = "", parameters: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, run_dir: str | Path | RunFolder, notebook: str = "", parameters: Mapping[str, Any] = {}):
         self.path = run_dir.path if isinstance(run_dir, RunFolder) else project_path(run_dir)
-        self.notebook = notebook
-        self.parameters = dict(parameters or {})
+        self.notebook, self.parameters = notebook, dict(parameters)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def __str__(self) -> str:
-        return shown_path(self.path)
+        return show_path(self.path)
 
     # files: find
 
@@ -118,10 +115,9 @@ class RunFolder:
 
     def require(self, pattern: str) -> Path:
         """The newest file that matches `pattern`; raises InputError naming the notebook that writes it."""
-        found = self.find_newest(pattern)
-        if found is None:
-            raise self.missing(pattern)
-        return found
+        if found := self.find_newest(pattern):
+            return found
+        raise self.missing(pattern)
 
     def missing(self, pattern: str) -> InputError:
         """The error for a missing file: what, where, and which notebook writes it."""
@@ -137,12 +133,8 @@ class RunFolder:
 
     def find_outputs(self) -> list[Path]:
         """Every file that notebooks wrote: not run.json and report.html, nor a store, which all steps share."""
-        shared = (self / _RUN_JSON, self / REPORT)
-        return [
-            path
-            for path in self.find("**/*")
-            if path.is_file() and path not in shared and not path.suffix.startswith(".sqlite")
-        ]
+        files = [path for path in self.find("**/*") if path.is_file() and not path.suffix.startswith(".sqlite")]
+        return [path for path in files if path not in (self / _RUN_JSON, self / REPORT)]
 
     # files: write
 
@@ -170,13 +162,12 @@ class RunFolder:
 
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a matplotlib figure as `figures/<name>.png` and `.svg`; returns the PNG's path."""
-        folder = self / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("svg", "png"):
-            # no date and a fixed id salt: the same data gives the same bytes
-            metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-            figure.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", dpi=150, metadata=metadata)
-        return folder / f"{name}.png"
+        path = self / f"figures/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        how = {"bbox_inches": "tight", "dpi": 150}
+        figure.savefig(path, metadata={"Software": None}, **how)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, **how)  # the same data gives the same bytes
+        return path
 
     # results
 
@@ -224,12 +215,14 @@ class RunFolder:
         if not any(self.find(pattern) for pattern in find_notebook(notebook).writes):
             return
         earlier, now = _select_fixed(earlier), _select_fixed(now)
-        differ = [name for name in sorted(earlier) if earlier[name] != now.get(name)]
-        if differ:
-            changes = "; ".join(f"{name} was {earlier[name]!r}, now {now.get(name)!r}" for name in differ)
-            raise ParameterError(
-                f"{self} was made with other parameters ({changes}); choose another run_dir, or delete that folder"
-            )
+        changes = [
+            f"{name} was {value!r}, now {now.get(name)!r}"
+            for name, value in sorted(earlier.items())
+            if value != now.get(name)
+        ]
+        if changes:
+            made = f"was made with other parameters ({'; '.join(changes)})"
+            raise ParameterError(f"{self} {made}; choose another run_dir, or delete that folder")
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:
@@ -275,7 +268,7 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
         nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         reason = str(error).partition("\n")[0][:80]
-        raise InputError(f"{shown_path(path)}: not a notebook ({reason}); restore it from the repository") from error
+        raise InputError(f"{show_path(path)}: not a notebook ({reason}); restore it from the repository") from error
     return source, [
         (ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]), node) for node in nodes
     ]

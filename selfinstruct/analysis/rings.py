@@ -120,24 +120,18 @@ def _cut_slices(pairs: Pairs) -> list[Slice]:
 
 
 def _draw_rings(ax: Axes, slices: Sequence[Slice]) -> None:
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(slices))]
-    verbs = [(verb.share, _tint(colour, 0.45)) for colour, (verb, _) in zip(colours, slices, strict=True)]
-    nouns = [
-        (noun.share, _tint(colour, 0.6 + 0.08 * (i % 4)))
-        for colour, (_, labels) in zip(colours, slices, strict=True)
-        for i, noun in enumerate(labels)
-    ]
+    """Each verb in a colour of its own, its nouns in four lighter ones."""
+    verbs, nouns = [], []
+    for place, (verb, labels) in enumerate(slices):
+        colour = COLOURS[place % len(COLOURS)]
+        verbs.append((verb.share, (colour, 0.55)))
+        nouns += [(noun.share, (colour, 0.4 - 0.08 * (i % 4))) for i, noun in enumerate(labels)]
     for ring, inner, outer in ((verbs, HOLE, VERBS_END), (nouns, VERBS_END, NOUNS_END)):
-        shares, tints = zip(*ring, strict=True)
+        shares, colours = zip(*ring, strict=True)
         edge = {"width": outer - inner, "edgecolor": "white", "linewidth": 0.5}
-        look = {"startangle": 90, "counterclock": False, "labeldistance": None}
-        ax.pie(shares, radius=outer, colors=tints, wedgeprops=edge, **look)
-
-
-def _tint(colour: str, white: float) -> tuple[float, ...]:
-    from matplotlib.colors import to_rgb
-
-    return tuple(white + (1 - white) * part for part in to_rgb(colour))
+        ax.pie(
+            shares, radius=outer, colors=colours, wedgeprops=edge, startangle=90, counterclock=False, labeldistance=None
+        )
 
 
 def _write(ax: Axes, text: str, turn: float, radius: float, size: float, inwards: bool = False, **look) -> None:

@@ -26,8 +26,6 @@ NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
 BATCH = 256
 PAPER_INSTRUCTIONS, PAPER_MIN_COUNT = paper_number("table1.instructions").value, paper_number("fig3.min_count").value
 PAPER_VERBS, PAPER_NOUNS = paper_number("fig3.top_verbs").value, paper_number("fig3.top_nouns").value
-PAPER_SHARE = paper_number("fig3.verb_noun").value / PAPER_INSTRUCTIONS
-PAPER_COVERED = paper_number("fig3.covered").value / 100
 
 
 class Word(NamedTuple):
@@ -168,7 +166,7 @@ def _search(sentence: Sentence, at: int, fixed: bool) -> VerbNoun:
     return VerbNoun()
 
 
-def scaled_min_count(instructions: int) -> int:
+def scale_min_count(instructions: int) -> int:
     """The paper's "more than 30 times" for a data set of another size, in proportion and rounded down, so that a
     small one (fewer than 1,749 instructions) loses no pair."""
     return PAPER_MIN_COUNT * instructions // PAPER_INSTRUCTIONS

@@ -1,5 +1,3 @@
 """Data sets of any origin as rows (instruction, input, output), in and out."""
 
 from .datasets import Dataset, load_dataset, load_datasets
-
-__all__ = ["Dataset", "load_dataset", "load_datasets"]

@@ -10,6 +10,7 @@ All rows of one file have one shape: that of its first row.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +19,10 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..files import InputError, SelfInstructError, load_records, project_path, shown_path
+from ..files import InputError, SelfInstructError, load_records, project_path, show_path
 from ..parsing import parse_is_classification
 from ..records import ClassificationAnswer
-from ..runfolder import (
-    ALL_INSTANCES,
-    CLASSIFICATION,
-    INSTANCES,
-    INSTRUCTIONS,
-    REJECTIONS,
-    RunFolder,
-)
+from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
 from .formats import Row, read_rows
 from .reading import TABLE_FILES, TEXT_FILES, find_data_files, iter_objects
 
@@ -78,10 +72,10 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
         raise InputError(
-            f"{shown_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            f"{show_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
             "or a folder of such files"
         )
-    dataset = _build_dataset(iter_objects(path), shown_path(path))
+    dataset = _build_dataset(iter_objects(path), show_path(path))
     homes = [run for folder in (path.parent, path.parent.parent) if (run := RunFolder(folder)).state]
     return replace(dataset, label=author_of(homes[0])) if homes else dataset
 
@@ -121,14 +115,13 @@ def _split_sources(data: str | Sequence[Any]) -> list[Any]:
 
 def _number_names(datasets: list[Dataset]) -> list[Dataset]:
     """The data sets with a number after every name that an earlier one has, or that is another one's."""
-    taken, named = {dataset.name for dataset in datasets}, []
+    taken, named = {dataset.name for dataset in datasets}, {}
     for dataset in datasets:
         name = dataset.name
-        if any(name == one.name for one in named):
-            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken)
-        taken.add(name)
-        named.append(replace(dataset, name=name))
-    return named
+        if name in named:
+            name = next(free for number in count(2) if (free := f"{name} ({number})") not in taken | named.keys())
+        named[name] = replace(dataset, name=name)
+    return list(named.values())
 
 
 def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
@@ -136,7 +129,7 @@ def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
     if not rows:
         raise InputError(f"{source}: no rows in it; a data set needs at least one")
     notes = (*([shape.note] if shape.note else []), *_note_nulls(rows))
-    return Dataset(_name_source(source), rows, source, known_author(_name_source(source)), notes)
+    return Dataset(_name_source(source), rows, source, find_author(_name_source(source)), notes)
 
 
 def _note_nulls(rows: list[Row]) -> list[str]:
@@ -161,10 +154,10 @@ def _load_folder(folder: Path) -> Dataset:
     if not files:
         kinds = ", ".join([*TEXT_FILES[:2], *TABLE_FILES])
         raise InputError(
-            f"{shown_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
+            f"{show_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
             f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
         )
-    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), shown_path(folder))
+    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), show_path(folder))
     several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
     left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
     return replace(dataset, notes=(*dataset.notes, *several, *left_out))
@@ -176,20 +169,11 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     found = run.find(pattern)
     if not found:
         raise run.missing(pattern)
-    dataset, labels = _build_dataset(iter_objects(found[0]), shown_path(found[0])), _load_labels(run)
-    rows = (
-        [replace(row, is_classification=labels.get(row.instruction)) for row in dataset.rows]
-        if labels
-        else dataset.rows
-    )
+    dataset, newest = _build_dataset(iter_objects(found[0]), show_path(found[0])), run.find_newest(CLASSIFICATION)
+    answers = load_records(newest, ClassificationAnswer) if newest else []
+    labels = {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
+    rows = [replace(row, is_classification=labels.get(row.instruction, row.is_classification)) for row in dataset.rows]
     return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
-
-
-def _load_labels(run: RunFolder) -> dict[str, bool]:
-    """instruction -> is it classification, from the newest answers of step 2; {} before step 2."""
-    found = run.find_newest(CLASSIFICATION)
-    answers = load_records(found, ClassificationAnswer) if found else []
-    return {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
 
 
 def author_of(run: RunFolder) -> str:
@@ -202,7 +186,7 @@ def author_of(run: RunFolder) -> str:
     return f"written by {model}" if model else ""
 
 
-def known_author(name: str) -> str:
+def find_author(name: str) -> str:
     """Who wrote the text of a published file, told by its name; "" for any other."""
     if name in RELEASED:
         return "written by GPT-3, as released"
@@ -212,7 +196,4 @@ def known_author(name: str) -> str:
 
 
 def _name_source(source: str) -> str:
-    name = Path(source).name
-    for suffix in (".gz", ".jsonl", ".json", ".parquet", ".arrow"):
-        name = name.removesuffix(suffix) or name
-    return name or source
+    return re.sub(r"(?<=.)(\.(jsonl?|parquet|arrow))?(\.gz)?$", "", Path(source).name) or source

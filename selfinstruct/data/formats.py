@@ -5,14 +5,11 @@ rows, shape = read_rows(iter_objects(path))
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..files import InputError
-
-MAX_ROW_CHARACTERS = 16 * 2**20  # of a row's text; as long as a line of a JSONL file may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +42,9 @@ def _take_text(row: Mapping[str, Any], field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Unreadable(f'"{field}" is {_quote(value)}; expected text')
+        raise Unreadable(f'"{field}" is {repr(value)[:60]}; expected text')
     # lone surrogates are legal in JSON and in no file
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
-
-
-def _quote(value: Any) -> str:
-    try:
-        return json.dumps(value, default=str)[:60]
-    except (ValueError, TypeError, RecursionError):  # rows in memory may hold what JSON has no words for
-        return f"a {type(value).__name__}"
 
 
 def _take_instruction(row: Mapping[str, Any], field: str) -> str:
@@ -110,9 +100,8 @@ def _join_parts(message: Mapping[str, Any], words: str) -> Mapping[str, Any]:
         return message
     for part in parts:
         if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
-            kind = part.get("type", "no type") if isinstance(part, Mapping) else _quote(part)
             expected = 'expected parts {"type": "text", "text": ...}'
-            raise Unreadable(f'"{words}" has a part that is no text ({kind}); {expected}')
+            raise Unreadable(f'"{words}" has a part that is no text ({repr(part)[:60]}); {expected}')
     return {**message, words: "\n".join(part["text"] for part in parts)}
 
 
@@ -143,18 +132,10 @@ def read_rows(objects: Iterable[tuple[str, Any]]) -> tuple[list[Row], Shape | No
         if found is None or found is not shape:
             raise InputError(_explain_shape(where, value, first, shape, found))
         try:
-            rows += map(_check_length, shape.read(value))
+            rows += shape.read(value)
         except Unreadable as error:
             raise InputError(f"{where}: {error}") from error
     return rows, shape
-
-
-def _check_length(row: Row) -> Row:
-    length = len(row.instruction) + len(row.input or "") + len(row.output or "")
-    if length > MAX_ROW_CHARACTERS:
-        limit = f"a row may have {MAX_ROW_CHARACTERS:,}; expected some thousands"
-        raise Unreadable(f"{length:,} characters of text; {limit}")
-    return row
 
 
 def find_shape(value: Any) -> Shape | None:

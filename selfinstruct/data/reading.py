@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..files import InputError, shown_path
+from ..files import InputError, show_path
 
-MAX_LINE_BYTES = 16 * 2**20  # the longest row of the 82K release has 9 KB
 TABLE_FILES = ("*.parquet", "*.arrow")
 TEXT_FILES = ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz")
 _NO_ROWS = {  # Hugging Face's descriptions of a data set's rows
@@ -31,7 +30,7 @@ def iter_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises InputError at the first row that cannot be read, and for a file without any.
     """
-    name, found = shown_path(path), False
+    name, found = show_path(path), False
     try:
         with _open_file(path) as file:
             for where, value in _iter_values(file, name):
@@ -77,16 +76,11 @@ def _iter_values(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _iter_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-        where = f"{name}:{number}"
-        if len(line) > MAX_LINE_BYTES:
-            raise InputError(
-                f"{where}: longer than {MAX_LINE_BYTES >> 20} MB; expected one row a line, of some KB each"
-            )
+    for number, line in enumerate(file, 1):
         if line.strip():
-            value = _parse(line, where)
+            value = _parse(line, f"{name}:{number}")
             rows = _find_rows(value) if number == 1 else None
-            yield from [(where, value)] if rows is None else _number_rows(rows, name)
+            yield from [(f"{name}:{number}", value)] if rows is None else _number_rows(rows, name)
 
 
 def _number_rows(rows: list[Any], name: str) -> Iterator[tuple[str, Any]]:
@@ -122,7 +116,7 @@ def _read_table(file: BinaryIO, head: bytes, name: str) -> list[Any]:
 
 def _parse(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig").rstrip(), parse_int=_parse_int)
+        return json.loads(data.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
         bad = f"byte 0x{data[error.start]:02x} at {error.start + 1}"
         raise InputError(f"{where}: not UTF-8 text ({bad}); save it as UTF-8") from error
@@ -130,16 +124,8 @@ def _parse(data: bytes, where: str) -> Any:
         place = where if error.lineno == 1 else f"{where.rsplit(':', 1)[0]}:{error.lineno}"
         what = f"not JSON ({error.msg} at column {error.colno})"
         raise InputError(f"{place}: {what}; expected one JSON object a line, or a list of them") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: nested too deep to be a row of data") from error
-
-
-def _parse_int(digits: str) -> int | str:
-    """JSON sets no limit to a number's digits, Python does: a longer one stays text."""
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
+    except (ValueError, RecursionError) as error:  # a number of over 4,300 digits, or brackets without end
+        raise InputError(f"{where}: not a row of data ({error})") from error
 
 
 def _take_object(value: Any, where: str) -> dict[str, Any]:

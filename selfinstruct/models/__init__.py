@@ -2,5 +2,3 @@
 
 from .connection import connect
 from .endpoint import is_embedded
-
-__all__ = ["connect", "is_embedded"]

@@ -30,7 +30,6 @@ class Adaptation:
 
     def __init__(self, changes: dict[str, str] | None = None) -> None:
         self._changes = dict(changes or {})  # refused name -> the name to send instead, "" to leave it out
-        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     @property
@@ -55,41 +54,35 @@ class Adaptation:
             return False
         instead = "max_completion_tokens" if name == "max_tokens" else ""
         with self._lock:
+            if name in self._changes:
+                return True
             self._changes[name] = instead
             if name == "logprobs":
                 self._changes["top_logprobs"] = ""
         does = f"sends {instead} instead" if instead else "leaves it out, so its own default holds"
         if name == "stop":
             does = "leaves it out and applies the stops itself"
-        self._warn(name, f"the model refuses {name}: the kit {does}")
+        warnings.warn(f"the model refuses {name}: the kit {does}", stacklevel=2)
         return True
 
     def detect_too_long(self, error: Any, sent: dict[str, Any]) -> bool:
         """True if the prompt and its completion do not fit the model; the released code then asks for four fifths."""
-        if not TOO_LONG.search(_read_message(error)):
+        asked = sent.get("max_tokens", sent.get("max_completion_tokens", 0))
+        if asked < 2 or not TOO_LONG.search(_read_message(error)):
             return False
-        if sent.get("max_tokens", sent.get("max_completion_tokens", 0)) < 2:
-            return False
-        self._warn("length", "a prompt and its completion do not fit the model together: the kit asks for fewer tokens")
+        text = "a prompt and its completion do not fit the model together: the kit asks for fewer tokens"
+        warnings.warn(text, stacklevel=2)  # Python shows an equal warning once
         return True
-
-    def _warn(self, name: str, text: str) -> None:
-        with self._lock:
-            if name in self._warned:
-                return
-            self._warned.add(name)
-        warnings.warn(text, stacklevel=2)
 
 
 def find_refused(error: Any, sent: dict[str, Any]) -> str | None:
     """The parameter of `sent` that the server's error refuses and that can be adapted, or None."""
     message = _read_message(error)
     name = _find_named(error, message, sent)
-    if name is None or (name == "max_tokens" and "messages" not in sent):
+    if name == "max_tokens" and "messages" not in sent:
         return None
-    if REFUSAL.search(message):
-        return name
-    return name if name == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(message) else None
+    out_of_range = name == "top_p" and not sent["top_p"] and OUT_OF_RANGE.search(message)
+    return name if out_of_range or REFUSAL.search(message) else None
 
 
 def _find_named(error: Any, message: str, sent: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -49,9 +50,8 @@ class BatchClient(ModelClient):
             self._adopt_lost_jobs()
             self._work_off({job.key: job for job in jobs}, answers)
         except KeyboardInterrupt:
-            raise StoppedEarly(
-                "stopped by Ctrl-C; submitted batch jobs go on, the same command collects them"
-            ) from None
+            left = "submitted batch jobs go on, the same command collects them"
+            raise StoppedEarly(f"stopped by Ctrl-C; {left}") from None
         except StoppedEarly:
             self._tally.add([*answers, *self._failures], answers)
             raise
@@ -71,13 +71,11 @@ class BatchClient(ModelClient):
                 running += self._submit(free)
                 submissions += 1
             if time.monotonic() >= deadline:
-                raise StoppedEarly(self._explain_waiting(running))
+                states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
+                jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
+                where = public_url(self.endpoint.provider.base_url)
+                raise StoppedEarly(f"{where}: {jobs}; run the same command later to collect them")
             time.sleep(min(self.poll_s, max(0.0, deadline - time.monotonic())))
-
-    def _explain_waiting(self, running: list[dict[str, Any]]) -> str:
-        states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
-        jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
-        return f"{public_url(self.endpoint.provider.base_url)}: {jobs}; run the same command later to collect them"
 
     def _call(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of the library, its errors explained as everywhere else."""
@@ -123,13 +121,13 @@ class BatchClient(ModelClient):
             self.store.put_batch({**row, "status": "collected"})
             errors = [str(error.message) for error in (batch.errors.data or [])] if batch.errors else []
             why = self.endpoint.hide_key("; ".join(errors[:3])) or "no reason given"
-            raise EndpointError(
-                f"batch {row['batch_id']}: refused by the provider ({why}); the next run submits it again"
-            )
+            refused = f"refused by the provider ({why})"
+            raise EndpointError(f"batch {row['batch_id']}: {refused}; the next run submits it again")
         answers = {}
+        seconds = max(0.0, (batch.completed_at or batch.expired_at or batch.created_at) - batch.created_at)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in self._call(self.endpoint.client.files.content, file_id).text.splitlines():
-                if stored := self._read_line(line, wanted, row["changes"], _measure_seconds(batch)):
+                if stored := self._read_line(line, wanted, row["changes"], seconds):
                     answers[stored.key] = stored
         if all(key in wanted for key in row["keys"]):
             self.store.put_batch({**row, "status": "collected"})
@@ -147,11 +145,7 @@ class BatchClient(ModelClient):
         response = result.get("response") or {}
         answer = response.get("body")
         if response.get("status_code") == 200 and find_fault(answer) is None:
-            stored, is_new = self._store_answer(job, answer, seconds)
-            if is_new:
-                self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
-            self.budget.count_success()
-            return stored
+            return self._store_answer(job, answer, seconds)
         error = result.get("error") or (answer.get("error") if isinstance(answer, dict) else None) or find_fault(answer)
         self._judge_line(job, error, changes)
         return None
@@ -170,15 +164,18 @@ class BatchClient(ModelClient):
     def _submit(self, jobs: list[Job]) -> list[dict[str, Any]]:
         """Submit `jobs`, as many as the limits surely pay for, and return the rows of the new batch jobs."""
         url = "/v1/chat/completions" if sends_chat(self.endpoint.api) else "/v1/completions"
-        return [
-            self._submit_job(part, url)
-            for part in _split_jobs(self._choose_affordable(jobs), self.endpoint.adaptation, url)
-        ]
+        parts = _split_jobs(self._choose_affordable(jobs), self.endpoint.adaptation, url)
+        return [self._submit_job(part, url) for part in parts]
 
     def _submit_job(self, lines: dict[str, str], url: str) -> dict[str, Any]:
         client, tag = self.endpoint.client, uuid.uuid4().hex
         row = {"tag": tag, "batch_id": "", "endpoint": self.endpoint.identity, "status": "submitting"}
-        row |= {"submitted_at": _precise_now(), "keys": list(lines), "changes": self.endpoint.adaptation.changes}
+        # to the microsecond: jobs of one submission keep their order
+        row |= {
+            "submitted_at": str(datetime.now(UTC).replace(tzinfo=None)),
+            "keys": list(lines),
+            "changes": self.endpoint.adaptation.changes,
+        }
         content = "".join(lines.values()).encode()
         file = self._call(client.files.create, file=(f"{TAG}-{tag}.jsonl", content), purpose="batch")
         self.store.put_batch(row)
@@ -191,20 +188,17 @@ class BatchClient(ModelClient):
 
     def _choose_affordable(self, jobs: list[Job]) -> list[Job]:
         """The first of `jobs` that stay within the limits even if each uses its `max_tokens`: a job cannot be stopped halfway."""
-        budget, chosen, tokens, dollars = self.budget, [], self.budget.tokens, self.budget.spent_usd
+        budget, chosen = replace(self.budget), []
         for job in jobs:
-            prompt_tokens, most = approximate_tokens(job.request.prompt), job.request.max_tokens
-            tokens += prompt_tokens + most
-            dollars += budget.price.cost(prompt_tokens, most, self.transport) if budget.price else 0.0
-            too_many = budget.max_tokens_total and tokens > budget.max_tokens_total
-            if too_many or (budget.max_cost_usd and dollars > budget.max_cost_usd):
+            budget.count_tokens(approximate_tokens(job.request.prompt), job.request.max_tokens, self.transport)
+            too_many = budget.max_tokens_total and budget.tokens > budget.max_tokens_total
+            if too_many or (budget.max_cost_usd and budget.spent_usd > budget.max_cost_usd):
                 break
             chosen.append(job)
         if not chosen:
             limit = f"max_cost_usd={budget.max_cost_usd:g}, max_tokens_total={budget.max_tokens_total}"
-            raise StoppedEarly(
-                f"{limit} does not cover one more request of the batch ({len(jobs)} are left); raise it to continue"
-            )
+            left = f"does not cover one more request of the batch ({len(jobs)} are left)"
+            raise StoppedEarly(f"{limit} {left}; raise it to continue")
         return chosen
 
 
@@ -222,12 +216,3 @@ def _split_jobs(jobs: list[Job], adaptation: Adaptation, url: str) -> Iterator[d
         size += len(line)
     if part:
         yield part
-
-
-def _precise_now() -> str:
-    """The time to the microsecond: jobs of one submission keep their order."""
-    return str(datetime.now(UTC).replace(tzinfo=None))
-
-
-def _measure_seconds(batch: Any) -> float:
-    return float(max(0, (batch.completed_at or batch.expired_at or batch.created_at) - batch.created_at))

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from ..files import EndpointError, SelfInstructError, StoppedEarly, shown_path
-from ..records import Completion, Request, failed_completion
+from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
+from ..records import Completion, Request
 from .endpoint import Endpoint, RequestFailed
 from .protocol import (
     Job,
@@ -42,9 +42,9 @@ class ModelClient:
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
-        for model, transport, prompt_tokens, completion_tokens in store.sum_tokens(self._session):
+        for model, transport, *tokens in store.sum_tokens(self._session):
             if model == endpoint.model:
-                budget.count_tokens(prompt_tokens, completion_tokens, transport)
+                budget.count_tokens(*tokens, transport)
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
@@ -70,7 +70,9 @@ class ModelClient:
         self._failures = {}
         if missing:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
-            self._check_all_failed(len(missing), len(cached))
+            if len(self._failures) == len(missing) and not cached and not self.budget.succeeded:
+                last = list(self._failures.values())[-1]
+                raise EndpointError(f"every request failed ({len(missing)} of {len(missing)}); the last: {last}")
         completions = [self._read_completion(job, answers.get(job.key), job.key in cached) for job in jobs]
         self._tally.add((job.key for job in jobs), answers, cached)
         return completions
@@ -110,7 +112,7 @@ class ModelClient:
             self._pool = None
         elif self.replayed:
             answers = count_noun(self.usage.requests, "answer")
-            print(f"{NO_MODEL_CALLED} ({answers} from {shown_path(self.store.path)})")
+            print(f"{NO_MODEL_CALLED} ({answers} from {show_path(self.store.path)})")
         self.endpoint.close()
         self.store.close()
 
@@ -129,28 +131,25 @@ class ModelClient:
 
     def _read_completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
         if stored is None:
-            return failed_completion(self._failures.get(job.key, "not asked"), utc_now())
+            error = self._failures.get(job.key, "not asked")
+            return Completion(text="", finish_reason="error", created_at=utc_now(), error=error)
         return read_completion(stored, job.request, cached)
-
-    def _check_all_failed(self, asked: int, cached: int) -> None:
-        if len(self._failures) == asked and not cached and not self.budget.succeeded:
-            last = list(self._failures.values())[-1]
-            raise EndpointError(f"every request failed ({asked} of {asked}); the last: {last}")
 
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         """The answers to `jobs` that could be had, each written to the store the moment it came."""
         self._stopped = threading.Event()
         self._halting, self._arrived = None, {}
         self._pool = self._pool or ThreadPool(self.concurrency)
-        with Progress(desc, len(jobs), cached, self.budget) as progress:
-            sent = self._pool.imap_unordered(self._answer, jobs)
-            try:
-                progress.follow(sent)
-            except KeyboardInterrupt:
-                self._halt(StoppedEarly("stopped by Ctrl-C"))
-                self._keep_in_flight(sent, progress)
-            finally:
-                self._stopped.set()  # whatever ends the wait, nothing more is sent behind it
+        progress = Progress(desc, len(jobs), cached, self.budget)
+        sent = self._pool.imap_unordered(self._answer, jobs)
+        try:
+            progress.follow(sent)
+        except KeyboardInterrupt:
+            self._halt(StoppedEarly("stopped by Ctrl-C"))
+            self._keep_in_flight(sent, progress)
+        finally:
+            self._stopped.set()  # whatever ends the wait, nothing more is sent behind it
+            progress.bar.close()
         answers = dict(self._arrived)
         if self._halting is not None:
             self._tally.add([*answers, *self._failures], answers)
@@ -166,15 +165,11 @@ class ModelClient:
                 tell_person(f"Ctrl-C: {waiting}. Ctrl-C again leaves them.")
             progress.follow(sent)
         except KeyboardInterrupt:
-            self._leave_in_flight()
-
-    def _leave_in_flight(self) -> None:
-        """Go on without the threads that wait for an answer; they are daemons and hold nobody, not even the process's end."""
-        left = count_noun(len(self._in_flight), "request")
-        self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
-        self._left_some = True
-        self._pool.terminate()
-        self._pool = None
+            left = count_noun(len(self._in_flight), "request")
+            self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
+            self._left_some = True
+            self._pool.terminate()  # its threads are daemons and hold nobody, not even the process's end
+            self._pool = None
 
     def _halt(self, reason: SelfInstructError) -> None:
         """Nothing more is sent; the first reason is the one that is raised."""
@@ -186,7 +181,7 @@ class ModelClient:
         """The reason for the halt, with what is in the store by now."""
         if not answered and not isinstance(self._halting, StoppedEarly):
             return self._halting
-        where = shown_path(self.store.path)
+        where = show_path(self.store.path)
         done = f"; {answered} of {asked} requests were answered and are in {where}" if answered else ""
         return type(self._halting)(f"{self._halting}{done}; run the same command again to continue")
 
@@ -217,22 +212,22 @@ class ModelClient:
     def _ask(self, job: Job) -> StoredResponse:
         started = time.perf_counter()
         answer = self.endpoint.ask(job.body, self._stopped)
-        stored, _ = self._store_answer(job, answer, time.perf_counter() - started)
-        self._arrived[job.key] = stored
-        self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
-        self.budget.count_success()
+        self._arrived[job.key] = stored = self._store_answer(job, answer, time.perf_counter() - started)
         return stored
 
-    def _store_answer(self, job: Job, answer: dict[str, Any], latency_s: float) -> tuple[StoredResponse, bool]:
-        """(the row of the store for `answer`, True if it is new there)."""
+    def _store_answer(self, job: Job, answer: dict[str, Any], latency_s: float) -> StoredResponse:
+        """The row of the store for `answer`, counted; a batch job's only where it is new, since a job may be read twice."""
         stored = build_stored_response(
             job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=latency_s,
             transport=self.transport, session=self._session,
         )  # fmt: skip
-        return stored, self.store.put(stored)
+        if self.store.put(stored) or self.transport == "live":
+            self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+        self.budget.count_success()
+        return stored
 
     def _record_failure(self, job: Job, error: str) -> bool:
-        """Write down a request that failed for good; True when too many have failed in a row."""
+        """Record a request that failed for good; True when too many have failed in a row."""
         self._failures[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now())
         return self.budget.count_failure()
@@ -247,20 +242,18 @@ class Progress:
     """A tqdm bar under `desc`; silent without one, and where the output is neither a terminal nor a notebook."""
 
     def __init__(self, desc: str, total: int, cached: int, budget: Budget):
+        from tqdm.auto import tqdm
+
         self._budget, self._cached = budget, cached
         self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
-        self._bar = None
-        if desc:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc=desc, unit="request", disable=None, mininterval=0.5)
+        self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
     def follow(self, sent: Iterable[bool]) -> None:
         """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
         for one in sent:
-            if one and self._bar is not None and not self._bar.disable:
-                self._bar.set_postfix_str(self.describe(self._cached), refresh=False)
-                self._bar.update()
+            if one and not self.bar.disable:
+                self.bar.set_postfix_str(self.describe(self._cached), refresh=False)
+                self.bar.update()
 
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
@@ -271,13 +264,6 @@ class Progress:
             parts.append(f"${self._budget.spent_usd:.4f}")
         return ", ".join(parts)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
 
 def tell_person(line: str) -> None:
     """Show `line` at once where the person is who waits: above the bars in a terminal, below the cell in a notebook.
@@ -285,7 +271,7 @@ def tell_person(line: str) -> None:
     Under the runner that is the runner's terminal: of a cell that is being stopped nobody reads the output any more.
     """
     if works_for_another():
-        first = _inherited_stderr()
+        first = _find_stderr()
         over_its_bar = "\r" + line.ljust(os.get_terminal_size(first).columns - 1) if os.isatty(first) else line
         os.write(first, (over_its_bar + "\n").encode())
         return
@@ -294,7 +280,7 @@ def tell_person(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _inherited_stderr() -> int:
+def _find_stderr() -> int:
     """The stderr that this process was started with, also in a kernel, whose own goes to the cell."""
     try:
         return sys.stderr.fileno()  # a kernel keeps it under this number

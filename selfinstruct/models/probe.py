@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files import EndpointError
 from ..records import Request
@@ -19,11 +18,10 @@ from .endpoint import Endpoint, RequestFailed, find_endpoint
 from .protocol import build_body, read_text
 
 PROBE = Request(prompt="1, 2, 3, 4, 5,", max_tokens=12, temperature=0.0, top_p=1.0)
-Judge = Callable[[dict[str, Any]], tuple[bool, str]]  # a choice of the answer -> (does it work, what came)
+FaultFinder = Callable[[dict[str, Any]], str]  # a choice of the answer -> what is wrong with it, "" if it is right
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One capability: does it work, and what came back."""
 
     name: str
@@ -42,7 +40,7 @@ def probe_endpoint(model: str = "embedded", base_url: str = "", timeout_s: float
     """
     endpoints = [find_endpoint(model, base_url, api, timeout_s=timeout_s) for api in ("completions", "chat")]
     try:
-        findings = [_try_call(one.api, one, _judge_text) for one in endpoints]
+        findings = [_try_call(one.api, one) for one in endpoints]
         working = [one for one, finding in zip(endpoints, findings, strict=True) if finding.works]
         if not working:
             raise EndpointError("; ".join(f"{finding.name}: {finding.says}" for finding in findings))
@@ -54,24 +52,34 @@ def probe_endpoint(model: str = "embedded", base_url: str = "", timeout_s: float
 
 def _try_details(endpoint: Endpoint) -> Iterator[Finding]:
     """logprobs, stop and seed, on the api that the kit would use."""
-    yield _try_call("logprobs", endpoint, _judge_logprobs, logprobs=1)
-    yield _try_call("stop", endpoint, _judge_stop, stop=(" 7", "7"))
-    first, second = (_try_call("seed", endpoint, _judge_text, seed=7, temperature=1.0) for _ in range(2))
-    if not (first.works and second.works):
-        yield first
-    elif first.says == second.says:
-        yield Finding("seed", True, "two equal calls gave equal texts")
-    else:
-        yield Finding("seed", False, "accepted, but two equal calls gave different texts: replay from the store")
+    yield _try_call("logprobs", endpoint, _find_no_logprobs, logprobs=1)
+    yield _try_call("stop", endpoint, _find_ignored_stop, stop=(" 7", "7"))
+    first, second = (_try_call("seed", endpoint, seed=7, temperature=1.0) for _ in range(2))
+    if first.works and second.works and first.says != second.says:
+        first = Finding("seed", False, "accepted, but two equal calls gave different texts: replay from the store")
+    yield first
 
 
-def _try_call(name: str, endpoint: Endpoint, judge: Judge, **changes: Any) -> Finding:
+def _find_no_logprobs(choice: dict[str, Any]) -> str:
+    return "" if choice.get("logprobs") else "accepted, but none came back"
+
+
+def _find_ignored_stop(choice: dict[str, Any]) -> str:
+    text = read_text(choice)
+    return f"ignored ({text[:30]!r}); the kit applies stops itself, too" if "7" in text else ""
+
+
+def _find_no_text(choice: dict[str, Any]) -> str:
+    return "" if read_text(choice).strip() else "an empty text came back"
+
+
+def _try_call(name: str, endpoint: Endpoint, find_fault: FaultFinder = _find_no_text, **changes: Any) -> Finding:
     """One call. A refused parameter counts as not working, although the client would adapt to it."""
     endpoint.adaptation = Adaptation()
     body = build_body(PROBE.model_copy(update=changes), endpoint.model, endpoint.api)
     try:
         with warnings.catch_warnings(action="ignore"):
-            answer = endpoint.ask(body, threading.Event())
+            choice = endpoint.ask(body, threading.Event())["choices"][0]
     except (RequestFailed, EndpointError) as error:
         if isinstance(error, EndpointError) and not (name == endpoint.api and "(404" in str(error)):
             raise
@@ -79,23 +87,7 @@ def _try_call(name: str, endpoint: Endpoint, judge: Judge, **changes: Any) -> Fi
     adapted = endpoint.adaptation.changes
     if name in adapted:
         return Finding(name, False, "the model refuses the parameter; the kit does without it")
-    works, says = judge(answer["choices"][0])
+    if fault := find_fault(choice):
+        return Finding(name, False, fault)
     others = ", ".join(sorted({"max_tokens", "temperature"} & set(adapted)))
-    return Finding(name, works, says + (f" (adapted: {others})" if others else ""))
-
-
-def _judge_text(choice: dict[str, Any]) -> tuple[bool, str]:
-    text = read_text(choice)
-    return bool(text.strip()), repr(text[:60]) if text.strip() else "an empty text came back"
-
-
-def _judge_logprobs(choice: dict[str, Any]) -> tuple[bool, str]:
-    came = bool(choice.get("logprobs"))
-    return came, "log-probabilities came back" if came else "accepted, but none came back"
-
-
-def _judge_stop(choice: dict[str, Any]) -> tuple[bool, str]:
-    text = read_text(choice)
-    if "7" not in text:
-        return True, "the text ends before the stop"
-    return False, f"ignored ({text[:30]!r}); the kit applies stops itself, too"
+    return Finding(name, True, repr(read_text(choice)[:60]) + (f" (adapted: {others})" if others else ""))

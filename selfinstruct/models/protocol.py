@@ -41,7 +41,9 @@ class Job(NamedTuple):
 def make_job(request: Request, model: str, api: str, endpoint: str) -> Job:
     """`request` ready to be looked up and sent."""
     body = build_body(request, model, api)
-    canonical = build_canonical(body, api, endpoint, request.sample_index)
+    # all that can change the answer; a batch job and a live call ask for the same one, so that one can continue the other
+    kind = "chat" if sends_chat(api) else "completions"
+    canonical = {**body, "api": kind, "endpoint": endpoint, "sample_index": request.sample_index}
     return Job(request_key(canonical), request, body, canonical)
 
 
@@ -68,15 +70,6 @@ def build_body(request: Request, model: str, api: str) -> dict[str, Any]:
 def sends_chat(api: str) -> bool:
     """True if requests of this api go to a chat endpoint; `batch` does, since that is what providers still offer."""
     return api in ("chat", "batch")
-
-
-def build_canonical(body: dict[str, Any], api: str, endpoint: str, sample_index: int) -> dict[str, Any]:
-    """What the store's key is made of: all that can change the answer, and which of several equal samples it is.
-
-    A batch job and a live call ask for the same answer, so that one can continue the other.
-    """
-    api = "chat" if sends_chat(api) else "completions"
-    return {**body, "api": api, "endpoint": endpoint, "sample_index": sample_index}
 
 
 def request_key(canonical: dict[str, Any]) -> str:

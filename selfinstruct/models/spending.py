@@ -1,11 +1,9 @@
 """What requests cost and what ends a run in good order: prices, limits of money and tokens, pace, and the account of it.
 
-load_price("gpt-4o-mini").cost(prompt_tokens=1_000_000, completion_tokens=0)    # 0.15
-load_price("a-model-nobody-knows")          # None: tokens only, never a guess
+price = load_price("gpt-4o-mini")           # None for a model that nobody knows: tokens only, never a guess
 budget = Budget(max_cost_usd=1.0, price=price)
 budget.find_reached_limit()                 # None, or why no further request may leave
-pace = Pace(requests_per_minute=600, tokens_per_minute=0)
-pace.wait(tokens=900, stopped=event)        # sleeps until this request may leave
+Pace(requests_per_minute=600).wait(tokens=900, stopped=event)      # sleeps until this request may leave
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..files import InputError, project_path, read_json, shown_path
+from ..files import InputError, project_path, read_json, show_path
 from .endpoint import is_embedded
 from .protocol import StoredResponse
 
@@ -70,7 +68,7 @@ def load_price(model: str, price_table: str | Path = "") -> Price | None:
 def _find_in_table(names: Iterable[str], path: Path) -> Price | None:
     table = read_json(path)
     if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
-        raise InputError(f'{shown_path(path)}: no "models"; a price table looks like {TABLE_FORM}')
+        raise InputError(f'{show_path(path)}: no "models"; a price table looks like {TABLE_FORM}')
     name = next((name for name in names if table["models"].get(name) is not None), None)
     if name is None:
         return None
@@ -78,7 +76,7 @@ def _find_in_table(names: Iterable[str], path: Path) -> Price | None:
         return Price.model_validate({**table["models"][name], "as_of": str(table.get("as_of", ""))})
     except (ValidationError, TypeError) as error:
         needs = "needs prompt and completion, dollars per million tokens, 0 or more"
-        raise InputError(f"{shown_path(path)}: {name}: {needs}") from error
+        raise InputError(f"{show_path(path)}: {name}: {needs}") from error
 
 
 def _find_published(model: str) -> Price | None:
@@ -91,20 +89,15 @@ def _find_published(model: str) -> Price | None:
 
     tokens = genai_prices.Usage(input_tokens=COUNTED_TOKENS, output_tokens=COUNTED_TOKENS)
     try:
-        live, batch = (
-            genai_prices.calc_price(tokens, model, provider_id="openai", price_context=context)
-            for context in (None, {"processing": "batch"})
-        )
+        live = genai_prices.calc_price(tokens, model, provider_id="openai")
+        batch = genai_prices.calc_price(tokens, model, provider_id="openai", price_context={"processing": "batch"})
     except LookupError:
         return None
     if not live.total_price:  # priced by the second of audio, say
         return None
-    return Price(
-        prompt=live.input_price * PER / COUNTED_TOKENS,
-        completion=live.output_price * PER / COUNTED_TOKENS,
-        batch=batch.total_price / live.total_price,
-        as_of=f"genai-prices {genai_prices.__version__}",
-    )
+    prompt, completion = (price * PER / COUNTED_TOKENS for price in (live.input_price, live.output_price))
+    source = f"genai-prices {genai_prices.__version__}"
+    return Price(prompt=prompt, completion=completion, batch=batch.total_price / live.total_price, as_of=source)
 
 
 @dataclass
@@ -207,21 +200,16 @@ class Tally:
 
     def add(self, keys: Iterable[str], answers: Mapping[str, StoredResponse], cached: Iterable[str] = ()) -> None:
         """Count requests by their keys, with the answers they got; those `cached` were in the store before."""
-        cached = set(cached)
-        self._asked |= set(keys)
+        usage, cached = self.usage, set(cached)
         for key, stored in answers.items():
             if key not in self._answered:
-                self._answered.add(key)
-                self._add_answer(stored, key in cached)
-        self.usage.requests = len(self._asked)
-        self.usage.failed = len(self._asked - self._answered)
-
-    def _add_answer(self, stored: StoredResponse, cached: bool) -> None:
-        usage = self.usage
-        usage.cached += cached
-        usage.prompt_tokens += stored.prompt_tokens
-        usage.completion_tokens += stored.completion_tokens
-        if self._price is not None:
-            cost = self._price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
-            usage.cost_usd += cost
-            usage.spent_usd += 0.0 if cached else cost
+                usage.cached += key in cached
+                usage.prompt_tokens += stored.prompt_tokens
+                usage.completion_tokens += stored.completion_tokens
+                if self._price is not None:
+                    cost = self._price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
+                    usage.cost_usd += cost
+                    usage.spent_usd += 0.0 if key in cached else cost
+        self._asked |= set(keys)
+        self._answered |= set(answers)
+        usage.requests, usage.failed = len(self._asked), len(self._asked - self._answered)

@@ -19,9 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from ..files import InputError, SelfInstructError, iter_lines, project_path, shown_path, write_records
+from ..files import InputError, SelfInstructError, iter_lines, load_records, project_path, show_path, write_records
 from .protocol import StoredResponse, dump_canonical, find_row_fault
 from .session import session_name
 
@@ -46,9 +44,7 @@ CREATE TABLE IF NOT EXISTS batches (
 """
 
 _COLUMNS = tuple(StoredResponse.model_fields)
-_BATCH_COLUMNS = ("tag", "batch_id", "endpoint", "status", "submitted_at", "keys", "changes")
-_JSON_COLUMNS = ("request", "response")
-_INSERT = f"INSERT OR IGNORE INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_INSERT = f"INSERT OR IGNORE INTO responses VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
 
 
 class ResponseStore:
@@ -63,12 +59,13 @@ class ResponseStore:
         with self._explain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
             self._prepare()
 
     def _prepare(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise InputError(f"{shown_path(self.path)}: written by a later version of the kit; update it")
+            raise InputError(f"{show_path(self.path)}: written by a later version of the kit; update it")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if version < SCHEMA_VERSION:
@@ -76,21 +73,17 @@ class ResponseStore:
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:
-        where = shown_path(self.path)
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise InputError(
-                f"{where}: cannot be used ({error}); check the disk and your rights to the folder"
-            ) from error
+        except (OSError, sqlite3.OperationalError) as error:
+            fault, advice = f"cannot be used ({error})", "check the disk, and choose a folder you may write to"
         except sqlite3.DatabaseError as error:
-            raise InputError(f"{where}: not a store of responses ({error}); move it away or name another") from error
-        except OSError as error:
-            raise InputError(
-                f"{where}: cannot be opened ({error.strerror}); choose a folder you may write to"
-            ) from error
+            fault, advice = f"not a store of responses ({error})", "move it away or name another"
+        else:
+            return
+        raise InputError(f"{show_path(self.path)}: {fault}; {advice}")
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         with self._lock, self._explain_errors():
             return self._db.execute(sql, values).fetchall()
 
@@ -101,15 +94,15 @@ class ResponseStore:
         for start in range(0, len(keys), LOOKUP_SIZE):
             part = keys[start : start + LOOKUP_SIZE]
             marks = ",".join("?" * len(part))
-            for row in self._run(f"SELECT {', '.join(_COLUMNS)} FROM responses WHERE key IN ({marks})", part):
-                found[row[0]] = _from_row(row)
+            for row in self._run(f"SELECT * FROM responses WHERE key IN ({marks})", part):
+                found[row["key"]] = _from_row(row)
         return found
 
     def put(self, stored: StoredResponse) -> bool:
         """Write one response, durable against kill -9 on return; False where the key was there already, which stays."""
         # the response keeps the server's order of fields: a replay must give the same bytes as the call did
         response = json.dumps(stored.response, separators=(",", ":"), ensure_ascii=False)
-        values = list({**dict(stored), "request": dump_canonical(stored.request), "response": response}.values())
+        values = {**dict(stored), "request": dump_canonical(stored.request), "response": response}
         with self._lock, self._explain_errors():
             added = self._db.execute(_INSERT, values).rowcount > 0
             self._db.execute("DELETE FROM failures WHERE key = ?", (stored.key,))
@@ -125,36 +118,32 @@ class ResponseStore:
 
     def failures(self) -> list[dict[str, Any]]:
         """Requests that failed and were not answered since: key, model, step, request, error, failed_at, attempts."""
-        names = ("key", "model", "step", "request", "error", "failed_at", "attempts")
-        return [dict(zip(names, row, strict=True)) for row in self._run("SELECT * FROM failures ORDER BY rowid")]
+        return [dict(row) for row in self._run("SELECT * FROM failures ORDER BY rowid")]
 
     def sum_tokens(self, session: str) -> list[tuple[str, str, int, int]]:
         """(model, transport, prompt tokens, completion tokens) of what one command has fetched so far."""
-        return self._run(
-            "SELECT model, transport, SUM(prompt_tokens), SUM(completion_tokens) FROM responses "
-            "WHERE session = ? GROUP BY model, transport",
-            (session,),
-        )
+        sums = "SELECT model, transport, SUM(prompt_tokens), SUM(completion_tokens) FROM responses"
+        return [tuple(row) for row in self._run(f"{sums} WHERE session = ? GROUP BY model, transport", (session,))]
 
     def put_batch(self, row: dict[str, Any]) -> None:
         """Record a batch job: `tag` (ours, known before the provider gives its `batch_id`), endpoint, status, submitted_at,
         `keys` of its requests, and `changes`, the parameters adapted in them."""
-        values = [json.dumps(row[name]) if name in ("keys", "changes") else row[name] for name in _BATCH_COLUMNS]
-        self._run(f"INSERT OR REPLACE INTO batches ({', '.join(_BATCH_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        values = {**row, "keys": json.dumps(row["keys"]), "changes": json.dumps(row["changes"])}
+        sql = "INSERT OR REPLACE INTO batches VALUES (:tag, :batch_id, :endpoint, :status, :submitted_at, :keys, :changes)"
+        self._run(sql, values)
 
     def batches(self, endpoint: str) -> list[dict[str, Any]]:
         """Batch jobs of `endpoint`, oldest first, as they were put."""
-        sql = f"SELECT {', '.join(_BATCH_COLUMNS)} FROM batches WHERE endpoint = ? ORDER BY submitted_at, rowid"
-        found = [dict(zip(_BATCH_COLUMNS, values, strict=True)) for values in self._run(sql, (endpoint,))]
+        found = self._run("SELECT * FROM batches WHERE endpoint = ? ORDER BY submitted_at, rowid", (endpoint,))
         return [{**row, "keys": json.loads(row["keys"]), "changes": json.loads(row["changes"])} for row in found]
 
     def rows(self, model: str = "", step: str = "") -> Iterator[StoredResponse]:
         """Every response in the order of arrival, read page by page; of one model or step only if named."""
         last = 0
-        sql = f"SELECT {', '.join(_COLUMNS)}, rowid FROM responses WHERE rowid > ? AND (? = '' OR model = ?) AND (? = '' OR step = ?)"
-        while page := self._run(sql + " ORDER BY rowid LIMIT 1000", (last, model, model, step, step)):
-            last = page[-1][-1]
-            yield from (_from_row(row[:-1]) for row in page)
+        sql = "SELECT *, rowid FROM responses WHERE rowid > ? AND ? IN ('', model) AND ? IN ('', step)"
+        while page := self._run(f"{sql} ORDER BY rowid LIMIT 1000", (last, model, step)):
+            last = page[-1]["rowid"]
+            yield from map(_from_row, page)
 
     def __len__(self) -> int:
         return self._run("SELECT COUNT(*) FROM responses")[0][0]
@@ -171,11 +160,10 @@ class ResponseStore:
         self.close()
 
 
-def _from_row(row: tuple[Any, ...]) -> StoredResponse:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    for name in _JSON_COLUMNS:
-        values[name] = json.loads(values[name])
-    return StoredResponse.model_construct(**values)
+def _from_row(row: sqlite3.Row) -> StoredResponse:
+    values = {name: row[name] for name in _COLUMNS}
+    texts = {name: json.loads(row[name]) for name in ("request", "response")}
+    return StoredResponse.model_construct(**{**values, **texts})
 
 
 def count_calls(stores: Iterable[str | Path]) -> dict[str | Path, Any]:
@@ -201,18 +189,18 @@ def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[s
     """One row for each model, api, endpoint and step: responses, tokens, first and last time, and failed requests."""
     with ResponseStore(find_store(path)) as store:
         rows = store._run(
-            "SELECT model, api, endpoint, step, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), MIN(created_at), "
-            "MAX(created_at), (SELECT COUNT(*) FROM failures f WHERE f.model = r.model AND f.step = r.step) "
+            "SELECT model, api, endpoint, step, COUNT(*) AS responses, SUM(prompt_tokens) AS prompt_tokens, "
+            "SUM(completion_tokens) AS completion_tokens, MIN(created_at) AS first, MAX(created_at) AS last, "
+            "(SELECT COUNT(*) FROM failures f WHERE f.model = r.model AND f.step = r.step) AS failed "
             "FROM responses r GROUP BY model, api, endpoint, step ORDER BY MIN(rowid)"
         )
-    names = "model api endpoint step responses prompt_tokens completion_tokens first last failed".split()
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return [dict(row) for row in rows]
 
 
 def find_store(path: str | Path) -> Path:
     """`path` where there is a file; raises InputError instead of making an empty store by reading it."""
     if not project_path(path).is_file():
-        raise InputError(f"{shown_path(project_path(path))}: no such store; a run makes it")
+        raise InputError(f"{show_path(project_path(path))}: no such store; a run makes it")
     return project_path(path)
 
 
@@ -234,7 +222,7 @@ def _explain_empty(path: str | Path, model: str, step: str) -> str:
     there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
     asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
     advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
-    return f"{shown_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
+    return f"{show_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
 
 
 def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
@@ -243,23 +231,13 @@ def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
     Raises InputError with file:line at the first line that is not a response or whose key does not fit its request;
     nothing is added then.
     """
-    rows = [_check_line(value, f"{shown_path(source)}:{number}") for number, value in iter_lines(source)]
+    rows = load_records(source, StoredResponse)
+    for (number, _), row in zip(iter_lines(source), rows, strict=True):
+        if fault := find_row_fault(row):
+            raise InputError(f"{show_path(source)}:{number}: {fault}; the file was changed after its export")
     with ResponseStore(path) as store:
         added = sum(store.put(row) for row in rows)
     return added, len(rows) - added
-
-
-def _check_line(value: dict[str, Any], where: str) -> StoredResponse:
-    try:
-        row = StoredResponse.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not an exported response"
-        ) from error
-    if fault := find_row_fault(row):
-        raise InputError(f"{where}: {fault}; the file was changed after its export")
-    return row
 
 
 def verify_store(path: str | Path = "outputs/responses.sqlite") -> tuple[int, list[str]]:

@@ -1,5 +1,3 @@
 """The paper itself: the published files, the scorecard of its numbers, and the quirks of its code."""
 
 from .scorecard import build_scorecard, plot_ratios
-
-__all__ = ["build_scorecard", "plot_ratios"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -89,19 +89,13 @@ class Material:
     @property
     def tasks(self) -> list[list[InstanceRow]]:
         """The finished rows, task by task."""
-        found: dict[str, list[InstanceRow]] = {}
-        for row in self.rows:
-            found.setdefault(row.instruction, []).append(row)
-        return list(found.values())
+        return list(_group((row.instruction, row) for row in self.rows).values())
 
     @property
     def cut_rounds(self) -> list[list[str]]:
         """The items of step-1 completions that ran out of tokens, round by round (Q3)."""
-        rounds: dict[Any, list[str]] = {}
-        for row in self.rejected("cut_by_length"):
-            if row.step.startswith("1"):
-                rounds.setdefault(row.request_idx, []).append(row.candidate)
-        return list(rounds.values())
+        cut = [row for row in self.rejected("cut_by_length") if row.step.startswith("1")]
+        return list(_group((row.request_idx, row.candidate) for row in cut).values())
 
     def raw_of(self, is_classification: bool) -> list[MachineInstances]:
         """The raw instances of one type of task."""
@@ -110,6 +104,14 @@ class Material:
     def rejected(self, reason: str) -> list[Rejection]:
         """The ledger's rows of one rule."""
         return [row for row in self.rejections if row.reason == reason]
+
+
+def _group(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """First of a pair -> the seconds that came with it, in order."""
+    groups: dict[Any, list[Any]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def _completion_of(record: MachineInstruction) -> str:
@@ -122,11 +124,8 @@ def load_material(run: RunFolder, data: str = "") -> Material:
 
     Raises InputError where there is neither an instruction nor a row.
     """
-    if not data:
-        return _load_run(run)
-    other = RunFolder(data)
-    a_run = any(other.find(pattern) for pattern in (INSTRUCTIONS, ALL_INSTANCES))
-    return _load_run(other) if a_run else _load_rows(data)
+    chosen = RunFolder(data) if data else run
+    return _load_run(chosen) if not data or chosen.exists() else _load_rows(data)
 
 
 def _load_run(run: RunFolder) -> Material:
@@ -138,9 +137,7 @@ def _load_run(run: RunFolder) -> Material:
     if not records and not rows:
         raise InputError(f"{run}: no instructions in this run folder; run notebook 02 first, or set data to a file")
     answers = load(CLASSIFICATION, ClassificationAnswer)
-    given = (
-        run.state.get("notebooks", {}).get(_STEP_1, {}).get("parameters", {})
-    )  # none where the runner did not run it
+    step_1 = run.state.get("notebooks", {}).get(_STEP_1, {})  # none where the runner did not run it
     return Material(
         name=run.path.name,
         records=records,
@@ -152,7 +149,7 @@ def _load_run(run: RunFolder) -> Material:
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
         labels=parse_labels(answers),
         step_1=run.results(_STEP_1),
-        target=given.get("num_instructions_to_generate"),
+        target=step_1.get("parameters", {}).get("num_instructions_to_generate"),
     )
 
 
@@ -192,9 +189,9 @@ class Contrast:
     def examples(self, rows: int) -> list[dict[str, str]]:
         """The first texts that it touches, or the made-up one where it touches none."""
         chosen = self.touched[:rows] or ([] if self.made_up is None else [self._apply(self.made_up)])
-        fixed = {"quirk": self.quirk, "from": "this data" if self.touched else "made up"}
-        names = ("text", "as published", "fixed")
-        return [{**fixed, **dict(zip(names, map(_describe, row), strict=True))} for row in chosen]
+        origin = "this data" if self.touched else "made up"
+        names = ("quirk", "from", "text", "as published", "fixed")
+        return [dict(zip(names, (self.quirk, origin, *map(_describe, row)), strict=True)) for row in chosen]
 
 
 def _describe(value: Any) -> str:
@@ -287,7 +284,7 @@ def estimate_hours(texts: Sequence[str], sizes: Sequence[int], seed_tasks: int =
     """Q7: size of the pool -> hours that rouge_score takes on one core to fill it, from its speed on `texts` here and now."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    usual = [text for text in texts if len(text) <= USUAL] or [text[:USUAL] for text in texts]
+    usual = [text[:USUAL] for text in texts]
     scorer, began = RougeScorer(["rougeL"]), time.perf_counter()
     for text in usual:
         scorer.score(usual[0], text)
@@ -378,10 +375,7 @@ def count_exposed(material: Material) -> dict[str, dict[str, Any]]:
 
 def find_shared_instances(rows: Sequence[InstanceRow]) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Q20: the count of rows whose input and output another task has, too, of all rows with an input; and the instances."""
-    tasks: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row.input:
-            tasks.setdefault((row.input, row.output), []).append(row.instruction)
+    tasks = _group(((row.input, row.output), row.instruction) for row in rows if row.input)
     shared = {pair: found for pair, found in tasks.items() if len(set(found)) > 1}
     sizes = [sum(map(len, one.values())) for one in (shared, tasks)]
     return count(*sizes, "rows with an input, under several tasks"), [

@@ -2,7 +2,7 @@
 
     fetch_published()                                    # all of them, to seeds/published/
     fetch_published(["seed_tasks", "templates"], source="../mirror")
-    published_path("data/seed_tasks.jsonl")              # verified, or an error that says how to get it
+    find_published_file("data/seed_tasks.jsonl")              # verified, or an error that says how to get it
 
 They come from one commit of github.com/yizhongw/self-instruct (Apache-2.0) and are never part of this project.
 """
@@ -15,20 +15,21 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from ..files import InputError, ParameterError, project_path, read_json, shown_path, write_text
+from ..files import InputError, ParameterError, project_path, read_json, show_path, write_text
 
 COMMIT = "0b26ccaa415992100fa32df62d41b994cf928e23"
 SOURCE = f"https://raw.githubusercontent.com/yizhongw/self-instruct/{COMMIT}"
 LICENCE = "Apache-2.0"
 FOLDER = "seeds/published"
-FROM_GITHUB, FROM_MIRROR, FROM_FOLDER = "github.com, the pinned commit", "a mirror on the web", "a local copy"
 RETRIES = 2
 SILENCE_S = 12.0  # how long a server may send nothing at all
+
+_ADVICE = "\nNo way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
 
 SEED_TASKS = "data/seed_tasks.jsonl"
 # prefix of `prompts.PromptSet` -> (file, name of the string in it)
@@ -47,7 +48,6 @@ class PublishedFile:
     path: str
     blob_id: str
     purpose: str
-    licence: str = LICENCE
 
     def matches(self, path: Path) -> bool:
         """True if `path` is there with exactly the published content."""
@@ -93,53 +93,44 @@ def fetch_published(
     What is there already is not fetched again. Raises InputError at once for a `source` that is neither; at the end, naming
     every file that is missing or not the published one: the others are there by then.
     """
-    chosen, origin, folder = choose_files(names), _origin(source), project_path(folder)
-    states: dict[str, str] = {}
+    chosen, bring, folder = choose_files(names), _choose_way(source), project_path(folder)
+    paths: list[Path] = []
     faults: list[InputError] = []
     for file in chosen:
         try:
-            states[file.path] = _bring(file, origin, folder)
+            done = _bring(file, bring, folder)
+            paths.append(folder / file.path)
+        except UnreachableSource as error:
+            faults.append(error)
+            break
         except InputError as error:
             faults.append(error)
-        if any(isinstance(error, UnreachableSource) for error in faults):
-            break
-        out(f"{file.path}\n    {states.get(file.path, 'FAILED')}; {file.licence}: {file.purpose}")
-    if states:
-        _write_sources(folder, {path: origin.name for path, state in states.items() if state != _THERE})
-    if {file.path for file, state in fetched_state(folder) if state == "fetched"}.issuperset(_PROMPT_FILES):
-        out(f"prompts\n    the prompt set of these files: {shown_path(write_prompt_set(folder))}")
+            done = "FAILED"
+        out(f"{file.path}\n    {done}; {LICENCE}: {file.purpose}")
+    if paths:
+        _write_readme(folder)
+    if {file.path for file, state in list_fetched(folder) if state == "fetched"}.issuperset(_PROMPT_FILES):
+        out(f"prompts\n    the prompt set of these files: {show_path(write_prompt_set(folder))}")
     if faults:
-        raise InputError(_faults_text(faults, len(states), len(chosen), source))
-    return [folder / path for path in states]
+        text = f"{len(paths)} of {len(chosen)} files are there; {len(faults)} could not be had:"
+        raise InputError("\n  ".join([text, *map(str, faults)]) + ("" if source else _ADVICE))
+    return paths
 
 
-_THERE = "already there, verified"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where files come from: a folder, or a web address with its user and password apart, so that nothing prints them.
-
-    `name` is for the README: no path of this machine, no address.
-    """
-
-    name: str
-    place: str | Path
-    auth: tuple[str, str] | None = None
-
-
-def _origin(source: str | None) -> Origin:
+def _choose_way(source: str | None) -> Callable[[PublishedFile, Path], Path]:
+    """A function that brings one file into a folder: from the pinned commit, a mirror on the web, or a folder."""
     if source is None:
-        return Origin(FROM_GITHUB, SOURCE)
+        return partial(_download, address=SOURCE)
     if source.startswith(("http://", "https://")):
-        return _mirror(source)
+        return _open_mirror(source)
     folder = Path(source).expanduser().resolve()
     if not source.strip() or not folder.is_dir():
         raise InputError(f"{source!r}: neither a folder nor a web address that begins with http:// or https://")
-    return Origin(FROM_FOLDER, folder)
+    return partial(_copy, source=folder)
 
 
-def _mirror(source: str) -> Origin:
+def _open_mirror(source: str) -> Callable[[PublishedFile, Path], Path]:
+    """The address with its user and password apart, so that nothing prints them."""
     import requests
 
     try:
@@ -147,44 +138,42 @@ def _mirror(source: str) -> Origin:
         requests.Request("GET", address).prepare()
     except (requests.RequestException, ValueError) as error:
         raise InputError(f"the mirror: not a web address ({error})") from error
-    return Origin(FROM_MIRROR, address, auth if any(auth) else None)
+    return partial(_download, address=address, auth=auth if any(auth) else None)
 
 
-def _bring(file: PublishedFile, origin: Origin, folder: Path) -> str:
+def _bring(file: PublishedFile, bring: Callable[[PublishedFile, Path], Path], folder: Path) -> str:
     """Put one file into `folder`, whole and verified or not at all; returns what was done."""
     target = folder / file.path
     if file.matches(target):
-        return _THERE
-    bring = _copy if isinstance(origin.place, Path) else _download
+        return "already there, verified"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as neighbour:
-            path = bring(file, origin, Path(neighbour))
-            _check_content(file, path, origin)
+            path = bring(file, Path(neighbour))
+            _check_content(file, path)
             os.chmod(path, 0o644)
             os.replace(path, target)
     except OSError as error:
-        raise InputError(f"{shown_path(target)}: cannot be written ({error.strerror or error})") from error
-    return f"{'copied' if bring is _copy else 'fetched'}, verified, {target.stat().st_size:,} bytes"
+        raise InputError(f"{show_path(target)}: cannot be written ({error.strerror or error})") from error
+    return f"fetched, verified, {target.stat().st_size:,} bytes"
 
 
-def _copy(file: PublishedFile, origin: Origin, folder: Path) -> Path:
-    """Copy a file from a folder, where it may lie under its whole path or the end of it."""
-    parts = Path(file.path).parts
-    found = [path for start in range(len(parts)) if (path := Path(origin.place, *parts[start:])).is_file()]
+def _copy(file: PublishedFile, folder: Path, source: Path) -> Path:
+    """Copy a file from a folder, where it may lie under its whole path or its name alone."""
+    name = Path(file.path).name
+    found = [path for path in (source / file.path, source / name) if path.is_file()]
     if not found:
-        raise InputError(f"{file.path}: not in {shown_path(origin.place)}")
-    best = next((path for path in found if file.matches(path)), found[0])
-    return Path(shutil.copyfile(best, folder / parts[-1]))
+        raise InputError(f"{file.path}: not in {show_path(source)}")
+    return Path(shutil.copyfile(found[0], folder / name))
 
 
-def _download(file: PublishedFile, origin: Origin, folder: Path) -> Path:
+def _download(file: PublishedFile, folder: Path, address: str, auth: tuple[str, str] | None = None) -> Path:
     """Download a file with pooch, which says where it asks, shows a bar, and starts again where a download broke off."""
     import pooch
     import requests
 
-    shelf = pooch.Pooch(folder, f"{origin.place}/", {file.path: None}, retry_if_failed=RETRIES)
-    receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE_S, auth=origin.auth)
+    shelf = pooch.Pooch(folder, f"{address}/", {file.path: None}, retry_if_failed=RETRIES)
+    receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE_S, auth=auth)
     try:
         return Path(shelf.fetch(file.path, downloader=receive))
     except (requests.RequestException, ValueError) as error:
@@ -194,15 +183,10 @@ def _download(file: PublishedFile, origin: Origin, folder: Path) -> Path:
         raise (UnreachableSource if silent else InputError)(f"{file.path}: {error}, {1 + RETRIES} times") from error
 
 
-def _check_content(file: PublishedFile, path: Path, origin: Origin) -> None:
-    if file.matches(path):
-        return
-    where = shown_path(origin.place) if isinstance(origin.place, Path) else origin.place
-    blob_id, size = git_blob_id(path), path.stat().st_size
-    raise InputError(
-        f"{file.path}: not the published file in {where}: git blob {blob_id} ({size:,} bytes), "
-        f"expected {file.blob_id}; refused"
-    )
+def _check_content(file: PublishedFile, path: Path) -> None:
+    if not file.matches(path):
+        what = f"git blob {git_blob_id(path)} ({path.stat().st_size:,} bytes), expected {file.blob_id}"
+        raise InputError(f"{file.path}: not the published file: {what}; refused")
 
 
 def git_blob_id(path: str | Path) -> str:
@@ -215,46 +199,26 @@ def git_blob_id(path: str | Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _faults_text(faults: Sequence[InputError], had: int, wanted: int, source: str | None) -> str:
-    lines = "\n  ".join(map(str, faults))
-    advice = "No way to github.com? `selfinstruct fetch --from URL|FOLDER` takes a mirror or a copy."
-    text = f"{had} of {wanted} files are there; {len(faults)} could not be had:\n  {lines}"
-    return text if source else f"{text}\n{advice}"
-
-
-def _write_sources(folder: Path, brought: Mapping[str, str]) -> None:
-    """A README beside the files: which are there, where each came from, under which licence, and what it is for."""
-    readme = folder / "README.md"
-    origins = {**_origins_in(readme), **brought}
-    rows = "".join(
-        f"| {file.path} | {origins.get(file.path, 'was here already')} | {file.licence} | {file.purpose} |\n"
+def _write_readme(folder: Path) -> None:
+    """A README beside the files: which are there, under which licence, and what each is for."""
+    rows = [
+        f"| {file.path} | {LICENCE} | {file.purpose} |\n"
         for file in published_files()
         if file.matches(folder / file.path)
-    )
+    ]
     head = f"# Published files\n\nAs in {SOURCE}, byte for byte. Not part of this project, and not in its git.\n\n"
-    write_text(readme, f"{head}| file | from | licence | what it is for |\n|---|---|---|---|\n{rows}")
+    write_text(folder / "README.md", f"{head}| file | licence | what it is for |\n|---|---|---|\n{''.join(rows)}")
 
 
-def _origins_in(readme: Path) -> dict[str, str]:
-    """Where the files came from that an earlier call brought, as its README says."""
-    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    return {row[0]: row[1] for row in rows if len(row) == 4}
-
-
-def fetched_state(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
+def list_fetched(folder: str | Path = FOLDER, names: Sequence[str] = ()) -> list[tuple[PublishedFile, str]]:
     """Each published file (or those that `names` choose) with "fetched", "altered" or "not fetched"."""
     return [(file, file.state(project_path(folder))) for file in choose_files(names)]
 
 
-def published_path(name: str, folder: str | Path = FOLDER) -> Path:
+def find_published_file(name: str, folder: str | Path = FOLDER) -> Path:
     """The fetched file `name` (its path in the release), verified; raises InputError that says how to get it."""
-    (file,) = [file for file in published_files() if file.path == name]
-    state = file.state(project_path(folder))
-    path = project_path(folder) / name
-    if state != "fetched":
-        raise InputError(f"{shown_path(path)}: {state}; `selfinstruct fetch {path.name}` brings it")
-    return path
+    _check_fetched([name], folder)
+    return project_path(folder) / name
 
 
 def check_published(folder: str | Path = FOLDER) -> None:
@@ -262,15 +226,17 @@ def check_published(folder: str | Path = FOLDER) -> None:
 
     Raises InputError, saying how to get them, where released files are missing or altered.
     """
-    faults = []
-    for name in _PROMPT_FILES:
-        try:
-            published_path(name, folder)
-        except InputError as error:
-            faults.append(str(error))
-    if faults:
-        raise InputError("; ".join(faults))
+    _check_fetched(_PROMPT_FILES, folder)
     write_prompt_set(folder)
+
+
+def _check_fetched(names: Sequence[str], folder: str | Path) -> None:
+    folder = project_path(folder)
+    files = [file for file in published_files() if file.path in names]
+    missing = [(folder / file.path, state) for file in files if (state := file.state(folder)) != "fetched"]
+    if missing:
+        advice = (f"{show_path(path)}: {state}; `selfinstruct fetch {path.name}` brings it" for path, state in missing)
+        raise InputError("; ".join(advice))
 
 
 def write_prompt_set(folder: str | Path = FOLDER) -> Path:
@@ -279,27 +245,21 @@ def write_prompt_set(folder: str | Path = FOLDER) -> Path:
     Raises InputError where a released file is not fetched, or altered.
     """
     target = project_path(folder) / "prompts"
-    for name, text in published_templates(folder).items():
+    for name, text in read_published_templates(folder).items():
         write_text(target / f"{name}.txt", text)
-    write_text(target / "seed_tasks.jsonl", published_path(SEED_TASKS, folder).read_text(encoding="utf-8"))
+    write_text(target / "seed_tasks.jsonl", find_published_file(SEED_TASKS, folder).read_text(encoding="utf-8"))
     return target
 
 
-def published_templates(folder: str | Path = FOLDER) -> dict[str, str]:
+def read_published_templates(folder: str | Path = FOLDER) -> dict[str, str]:
     """The released few-shot prefixes of steps 2 and 3, each ending in "Task:", by the names `prompts.PromptSet` uses.
 
     The released files are Python; they are parsed for their string constants and never run. Raises InputError where a file
     is not fetched, or altered.
     """
-    return {field: _string_constants(published_path(name, folder))[key] for field, (name, key) in _TEMPLATES.items()}
+    return {field: _read_constants(find_published_file(name, folder))[key] for field, (name, key) in _TEMPLATES.items()}
 
 
-def _string_constants(path: Path) -> dict[str, str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
-    return {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+def _read_constants(path: Path) -> dict[str, str]:
+    assignments = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}

@@ -9,6 +9,7 @@ The numbers are `paper_numbers`; ours is found where the row says, in a results 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, escape_dollars
-from ..data.datasets import author_of, known_author
+from ..data.datasets import author_of, find_author
 from ..display import show_number
 from ..files import ParameterError
 from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, show_value
@@ -79,21 +80,20 @@ class Scorecard:
     def counts(self) -> dict[str, dict[str, int]]:
         """How many rows have each verdict: "findings", and apart from them "settings", which agree because they were set."""
         counted = Counter((row.finding, row.verdict) for row in self.rows)
-        kinds = {"findings": True, "settings": False}
-        return {kind: {verdict: counted[found, verdict] for verdict in VERDICTS} for kind, found in kinds.items()}
+        kinds = ("findings", True), ("settings", False)
+        return {kind: {verdict: counted[found, verdict] for verdict in VERDICTS} for kind, found in kinds}
 
     @property
     def headline(self) -> str:
         """The counts in a line."""
-        found, given = self.counts["findings"], self.counts["settings"]
+        found, given = self.counts.values()
         findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
         return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
 
     def table(self, verdict: str) -> list[dict[str, str]]:
         """The rows of one verdict to read, numbers as text."""
-        names = ["where", "what", "unit", "published", "ours", "interval", "difference", "tolerance", "reason"]
-        if verdict == "not measured":
-            names = [name for name in names if name not in ("ours", "interval", "difference", "tolerance")]
+        measured = () if verdict == "not measured" else ("ours", "interval", "difference", "tolerance")
+        names = ("where", "what", "unit", "published", *measured, "reason")
         rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
         return [{name: row[name] for name in names} for row in rows]
 
@@ -112,7 +112,7 @@ def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
     data = _choose_data(results, data_set)
     problems = _leave_out_others(results, data)
     rows = [_score(number, results, data) for number in paper_numbers()]
-    label = known_author(data) or (author_of(run) if data == run.path.name else "")
+    label = find_author(data) or (author_of(run) if data == run.path.name else "")
     return Scorecard(data, label, rows, _size(results, data), problems)
 
 
@@ -130,13 +130,11 @@ def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
     """Take out of `results` what another file of the same name gave, and say so: the first notebook's file counts."""
     sources = {name: source for name, record in results.items() if (source := look_up(record, "sources/{data}", data))}
     first = next(iter(sources.values()), "")
-    problems = []
-    for name, source in sources.items():
-        if source != first:
-            problems.append(f"{name} is left out: it read {source}, and {next(iter(sources))} {first}")
-            del results[name]
-            results["run"].get("parameters", {}).pop(name, None)
-    return problems
+    others = {name: source for name, source in sources.items() if source != first}
+    for name in others:
+        del results[name]
+        results["run"].get("parameters", {}).pop(name, None)
+    return [f"{name} is left out: it read {one}, and {next(iter(sources))} {first}" for name, one in others.items()]
 
 
 def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
@@ -156,11 +154,8 @@ def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
 
 def _size(results: dict[str, Any], data: str) -> int:
     """How many instructions the data set has, as notebook 10 or 11 counted them."""
-    places = (
-        ("10_describe_dataset", "datasets/{data}/instructions"),
-        ("11_parse_verb_nouns", "shares/data_set={data}/instructions"),
-    )
-    return next((count for name, path in places if (count := look_up(results.get(name), path, data))), 0)
+    described = look_up(results.get("10_describe_dataset"), "datasets/{data}/instructions", data)
+    return described or look_up(results.get("11_parse_verb_nouns"), "shares/data_set={data}/instructions", data) or 0
 
 
 def readable(row: dict[str, Any]) -> dict[str, Any]:
@@ -181,15 +176,16 @@ class Found:
 def find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> Found:
     """Our value, its interval and its n, as the notebooks recorded them in `results` for the data set `data`."""
     ours = number.ours
-    record = results.get(ours.results) if ours else None
-    if ours is None or (ours.published and (record or {}).get("quirks") != "published"):
+    if ours is None:
         return Found()
-    interval = look_up(record, ours.interval, data) if ours.interval else None
+    record = results.get(ours.results, {})
+    if ours.published and record.get("quirks") != "published":
+        return Found()
+    value, interval, count = (look_up(record, path, data) for path in (ours.key, ours.interval, ours.count))
     if isinstance(interval, dict):
         interval = [interval["low"], interval["high"]]
     ends = tuple(sorted(map(ours.in_unit, interval or ())))
-    count = look_up(record, ours.count, data) if ours.count else None
-    return Found(ours.in_unit(look_up(record, ours.key, data)), ends or None, count)
+    return Found(ours.in_unit(value), ends or None, count)
 
 
 def look_up(record: Any, path: str, data: str) -> Any:
@@ -226,24 +222,16 @@ def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
         return "not measured", f"too little data: ours is {show_value(found.value)}, with n = {found.count}"
     if isinstance(number.value, list):
         return _judge_list(number, number.value, list(found.value))
-    off = abs(found.value - number.value)
-    if found.interval and off <= found.interval[1] - found.interval[0] > _widest(number.value, number.unit):
-        low, high = map(show_number, found.interval)
-        covered = found.interval[0] <= number.value <= found.interval[1]
+    off, (low, high) = abs(found.value - number.value), found.interval or (found.value, found.value)
+    widest = min(WIDEST_SHARE if number.unit == "%" else math.inf, WIDEST * number.value)
+    covered = low <= number.value <= high
+    if found.interval and off <= high - low > widest:
         beside = "" if covered else "; that leaves the published value out, but by less than its own width"
-        return (
-            "not measured",
-            f"too little data: ours is {show_value(found.value)}, anywhere from {low} to {high}{beside}",
-        )
+        ends = f"anywhere from {show_number(low)} to {show_number(high)}"
+        return "not measured", f"too little data: ours is {show_value(found.value)}, {ends}{beside}"
     if off <= number.tolerance + ROUNDING:
         return "reproduced", reasons().get(number.given, "")
-    if found.interval and found.interval[0] <= number.value <= found.interval[1]:
-        return "reproduced", "our 95 % interval covers it"
-    return "differs", reasons()[number.when_off]
-
-
-def _widest(value: float, unit: str) -> float:
-    return min(WIDEST_SHARE, WIDEST * value) if unit == "%" else WIDEST * value
+    return ("reproduced", "our 95 % interval covers it") if covered else ("differs", reasons()[number.when_off])
 
 
 def _judge_list(number: PaperNumber, published: list[str], ours: list[str]) -> tuple[str, str]:

@@ -22,7 +22,6 @@ from ..files import ParameterError
 from ..models.session import OWNER_VARIABLE
 from .items import QUESTIONS, Review
 
-_LETTERS = {"y": True, "n": False}
 _TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
@@ -63,10 +62,9 @@ class ReviewForm(widgets.VBox):
         self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
         self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
-        self.notes = widgets.Text(placeholder="a note, if you like", continuous_update=False, layout={"width": "32em"})
-        self.typed = widgets.Text(
-            placeholder="yyn and Enter; b: back", continuous_update=False, layout={"width": "16em"}
-        )
+        late = {"continuous_update": False}  # a value comes when the field is left or Enter is pressed
+        self.notes = widgets.Text(placeholder="a note, if you like", layout={"width": "32em"}, **late)
+        self.typed = widgets.Text(placeholder="yyn and Enter; b: back", layout={"width": "16em"}, **late)
         self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
         self.message = widgets.HTML()
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
@@ -76,9 +74,8 @@ class ReviewForm(widgets.VBox):
         self.next.on_click(lambda _: self._turn(1))
 
     def _yes_no(self, question: str) -> widgets.ToggleButtons:
-        buttons = widgets.ToggleButtons(
-            options=[("Yes", True), ("No", False)], value=None, style={"button_width": "4.5em"}
-        )
+        options = [("Yes", True), ("No", False)]
+        buttons = widgets.ToggleButtons(options=options, value=None, style={"button_width": "4.5em"})
         buttons.observe(lambda change: self._press(question, change["new"]), "value")
         return buttons
 
@@ -102,14 +99,15 @@ class ReviewForm(widgets.VBox):
         quick = widgets.HBox([widgets.HTML("All three at once:&nbsp;"), self.typed, self.back, self.next])
         return [widgets.HBox([self.bar, self.head]), self.texts, *questions, self.notes, quick, self.message]
 
-    def show(self, position: int) -> None:
+    def show(self, position: int, message: str = "") -> None:
         """Turn to the item at `position`; past either end it stays where it is, and says so."""
         last = len(self.review.items) - 1
         self.position = min(max(position, 0), last)
         self._fill()
         if position > last:
             left = len(self.review.items) - self.review.complete
-            self._say("All are answered. Thank you!" if not left else f"That was the last; {left} still open. {_AGAIN}")
+            message = f"That was the last; {left} still open. {_AGAIN}" if left else "All are answered. Thank you!"
+        self._say(message)
 
     def _fill(self) -> None:
         """Put the item and the answers so far into the widgets, without taking that for an answer."""
@@ -122,9 +120,8 @@ class ReviewForm(widgets.VBox):
             self.notes.value, self.typed.value = answer.notes, ""
         finally:
             self._filling = False
-        self.texts.value = "".join(_show_field(name, getattr(item, name)) for name in _LINES)
+        self.texts.value = "".join(_show_field(name, getattr(item, name), lines) for name, lines in _LINES.items())
         self.back.disabled = self.position == 0
-        self._say("")
         self._count()
 
     def _count(self) -> None:
@@ -155,9 +152,10 @@ class ReviewForm(widgets.VBox):
             return
         # leaving the field for a button or the notes must not turn the page: that click is meant for this item
         entered = time.monotonic() - self._entered < _ENTER_SECONDS
-        found = _TYPED.fullmatch(text)
-        if found:
-            self._take_letters(found, entered)
+        if found := _TYPED.fullmatch(text):
+            given: dict[str, Any] = {name: found[k].lower() == "y" for k, name in enumerate(QUESTIONS, 1)}
+            if self._save(**given, **({"notes": found[4]} if found[4] else {})):
+                self.show(self.position + entered, "" if entered else "saved")
         elif text.strip().lower() == "b":
             self.show(self.position - entered)
         else:
@@ -165,18 +163,11 @@ class ReviewForm(widgets.VBox):
         if entered:
             self.typed.focus()
 
-    def _take_letters(self, found: re.Match[str], entered: bool) -> None:
-        given: dict[str, Any] = {name: _LETTERS[found[k].lower()] for k, name in enumerate(QUESTIONS, 1)}
-        if self._save(**given, **({"notes": found[4]} if found[4] else {})):
-            self.show(self.position + entered)
-            if not entered:
-                self._say("saved")
-
     def _say(self, text: str) -> None:
         self.message.value = f'<span role="status">{text}</span>'
 
 
-def _show_field(name: str, text: str) -> str:
+def _show_field(name: str, text: str, lines: int) -> str:
     """One text of an item as HTML, shown as it is; a blank one says so."""
     shown = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
-    return _FIELD.format(name=name.capitalize(), lines=_LINES[name], text=shown)
+    return _FIELD.format(name=name.capitalize(), lines=lines, text=shown)

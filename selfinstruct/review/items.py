@@ -20,7 +20,7 @@ from typing import Any
 from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
 from ..data.formats import Row
-from ..files import InputError, ParameterError, append_record, load_records, shown_path, write_records
+from ..files import InputError, ParameterError, append_record, load_records, show_path, write_records
 from ..paper_numbers import paper_number
 from ..records import Record
 
@@ -29,8 +29,7 @@ QUESTIONS = {
     "input_appropriate": "Does the input suit the task? (Say yes where the task needs none and there is none.)",
     "output_correct": "Is the output a right and acceptable answer to the task and the input?",
 }
-ALL_FIELDS = "all_fields_valid"
-PAPER = {question: paper_number(f"table2.{question}").value / 100 for question in (*QUESTIONS, ALL_FIELDS)}
+PAPER = {name: paper_number(f"table2.{name}").value / 100 for name in (*QUESTIONS, "all_fields_valid")}
 
 
 class ReviewItem(Record):
@@ -60,6 +59,14 @@ class Answer(Record):
     @property
     def is_complete(self) -> bool:
         return None not in self.given
+
+    @property
+    def all_fields_valid(self) -> bool | None:
+        """Table 2's last row: yes to all three; None while a question is open.
+
+        One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
+        """
+        return all(self.given) if self.is_complete else None
 
 
 def draw_sample(dataset: Dataset, size: int = 200, random_seed: int = 42, stratified: bool = False) -> list[ReviewItem]:
@@ -107,7 +114,7 @@ def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewIte
         write_records(path, drawn)
     elif [item.id for item in load_records(path, ReviewItem)] != [item.id for item in drawn]:
         raise ParameterError(
-            f"{shown_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
+            f"{show_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
             "to draw anew (answers to items that are drawn again are kept)"
         )
     return list(drawn)
@@ -131,7 +138,7 @@ class Review:
         self.folder, self.rater = Path(folder), rater
         self.path = answers_path(folder, rater)
         if not items:
-            raise InputError(f"{shown_path(self.path)}: nothing to review, the sample is empty")
+            raise InputError(f"{show_path(self.path)}: nothing to review, the sample is empty")
         self.items, known = list(items), load_answers(self.path)
         # the file may hold answers to another sample, too
         self.answers = {item.id: known[item.id] for item in items if item.id in known}
@@ -165,17 +172,9 @@ def load_answers(path: str | Path) -> dict[str, Answer]:
     return {answer.id: answer for answer in answers}
 
 
-def all_valid(answer: Answer) -> bool | None:
-    """Table 2's last row: yes to all three; None while a question is open.
-
-    One no would decide it early, one yes would not: to count half-answered items by it would draw the share towards 0.
-    """
-    return all(answer.given) if answer.is_complete else None
-
-
-def read_judgement(answer: Answer, question: str) -> bool | None:
-    """The answer to one question, or to all fields together."""
-    return all_valid(answer) if question == ALL_FIELDS else getattr(answer, question)
+def collect_judgements(answers: dict[str, Answer], question: str) -> list[bool]:
+    """The answers given to one question, or to all fields together."""
+    return [value for answer in answers.values() if (value := getattr(answer, question)) is not None]
 
 
 def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
@@ -185,7 +184,7 @@ def summarise_review(answers: dict[str, Answer]) -> dict[str, dict[str, Any]]:
     """
     summary = {}
     for question in PAPER:
-        given = [value for answer in answers.values() if (value := read_judgement(answer, question)) is not None]
+        given = collect_judgements(answers, question)
         yes, count = sum(given), len(given)
         summary[question] = {
             "yes": yes, "answered": count, "share": measure_share(given), "interval": share_interval(yes, count),
@@ -200,10 +199,8 @@ def measure_share(answers: Sequence[bool]) -> float | None:
 
 def pair_judgements(first: dict[str, Answer], second: dict[str, Answer], question: str) -> list[tuple[bool, bool]]:
     """The answers of two raters to one question, for each item that both answered."""
-    pairs = [
-        (read_judgement(first[key], question), read_judgement(second[key], question)) for key in first if key in second
-    ]
-    return [(one, other) for one, other in pairs if one is not None and other is not None]
+    pairs = [(getattr(first[key], question), getattr(second[key], question)) for key in first if key in second]
+    return [pair for pair in pairs if None not in pair]
 
 
 def measure_agreement(first: dict[str, Answer], second: dict[str, Answer]) -> dict[str, dict[str, Any]]:

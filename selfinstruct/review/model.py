@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..parsing import parse_is_classification
-from .items import QUESTIONS, Answer, ReviewItem, measure_agreement, measure_share, pair_judgements, read_judgement
+from ..records import Request
+from .items import QUESTIONS, Answer, ReviewItem, collect_judgements, measure_agreement, measure_share, pair_judgements
 
 if TYPE_CHECKING:
     from ..models.client import ModelClient
-    from ..records import Request
 
 
 PROMPT = (
@@ -26,8 +26,6 @@ MAX_CHARACTERS = 4000  # of each text: a longer one would push the question out 
 
 def build_rating_requests(items: Sequence[ReviewItem]) -> list[Request]:
     """One request for each item and question, item by item."""
-    from ..records import Request
-
     return [
         Request(prompt=rating_prompt(item, question), max_tokens=3, temperature=0.0, top_p=1.0, stop=("\n",))
         for item in items
@@ -70,8 +68,7 @@ def calibrate(person: dict[str, Answer], model: dict[str, Answer]) -> dict[str, 
         pairs = pair_judgements(person, model, question)
         row["yes_when_yes"] = measure_share([answer for truth, answer in pairs if truth])
         row["yes_when_no"] = measure_share([answer for truth, answer in pairs if not truth])
-        given = [value for answer in model.values() if (value := read_judgement(answer, question)) is not None]
-        row["model_share"] = measure_share(given)
+        row["model_share"] = measure_share(collect_judgements(model, question))
         row["corrected_share"] = _correct_share(row["model_share"], row["yes_when_yes"], row["yes_when_no"])
     return agreement
 

@@ -4,23 +4,22 @@
     import_sheet("review.csv", review)          # -> how many answers changed
 
 Rows may be sorted and columns moved; an item is found by its id. Only the answers and the notes are read back, from what
-spreadsheets save as CSV: commas, semicolons or tabs, UTF-8 or UTF-16, any line ends. Texts that were changed are named and
-left aside: a spreadsheet makes 0.5 of "0.50" by itself, so that to refuse them would refuse honest sheets. Only where an
-id has the instruction of another item (one column was sorted alone) nothing can be read.
+spreadsheets save as CSV in UTF-8: commas, semicolons or tabs, any line ends. Texts that were changed are named and left
+aside: a spreadsheet makes 0.5 of "0.50" by itself, so that to refuse them would refuse honest sheets. Only where an id has
+the instruction of another item (one column was sorted alone) nothing can be read.
 """
 
 from __future__ import annotations
 
 import io
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..files import InputError, shown_path, write_text
+from ..files import InputError, show_path, write_text
 from .items import QUESTIONS, Answer, Review, ReviewItem
 
 TEXTS = ("instruction", "input", "output")
-COLUMNS = ["id", *TEXTS, *QUESTIONS, "notes"]
 _WORDS = {**dict.fromkeys(("yes", "y", "1", "true"), True), **dict.fromkeys(("no", "n", "0", "false"), False), "": None}
 _WORD_OF = {True: "yes", False: "no", None: ""}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -35,9 +34,10 @@ def export_sheet(items: Sequence[ReviewItem], answers: dict[str, Answer], path: 
     rows = []
     for item in items:
         answer = answers.get(item.id) or Answer(id=item.id, rater="")
-        texts = [_guard_formula(text) for text in (item.instruction, item.input, item.output, answer.notes)]
-        rows.append([_ID_MARK + item.id, *texts[:3], *(_WORD_OF[value] for value in answer.given), texts[3]])
-    return write_text(path, "\ufeff" + pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n"))
+        texts = {name: _guard_formula(getattr(item, name)) for name in TEXTS}
+        words = {question: _WORD_OF[getattr(answer, question)] for question in QUESTIONS}
+        rows.append({"id": _ID_MARK + item.id, **texts, **words, "notes": _guard_formula(answer.notes)})
+    return write_text(path, "\ufeff" + pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def _guard_formula(text: str) -> str:
@@ -57,28 +57,23 @@ def import_sheet(path: str | Path, review: Review, note: Callable[[str], None] =
     in the sample, is there twice or has another item's instruction, or an answer that is neither yes nor no; it names the
     first five of such faults. `note` gets the texts that are not the sample's, in the same form.
     """
-    seen, changed, faults, edits = {}, [], [], []
+    given, faults, edits = {}, [], []
     texts = {item.id: {name: _compact(getattr(item, name)) for name in TEXTS} for item in review.items}
     for number, row in _iter_rows(Path(path)):
-        where = f"{shown_path(path)}, row {number}"
-        key = row["id"].strip().removeprefix(_ID_MARK)
-        given, wrong = _read_answers(row)
-        if mistake := _find_mistake(texts, key, row):
-            wrong = [mistake]
-        elif key in seen:
-            wrong = [f'id "{key}" is in row {seen[key]} already']
-        elif edited := [name for name in TEXTS if name in row and _compact(row[name]) != texts[key][name]]:
-            edits.append(f'{where}: {" and ".join(edited)} of "{key}" changed in the sheet: left aside')
+        where, key = f"{show_path(path)}, row {number}", row["id"].strip().removeprefix(_ID_MARK)
+        answers = {question: _WORDS.get(row[question].strip().casefold(), row[question]) for question in QUESTIONS}
+        wrong = [f'id "{key}" is in an earlier row already'] if key in given else _find_faults(key, row, answers, texts)
         faults += [f"{where}: {fault}" for fault in wrong]
-        seen[key] = number
-        if not wrong and given != review.of(key).model_dump(include=set(given)):
-            changed.append((key, given))
+        given[key] = {**answers, "notes": _read_cell(row["notes"])}
+        edited = [name for name, text in texts.get(key, {}).items() if _compact(row.get(name, text)) != text]
+        edits += [f'{where}: {" and ".join(edited)} of "{key}" changed in the sheet: left aside'] if edited else []
     if faults:
         raise InputError(_join_first(faults))
     if edits:
         note(_join_first(edits))
-    for key, given in changed:
-        review.answer(key, **given)
+    changed = {key: one for key, one in given.items() if one != review.of(key).model_dump(include=set(one))}
+    for key, one in changed.items():
+        review.answer(key, **one)
     return len(changed)
 
 
@@ -87,15 +82,18 @@ def _compact(text: str) -> str:
     return " ".join(_read_cell(text).split())
 
 
-def _find_mistake(texts: Mapping[str, Mapping[str, str]], key: str, row: Mapping[str, str]) -> str:
-    """Why the row cannot be about the item that its id names; "" where it can."""
+def _find_faults(
+    key: str, row: Mapping[str, str], answers: Mapping[str, Any], texts: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Why the row cannot be about the item that its id names, or else which of its answers cannot be read."""
     if key not in texts:
-        return f'id "{key}" is not in the sample; import a sheet exported from this run folder'
+        return [f'id "{key}" is not in the sample; import a sheet exported from this run folder']
     instruction = _compact(row.get("instruction", ""))
     others = [other for other, its in texts.items() if its["instruction"] == instruction]
-    if not others or key in others:
-        return ""
-    return f'id "{key}" has the instruction of "{others[0]}"; sort whole rows, or export the sheet anew'
+    if others and key not in others:
+        return [f'id "{key}" has the instruction of "{others[0]}"; sort whole rows, or export the sheet anew']
+    advice = "write yes or no, or leave it empty"
+    return [f'{question} is "{word}"; {advice}' for question, word in answers.items() if isinstance(word, str)]
 
 
 def _join_first(messages: Sequence[str]) -> str:
@@ -103,46 +101,24 @@ def _join_first(messages: Sequence[str]) -> str:
     return "\n".join([*messages[:_NAMED_AT_ONCE], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _read_answers(row: Mapping[str, str]) -> tuple[dict[str, bool | str | None], list[str]]:
-    """(the answers and the notes of a row, what is wrong with it)."""
-    words = {question: row[question].strip() for question in QUESTIONS}
-    wrong = [
-        f'{question} is "{word}"; write yes or no, or leave it empty'
-        for question, word in words.items()
-        if word.casefold() not in _WORDS
-    ]
-    given = {question: _WORDS.get(word.casefold()) for question, word in words.items()}
-    return {**given, "notes": _read_cell(row["notes"])}, wrong
-
-
 def _iter_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(number as a spreadsheet shows it, cells by column) of each row that is not blank."""
     import pandas as pd
 
-    text = _read_text(path)
-    hidden = text[:4].lower() == "sep="  # Excel understands such a first line, and does not show it
-    header = text.splitlines()[hidden] if text.strip() else ""
-    separator = max(",;\t", key=header.count)  # spreadsheets in some countries write semicolons
     how = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "index_col": False}
     how["usecols"] = lambda _: True  # cells to the right of the header's are no fault
     try:
-        sheet = pd.read_csv(io.StringIO(text), sep=separator, skiprows=int(hidden), **how).fillna("")
+        text = path.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)  # spreadsheets in some countries write semicolons
+        sheet = pd.read_csv(io.StringIO(text), sep=separator, **how).fillna("")
+    except FileNotFoundError as error:
+        raise InputError(f"{show_path(path)}: no such file; `selfinstruct review export` writes one") from error
     except ValueError as error:
-        raise InputError(f"{shown_path(path)}: not the rows of a CSV ({error}); save the sheet anew") from error
+        raise InputError(f"{show_path(path)}: not a CSV in UTF-8 ({error}); save it as CSV UTF-8") from error
     sheet.columns = [name.strip().lower() for name in sheet.columns]
     if missing := [name for name in ("id", *QUESTIONS, "notes") if name not in sheet.columns]:
         needed = f"needed are id, {', '.join(QUESTIONS)}, notes"
-        raise InputError(f"{shown_path(path)}, row 1: no column {', '.join(missing)}; {needed}")
+        raise InputError(f"{show_path(path)}, row 1: no column {', '.join(missing)}; {needed}")
     for number, row in enumerate(sheet.to_dict("records"), 2):
         if any(cell.strip() for cell in row.values()):
             yield number, row
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{shown_path(path)}: no such file; `selfinstruct review export` writes one") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown_path(path)}: not UTF-8 text; save it as CSV UTF-8") from error

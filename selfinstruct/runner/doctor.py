@@ -7,18 +7,17 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
-from ..files import PROJECT_ROOT, EndpointError, shown_path
+from ..files import PROJECT_ROOT, EndpointError, show_path
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One line of the doctor: what it looked at, what it found, and what to do if that is not well."""
 
     name: str
@@ -36,26 +35,23 @@ class Check:
 def examine_machine() -> Iterator[Check]:
     """Every check, in the order of a newcomer's questions."""
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Check("Python", sys.version_info >= (3, 11), f"{version} at {sys.executable}", "install Python 3.11 or newer")
+    yield Check("Python", True, f"{version} at {sys.executable}")  # an older one could not import the kit
     yield check_packages()
     yield check_kernel()
     yield check_weights()
     yield check_spacy_model()
     yield check_outputs()
     present = bool(os.environ.get(KEY_VARIABLE))
-    says = f"{KEY_VARIABLE} is {'set' if present else 'not set'}"
-    yield Check(
-        "API key", present, says, "only needed for a paid endpoint; the embedded model needs none", essential=False
-    )
+    remedy = "only needed for a paid endpoint; the embedded model needs none"
+    yield Check("API key", present, f"{KEY_VARIABLE} is {'set' if present else 'not set'}", remedy, essential=False)
 
 
 def check_packages() -> Check:
     """The installed versions against the requirements that the kit declares."""
     from packaging.requirements import Requirement
 
-    declared = [Requirement(line) for line in metadata.requires("selfinstruct") or ()]
     wrong = []
-    for needed in declared:
+    for needed in map(Requirement, metadata.requires("selfinstruct") or ()):
         version = _find_version(needed.name)
         applies = not needed.marker or needed.marker.evaluate({"extra": ""})
         if applies and (version is None or version not in needed.specifier):
@@ -87,11 +83,9 @@ def check_kernel() -> Check:
 
 
 def check_weights() -> Check:
-    """The embedded model's server and its weights."""
+    """The embedded model's weights; its server is one of the packages."""
     from ..models.embedded import WEIGHTS_COMMAND, find_weights
 
-    if importlib.util.find_spec("xllamacpp") is None:
-        return Check("embedded model", False, "xllamacpp is not installed, so nothing can serve it", INSTALL)
     try:
         weights = find_weights()
     except EndpointError as error:
@@ -114,7 +108,7 @@ def check_outputs() -> Check:
     try:
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return Check("outputs folder", True, f"{shown_path(folder)}/ can be written")
+            return Check("outputs folder", True, f"{show_path(folder)}/ can be written")
     except OSError as error:
         remedy = "make it writable, or give another folder with --run-dir and -p store"
-        return Check("outputs folder", False, f"{shown_path(folder)}/: {error.strerror}", remedy)
+        return Check("outputs folder", False, f"{show_path(folder)}/: {error.strerror}", remedy)

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from ..files import SelfInstructError, StoppedEarly, shown_path, write_text
+from ..files import SelfInstructError, StoppedEarly, show_path, write_text
 from ..models.session import OWNER_VARIABLE
 from ..runfolder import Notebook, RunFolder, find_notebook
 
@@ -80,7 +81,7 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
     if error.ename == "KeyboardInterrupt":
         return StoppedEarly(_STOPPED.format(step.name))
     where = f"{step.name}, cell [{error.exec_count}]"
-    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {shown_path(copy)} for the whole story")
+    return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {show_path(copy)} for the whole story")
 
 
 IN_FLIGHT_SECONDS = 90.0
@@ -103,16 +104,9 @@ def kernel_environment() -> Iterator[None]:
             "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        before = {name: os.environ.get(name) for name in (*ours, "MPLBACKEND")}
-        os.environ.update(ours)
-        os.environ.pop("MPLBACKEND", None)  # inline, or the executed copies would have no figures
-        try:
+        with patch.dict(os.environ, ours):
+            os.environ.pop("MPLBACKEND", None)  # inline, or the executed copies would have no figures
             yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
 
 
 def waiting_arguments() -> dict[str, Any]:
@@ -145,44 +139,28 @@ def waiting_arguments() -> dict[str, Any]:
     }
 
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def normalise_notebook(path: Path) -> Path:
-    """Rewrite an executed notebook so that equal runs give equal files, whole or not at all."""
+    """Rewrite an executed notebook so that equal runs give equal files, whole or not at all.
+
+    Widgets go: tqdm's bars hold a random id and a duration, and a form does nothing without its kernel.
+    """
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    drop_progress_bars(notebook)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return write_text(path, nbformat.writes(notebook) + "\n")
-
-
-def drop_progress_bars(notebook: Any) -> None:
-    """Remove tqdm's bars from the outputs, since they hold a random id and a duration; other widgets stay."""
-    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    kept = 0
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output, state)]
-            kept += sum(WIDGET_VIEW in output.get("data", {}) for output in cell.outputs)
-    if not kept:
-        notebook.metadata.pop("widgets", None)
-
-
-def _is_progress_bar(output: Any, state: dict[str, Any]) -> bool:
-    """True if an output is a box of widgets with a progress bar in it, which is how tqdm draws one."""
-    view = output.get("data", {}).get(WIDGET_VIEW)
-    box = state.get(view["model_id"], {}).get("state", {}) if view else {}
-    children = [child.removeprefix("IPY_MODEL_") for child in box.get("children", [])]
-    return any(state.get(child, {}).get("model_name") == "FloatProgressModel" for child in children)
 
 
 LOCK_FILE = ".running"  # holds who uses the folder; it exists only meanwhile, and after kill -9
@@ -203,7 +181,7 @@ def lock_folder(run: RunFolder) -> Iterator[None]:
         lock.acquire(timeout=0)
         (run / LOCK_FILE).write_text(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     except Timeout:
-        raise SelfInstructError(_in_use(run)) from None
+        raise SelfInstructError(_explain_lock(run)) from None
     except OSError:  # the first file that is written will say why
         pass
     try:
@@ -217,12 +195,9 @@ def lock_folder(run: RunFolder) -> Iterator[None]:
                 run.path.rmdir()
 
 
-def _in_use(run: RunFolder) -> str:
-    try:
-        who = (run / LOCK_FILE).read_text().strip()
-    except OSError:
-        who = ""
-    return (
-        f"{run}: another command is running in this folder{f' ({who})' * bool(who)}; "
-        "wait until it has ended, or name another folder with --run-dir"
-    )
+def _explain_lock(run: RunFolder) -> str:
+    who = ""
+    with suppress(OSError):
+        who = f" ({(run / LOCK_FILE).read_text().strip()})"
+    advice = "wait until it has ended, or name another folder with --run-dir"
+    return f"{run}: another command is running in this folder{who}; {advice}"

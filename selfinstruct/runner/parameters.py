@@ -23,7 +23,7 @@ from typing import Any, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..data.datasets import check_data
-from ..files import InputError, ParameterError, project_path, shown_path
+from ..files import InputError, ParameterError, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
 from ..models.protocol import APIS
 from ..paper.release import check_published
@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "num_instructions_to_generate": (1, None), "requests_per_round": (1, None), "size": (1, None),
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
-    "requests_per_minute": (0, None), "show": (0, None), "show_rows": (0, None), "tokens_per_minute": (0, None),
+    "requests_per_minute": (0, None), "show_rows": (0, None), "tokens_per_minute": (0, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
@@ -94,8 +94,10 @@ def check_value(name: str, value: Any) -> None:
     """
     if name in CHOICES and value not in CHOICES[name]:
         raise ParameterError(f"{name}={value!r}: choose one of {', '.join(filter(None, CHOICES[name]))}")
-    if name in RANGES and type(value) in (int, float):
-        _check_range(name, value)
+    lowest, highest = RANGES.get(name, (None, None))
+    if lowest is not None and type(value) in (int, float) and not lowest <= value <= (highest or value):
+        allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise ParameterError(f"{name}={value}: must be {allowed}")
     if name == "base_url" and value:
         provider_for(value)
     if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):
@@ -104,13 +106,6 @@ def check_value(name: str, value: Any) -> None:
         check_names(value, PAPER_REQUESTS["instructions"], "sampling")
         for inner in value:
             check_value(inner, value[inner])
-
-
-def _check_range(name: str, value: float) -> None:
-    lowest, highest = RANGES[name]
-    if value < lowest or (highest is not None and value > highest):
-        allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-        raise ParameterError(f"{name}={value}: must be {allowed}")
 
 
 def _parse_literal(text: str) -> Any:
@@ -144,13 +139,10 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
         check_published()
     model = given.get("model") or given.get("rater_model")
     if model and "concurrency" in given:  # 00 has none: its four questions go live, whatever `api` says
-        _check_endpoint(model, given.get("base_url", ""), given.get("api", "completions"))
+        _find_endpoint(model, given.get("base_url", ""), given.get("api", "completions"))
 
 
-@cache
-def _check_endpoint(model: str, base_url: str, api: str) -> None:
-    """Cached, once for all notebooks of a run: it hashes the embedded weights."""
-    find_endpoint(model, base_url, api)
+_find_endpoint = cache(find_endpoint)  # once for all notebooks of a run: it hashes the embedded weights
 
 
 def notebook_parameters(path: Path) -> dict[str, Parameter]:
@@ -193,12 +185,13 @@ def load_parameters(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{shown_path(path)}: cannot be read ({error})") from error
+        raise InputError(f"{show_path(path)}: cannot be read ({error})") from error
+    except yaml.MarkedYAMLError as error:
+        raise InputError(f"{show_path(path)}:{error.problem_mark.line + 1}: not YAML ({error.problem})") from error
     except yaml.YAMLError as error:
-        line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1
-        raise InputError(f"{shown_path(path)}:{line}: not YAML ({getattr(error, 'problem', error)})") from error
+        raise InputError(f"{show_path(path)}: not YAML ({error})") from error
     if value in (None, ""):
         return {}
     if not isinstance(value, dict):
-        raise InputError(f"{shown_path(path)}:1: must be lines of `name: value`")
+        raise InputError(f"{show_path(path)}:1: must be lines of `name: value`")
     return value

@@ -103,18 +103,15 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
     funnels = []
     if (run / INSTRUCTIONS).is_file():
         accepted = len(load_records(run / INSTRUCTIONS, MachineInstruction))
-        asked = f"{number:,} requests" if (number := _count_requests(run)) else ""
+        name = "02_generate_instructions"
+        number = run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests")
+        asked = f"{number:,} requests" if number else ""
         funnels.append(Funnel("Step 1", asked, accepted, "instructions", dropped["1"]))
     if (run / ALL_INSTANCES).is_file():
         rows = load_records(run / ALL_INSTANCES, InstanceRow)
         tasks = len({row.instruction for row in rows})
         funnels.append(Funnel("Step 4", "", len(rows), f"instances of {tasks} instructions", dropped["4"]))
     return funnels
-
-
-def _count_requests(run: RunFolder) -> int:
-    name = "02_generate_instructions"
-    return run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests", 0)
 
 
 def sample_tasks(run: RunFolder, count: int = 12) -> list[InstanceRow]:
@@ -136,12 +133,8 @@ def _build_card(notebook: str, results: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in results.items() if name not in ("headline", "figures")}
     nested = {name: value for name, value in found.items() if isinstance(value, Mapping)}
     plain = {name: value for name, value in found.items() if name not in nested and value not in (None, "", [])}
-    return {
-        "notebook": notebook,
-        "headline": results.get("headline", ""),
-        "plain": flatten_numbers(plain),
-        "nested": flatten_numbers(nested),
-    }
+    card = {"notebook": notebook, "headline": results.get("headline", "")}
+    return {**card, "plain": flatten_numbers(plain), "nested": flatten_numbers(nested)}
 
 
 def flatten_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -164,10 +157,8 @@ def _add_up_usage(usage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     rows = [{"step": step, **{name: entry.get(name) for name in names}} for step, entry in sorted(usage.items())]
     if len(rows) < 2:
         return rows
-    total = {name: sum(row[name] or 0 for row in rows) for name in names}
-    if all(row["cost_usd"] is None for row in rows):
-        total["cost_usd"] = None
-    return [*rows, {"step": "together", **total}]
+    columns = {name: [row[name] for row in rows if row[name] is not None] for name in names}
+    return [*rows, {"step": "together", **{name: sum(column) if column else None for name, column in columns.items()}}]
 
 
 def _list_figures(run: RunFolder, results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:

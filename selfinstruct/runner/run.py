@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import show_number
-from ..files import ParameterError, shown_path
+from ..files import ParameterError, show_path
 from ..models.store import NO_MODEL_CALLED, count_calls
 from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
@@ -79,32 +79,24 @@ def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]
         page = write_report(run)
     asked = any(step.asks_a_model for step, outcome in zip(steps, outcomes, strict=True) if not outcome.skipped)
     unread = [problem for outcome in outcomes for problem in run.results(outcome.name).get("not_read", [])]
-    funnels = [funnel.line() for funnel in build_funnels(run)]
-    for line in (
-        *(f"not read: {problem}" for problem in dict.fromkeys(unread)),
-        *([f"{NO_MODEL_CALLED}."] if asked and before == count_calls(stores) else []),
-        *(["", *funnels] if funnels else []),
-        "",
-        f"Next: open {shown_path(page)}",
-    ):
+    lines = [f"not read: {problem}" for problem in dict.fromkeys(unread)]
+    if asked and before == count_calls(stores):
+        lines.append(f"{NO_MODEL_CALLED}.")
+    if funnels := build_funnels(run):
+        lines += ["", *(funnel.line() for funnel in funnels)]
+    for line in (*lines, "", f"Next: open {show_path(page)}"):
         out(line)
     return outcomes
 
 
-def estimate_notebooks(
-    run_dir: str | Path | RunFolder,
-    parameters: Mapping[str, Any] | None = None,
-    only: Sequence[str] = (),
-    start: str = "",
-    notebooks_dir: str | Path = NOTEBOOKS_DIR,
-) -> Estimate:
+def estimate_notebooks(run: RunFolder, parameters: Mapping[str, Any], only: Sequence[str], start: str) -> Estimate:
     """Calls, tokens and dollars that `run_notebooks` with the same arguments would come to; nothing is called or written.
 
     Raises ParameterError for a wrong parameter, and if no chosen notebook calls a model.
     """
     from ..steps.estimate import STEPS, estimate_run
 
-    steps = declare_steps(RunFolder(run_dir), parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
+    steps = declare_steps(run, parameters, choose_notebooks(NOTEBOOKS_DIR, only, start))
     calling = {step.name: step.parameters for step in steps if step.name in STEPS}
     if not calling:
         raise ParameterError(f"nothing to estimate: the notebooks that call a model are {', '.join(STEPS)}")
@@ -120,7 +112,7 @@ def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str =
     for wanted in [*only, *([start] if start else [])]:
         if not any(_fits(path, wanted) for path in found):
             names = ", ".join(path.stem for path in found) or "none"
-            raise ParameterError(f'no notebook "{wanted}" in {shown_path(notebooks_dir)}; there are: {names}')
+            raise ParameterError(f'no notebook "{wanted}" in {show_path(notebooks_dir)}; there are: {names}')
     if only:
         return [path for path in found if any(_fits(path, wanted) for wanted in only)]
     return [path for path in found if path.stem >= start and find_notebook(path.stem).main]

@@ -22,28 +22,3 @@ from .instructions import (
     judge_completion,
     judge_round,
 )
-
-__all__ = [
-    "ParsedTask",
-    "Round",
-    "build_classification_requests",
-    "build_finetuning_rows",
-    "build_instance_requests",
-    "build_pool",
-    "build_round",
-    "build_seed_rows",
-    "cap_instances",
-    "choose_seed_instructions",
-    "choose_tasks",
-    "encode_instance",
-    "estimate_run",
-    "generate_instances",
-    "generate_instructions",
-    "identify_classification",
-    "judge_completion",
-    "judge_round",
-    "parse_labels",
-    "parse_task",
-    "sample_instructions",
-    "strip_field_name",
-]

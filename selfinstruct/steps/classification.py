@@ -43,9 +43,8 @@ def identify_classification(
 
     With a `threshold` the answer is " Yes" where the margin is above it, else " No", and the margin stands beside it.
     """
-    completions = client.complete(
-        build_classification_requests(instructions, prompts, settings), desc="is it classification?"
-    )
+    requests = build_classification_requests(instructions, prompts, settings)
+    completions = client.complete(requests, desc="is it classification?")
     return [
         _build_answer(text, completion, threshold) for text, completion in zip(instructions, completions, strict=True)
     ]

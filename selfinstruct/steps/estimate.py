@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,12 @@ class StepEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All steps, how tokens were counted, and the price that was applied."""
+    """All steps, and the price that was applied."""
 
     model: str
     steps: tuple[StepEstimate, ...]
-    counter: str
     price: Price | None
-    admitted_per_request: float = ADMITTED_PER_REQUEST
+    admitted_per_request: float
 
     @property
     def total(self) -> StepEstimate:
@@ -71,17 +70,17 @@ class Estimate:
     def table(self) -> str:
         """The estimate as the terminal and notebooks show it."""
         head = f"{'step':28}{'calls':>9}{'prompt tokens':>16}{'completion tokens':>20}{'dollars':>12}{'at most':>12}"
-        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self._list_notes()])
+        return "\n".join([head, *(step.line() for step in (*self.steps, self.total)), "", *self.list_notes()])
 
-    def _list_notes(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """What the figures rest on."""
         priced = "no price known: give price_table=FILE to see dollars"
         if self.price:
             priced = f"prices of {self.price.as_of or 'no date'}"
         return [
-            f"{self.model}: {priced}. Tokens: {self.counter}.",
-            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as the embedded "
-            "model's; `at most` is if every completion used its max_tokens.",
+            f"{self.model}: {priced}. Tokens: about 4 characters each.",
+            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as "
+            "the embedded model's; `at most` is if every completion used its max_tokens.",
         ]
 
 
@@ -96,32 +95,30 @@ def estimate_run(
 
     `model`, `api` and `price_table` are overridden by a notebook's own. Raises InputError for a malformed seeds file or price table.
     """
-    chosen = {
-        step: dict((parameters or {}).get(step, {})) for step in STEPS if parameters is None or step in parameters
-    }
+    parameters = {step: {} for step in STEPS} if parameters is None else parameters
+    chosen = {step: parameters[step] for step in STEPS if step in parameters}
     for given in chosen.values():
         model, api = given.get("model", model), given.get("api", api)
         price_table = given.get("price_table", price_table)
     price = load_price(model, price_table)
-    counter, count = find_token_counter(model)
-    first = (parameters or {}).get(STEPS[0], {})
+    first = parameters.get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
     seeds = load_prompts(first.get("prompt_source", ""), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
-        calls, requests = _SAMPLERS[step](given, seeds, instructions, is_embedded(model), admitted_per_request)
-        steps.append(_estimate_step(step, calls, requests, count, api, price))
-    return Estimate(model, tuple(steps), counter, price, admitted_per_request)
+        calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
+        steps.append(_estimate_step(step, calls, requests, api, price))
+    return Estimate(model, tuple(steps), price, admitted_per_request)
 
 
-def _estimate_step(
-    step: str, calls: int, requests: Sequence[Request], count: Callable[[str], int], api: str, price: Price | None
-) -> StepEstimate:
+def _estimate_step(step: str, calls: int, requests: Sequence[Request], api: str, price: Price | None) -> StepEstimate:
     """What `calls` requests come to, from the sample `requests`."""
     if not requests:
         return StepEstimate(step, 0, 0, 0, 0, *([0.0, 0.0] if price else [None, None]))
-    extra = count(CONTINUE_TEXT) + 8 if sends_chat(api) else 0  # the system line, and the tokens between messages
-    prompt_tokens = round(calls * (extra + sum(count(request.prompt) for request in requests) / len(requests)))
+    # in a chat the system line, and the tokens between messages
+    extra = approximate_tokens(CONTINUE_TEXT) + 8 if sends_chat(api) else 0
+    mean = sum(approximate_tokens(request.prompt) for request in requests) / len(requests)
+    prompt_tokens = round(calls * (extra + mean))
     each = sum(request.max_tokens for request in requests) / len(requests)
     most = round(calls * each)
     expected = round(calls * min(each, EXPECTED_COMPLETION[step]))
@@ -130,70 +127,41 @@ def _estimate_step(
     return StepEstimate(step, calls, prompt_tokens, expected, most, *costs)
 
 
-def _build_settings(step: str, given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
-    names = ("max_tokens", "temperature", "top_p", "presence_penalty")
+def _sample_requests(
+    step: str, given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted: float
+) -> tuple[int, list[Request]]:
+    """(calls of a step, a sample of its requests), seed tasks standing in for `instructions` machine-written ones."""
+    quirks, names = given.get("quirks", "published"), ("max_tokens", "temperature", "top_p", "presence_penalty")
     chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
-    return request_settings(step, embedded, given.get("quirks", "published"), **chosen)
-
-
-def _sample_instructions(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted_per_request: float
-) -> tuple[int, list[Request]]:
-    only_classification = given.get("use_clf_seed_tasks_only", False)
-    texts = choose_seed_instructions(seeds, only_classification)
-    per_round = given.get("requests_per_round", 5)
-    rounds = math.ceil(instructions / admitted_per_request / per_round)
-    rounds = min(rounds, given.get("max_rounds") or rounds)
-    sample = build_round(
-        random.Random(given.get("random_seed", 42)), texts, texts, _build_settings("instructions", given, embedded),
-        requests_per_round=SAMPLED_PROMPTS, num_prompt_instructions=given.get("num_prompt_instructions", 8),
-        use_clf_seed_tasks_only=only_classification,
-    )  # fmt: skip
-    return rounds * per_round, sample
-
-
-def _sample_classification(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
-) -> tuple[int, list[Request]]:
+    settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
+    if step == STEPS[0]:
+        return _sample_rounds(given, seeds, math.ceil(instructions / admitted), settings)
     prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
-    texts = [task.instruction for task in seeds][:SAMPLED_PROMPTS]
-    calls = min(instructions, given.get("num_instructions") or instructions)
-    calls += min(len(seeds), given.get("check_against_seed_tasks", 0))
-    return calls, build_classification_requests(texts, prompts, _build_settings("classification", given, embedded))
-
-
-def _sample_instances(
-    given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, _: float
-) -> tuple[int, list[Request]]:
-    prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
+    texts = [task.instruction for task in seeds]
+    tasks = min(instructions, given.get("num_instructions") or instructions)
+    if step == STEPS[1]:
+        tasks += min(len(seeds), given.get("check_against_seed_tasks", 0))
+        return tasks, build_classification_requests(texts[:SAMPLED_PROMPTS], prompts, settings)
     labels = {task.instruction: task.is_classification for task in seeds}
     only = {name: given.get(name, False) for name in ("generation_tasks_only", "classification_tasks_only")}
     texts = [task.instruction for task in choose_tasks(seeds, labels, **only)]
     requests = build_instance_requests(
-        texts[:SAMPLED_PROMPTS], labels, prompts, _build_settings("instances", given, embedded),
-        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=given.get("quirks", "published"),
+        texts[:SAMPLED_PROMPTS], labels, prompts, settings,
+        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=quirks,
     )  # fmt: skip
-    share = len(texts) / len(seeds)
-    return round(share * min(instructions, given.get("num_instructions") or instructions)), requests
+    return round(tasks * len(texts) / len(seeds)), requests
 
 
-_SAMPLERS = dict(zip(STEPS, (_sample_instructions, _sample_classification, _sample_instances), strict=True))
-
-
-def find_token_counter(model: str) -> tuple[str, Callable[[str], int]]:
-    """(how tokens are counted, in words; the function): tiktoken where it knows the model and has its tables, else characters / 4."""
-    try:
-        import tiktoken
-
-        encoding = tiktoken.encoding_for_model(model)
-    except ImportError:
-        reason = "tiktoken is not installed"
-    except KeyError:
-        reason = "tiktoken does not know the model"
-    except (OSError, ValueError):
-        reason = "tiktoken's tables could not be loaded"
-    else:
-        return f"counted with tiktoken ({encoding.name})", lambda text: len(
-            encoding.encode(text, disallowed_special=())
-        )
-    return f"about 4 characters each, since {reason}", approximate_tokens
+def _sample_rounds(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], requests: int, settings: dict[str, Any]
+) -> tuple[int, list[Request]]:
+    """The same for step 1, whose calls come in rounds."""
+    only_classification = given.get("use_clf_seed_tasks_only", False)
+    texts = choose_seed_instructions(seeds, only_classification)
+    per_round = given.get("requests_per_round", 5)
+    rounds = math.ceil(requests / per_round)
+    sample = build_round(
+        random.Random(given.get("random_seed", 42)), texts, texts, settings, requests_per_round=SAMPLED_PROMPTS,
+        num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,
+    )  # fmt: skip
+    return min(rounds, given.get("max_rounds") or rounds) * per_round, sample

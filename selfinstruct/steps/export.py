@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..filters import instance_rejections
 from ..parsing import check_quirks, parse_instances
@@ -64,7 +63,8 @@ def parse_task(record: MachineInstances, is_classification: bool, quirks: str = 
     if not full:
         task.reject(record.raw_instances, "no_instance_found" if record.raw_instances else "no_completion")
         return task
-    candidates = full[:-1] if _read_finish_reason(record.instance_metadata) == "length" else full
+    choices = (record.instance_metadata.get("response") or {}).get("choices") or [{}]  # none where the request failed
+    candidates = full[:-1] if choices[0].get("finish_reason") == "length" else full
     if len(candidates) < len(full):
         task.reject(full[-1], "cut_by_length")
     for instance, reason in zip(candidates, instance_rejections(candidates), strict=True):
@@ -73,12 +73,6 @@ def parse_task(record: MachineInstances, is_classification: bool, quirks: str = 
         else:
             task.reject(instance, reason)
     return task
-
-
-def _read_finish_reason(metadata: dict[str, Any]) -> str | None:
-    """The finish reason in a released metadata record, or None where the request failed."""
-    choices = (metadata.get("response") or {}).get("choices") or [{}]
-    return choices[0].get("finish_reason")
 
 
 def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[InstanceRow]:

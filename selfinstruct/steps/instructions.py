@@ -66,9 +66,8 @@ def sample_in_context(
     from_machine = rng.sample(list(machine), min(MACHINE_INSTRUCTIONS_IN_PROMPT, len(machine)))
     wanted = num_prompt_instructions - len(from_machine)
     if wanted > len(human):
-        raise ParameterError(
-            f"num_prompt_instructions={num_prompt_instructions}: only {len(human)} seed tasks to draw from"
-        )
+        have = f"only {len(human)} seed tasks to draw from"
+        raise ParameterError(f"num_prompt_instructions={num_prompt_instructions}: {have}")
     chosen = from_machine + rng.sample(list(human), wanted)
     rng.shuffle(chosen)
     return chosen
@@ -135,14 +134,11 @@ def generate_instructions(
         request_idx += 1
         yield round_
         if gainless >= ROUNDS_WITHOUT_GAIN:
-            raise SelfInstructError(_explain_no_gain(gainless, len(machine), num_instructions_to_generate))
-
-
-def _explain_no_gain(rounds: int, have: int, wanted: int) -> str:
-    return (
-        f"step 1 stopped: {rounds} rounds in a row admitted no new instruction ({have} of {wanted} so far); "
-        "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
-    )
+            have = f"{len(machine)} of {num_instructions_to_generate} so far"
+            raise SelfInstructError(
+                f"step 1 stopped: {gainless} rounds in a row admitted no new instruction ({have}); "
+                "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
+            )
 
 
 def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
@@ -197,7 +193,9 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
     admissions = pool.admit([text for _, text in passed], threshold=threshold)
     for (index, text), admission in zip(passed, admissions, strict=True):
         if admission is None:
-            round_.reject(text, "too_similar", *_find_nearest_before(pool, text, size))
+            scores = pool.scores(text)[:size]  # against those that were in the pool then
+            best = int(scores.argmax())
+            round_.reject(text, "too_similar", pool.texts[best], float(scores[best]))
             continue
         size += 1
         round_.admitted.append(
@@ -209,13 +207,6 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
                 request_idx=round_.request_idx,
             )
         )
-
-
-def _find_nearest_before(pool: InstructionPool, text: str, size: int) -> tuple[str, float]:
-    """The nearest of the first `size` texts: those that were in the pool when `text` was rejected."""
-    scores = pool.scores(text)[:size]
-    best = int(scores.argmax())
-    return pool.texts[best], float(scores[best])
 
 
 def _build_metadata(round_: Round, index: int, quirks: str) -> dict[str, Any]:

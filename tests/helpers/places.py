@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct.files import PROJECT_ROOT, InputError
-from selfinstruct.paper.release import published_path
+from selfinstruct.paper.release import find_published_file
 
 TESTS = PROJECT_ROOT / "tests"
 SAMPLES = TESTS / "samples"
@@ -20,6 +20,6 @@ PREDICTIONS = "human_eval/predictions/{}_predictions.jsonl"
 def find_published(name: str) -> Path:
     """The published file `name`, verified. Where it is not fetched, the test is skipped, naming the command that brings it."""
     try:
-        return published_path(name)
+        return find_published_file(name)
     except InputError as error:
         pytest.skip(str(error))

@@ -176,7 +176,7 @@ def test_an_export_of_an_empty_store_says_so(path, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"key": "0" * 64}, r"bad\.jsonl:2: key 000000000000 is not the hash"), ({"response": {"choices": []}}, "holds no choices"),
-     ({"created_at": None}, r"bad\.jsonl:2: created_at: .* not an exported response")],
+     ({"created_at": None}, r'bad\.jsonl:2: "created_at": .* a StoredResponse needs key, ')],
 )  # fmt: skip
 def test_a_changed_export_is_refused_whole(path, tmp_path, change, message):
     good = row().model_dump(exclude={"session"})

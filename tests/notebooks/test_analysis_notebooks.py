@@ -122,7 +122,7 @@ def test_overlap(run_dir, seed_tasks_path):
     assert results["with_seeds"]["mine"]["max"] == pytest.approx(letter)
     assert results["above_threshold"] == {"mine": 0.25}
     assert results["seed_tasks"] == 2
-    assert names["table"].iloc[0]["instruction"] == ROWS[2]["instruction"]
+    assert names["table"][0]["instruction"] == ROWS[2]["instruction"]
     for figure in ("rouge_overlap_seeds", "rouge_overlap_others"):
         assert (run_dir / "figures" / f"{figure}.png").is_file()
         assert "very small model" in results["figures"][figure]
@@ -165,18 +165,6 @@ def test_several_data_sets_one_of_them_bad(tmp_path, run_dir, seed_tasks_path, n
 def test_a_folder_without_data_says_what_to_run(tmp_path, name):
     with pytest.raises(InputError, match="writes it: run that first"):
         run_notebook(name, tmp_path / "run")
-
-
-def test_tables_show_text_as_text(tmp_path):
-    """A model may write markup; shown as it is, it must not become part of the page."""
-    import pandas as pd
-
-    path = tmp_path / "hostile.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ODD["hostile"]))
-    names, _ = run_notebook("10_describe_dataset", tmp_path / "run", data=str(path))
-    page = pd.DataFrame([{"instruction": row.instruction, "input": row.input} for row in names["rows"]])._repr_html_()
-    assert "<script>" not in page and "<img" not in page and "&lt;script&gt;" in page
-    assert "mathjax_ignore" in page
 
 
 def run_side_by_side(name, run_dir, seeds, *others):

@@ -18,10 +18,10 @@ from selfinstruct.paper import release
 from selfinstruct.paper.release import (
     PublishedFile,
     fetch_published,
-    fetched_state,
+    find_published_file,
     git_blob_id,
-    published_path,
-    published_templates,
+    list_fetched,
+    read_published_templates,
 )
 from selfinstruct.prompts import load_prompts
 
@@ -160,7 +160,7 @@ def test_a_busy_server_is_asked_again(fetch, httpserver):
 def test_an_altered_file_on_disk_is_fetched_again(fetch, httpserver, tmp_path):
     (path,) = fetch("small")
     path.write_bytes(b"hullo\n")
-    assert [state for _, state in fetched_state(tmp_path / "published")] == ["not fetched", "altered"]
+    assert [state for _, state in list_fetched(tmp_path / "published")] == ["not fetched", "altered"]
     fetch("small")
     assert path.read_bytes() == b"hello\n"
 
@@ -251,26 +251,18 @@ def test_a_proxy_that_cannot_be_used_is_said_and_none_is_needed_for_a_folder(fet
     assert fetch("small", source=str(tmp_path))
 
 
-def test_the_readme_lists_what_is_there_and_where_each_came_from(fetch, tmp_path):
-    readme, copy = tmp_path / "published/README.md", tmp_path / "copy"
+def test_the_readme_lists_what_is_there_and_no_path_of_this_machine(fetch, tmp_path):
+    readme = tmp_path / "published/README.md"
     fetch("small")
-    assert "| data/small.txt | a mirror on the web | Apache-2.0 | to test with |" in readme.read_text()
+    assert "| data/small.txt | Apache-2.0 | to test with |" in readme.read_text()
     assert "big.bin" not in readme.read_text()
-    copy.mkdir()
-    (copy / "big.bin").write_bytes(CONTENT)
-    fetch("big", source=str(copy))
-    fetch(source=str(copy))  # both are there: nothing new is said of them
+    (tmp_path / "big.bin").write_bytes(CONTENT)
+    fetch("big", source=str(tmp_path))
     text = readme.read_text()
-    assert "| data/small.txt | a mirror on the web |" in text and "| data/big.bin | a local copy |" in text
-    assert str(tmp_path) not in text
-    readme.write_text(
-        "| file | licence | what it is for |\n| data/big.bin | Apache-2.0 | to test with |\n"
-    )  # as it once was
-    fetch("small")
-    assert "| data/big.bin | was here already |" in readme.read_text()
+    assert "| data/small.txt | Apache" in text and "| data/big.bin | Apache" in text and str(tmp_path) not in text
 
 
-def test_from_a_folder_under_the_whole_path_or_its_end(fetch, tmp_path):
+def test_from_a_folder_under_the_whole_path_or_the_name_alone(fetch, tmp_path):
     copy = tmp_path / "copy"
     (copy / "data").mkdir(parents=True)
     (copy / "data/big.bin").write_bytes(CONTENT)
@@ -320,7 +312,7 @@ def test_templates_are_read_and_never_run(monkeypatch, tmp_path):
         f"open({str(marker)!r}, 'w')\ntemplate_1 = '''Is it?\n\nTask: A\nIs it classification? Yes\n\nTask:'''\n",
         "output_first_template_for_clf = 'x\\n\\nTask:'\ninput_first_template_for_gen = ('y\\n\\n'\n 'Task:')\n",
     )
-    assert published_templates(tmp_path) == {
+    assert read_published_templates(tmp_path) == {
         "classification": "Is it?\n\nTask: A\nIs it classification? Yes\n\nTask:",
         "output_first": "x\n\nTask:",
         "input_first": "y\n\nTask:",
@@ -350,14 +342,14 @@ def test_templates_not_fetched_or_altered_name_the_command(monkeypatch, tmp_path
     put_templates(monkeypatch, tmp_path, "template_1 = ''", "")
     (tmp_path / "self_instruct/templates/clf_task_template.py").write_text("template_1 = 'other'")
     with pytest.raises(InputError, match=r"altered; `selfinstruct fetch clf_task_template\.py` brings it"):
-        published_templates(tmp_path)
+        read_published_templates(tmp_path)
     with pytest.raises(InputError, match="not fetched; `selfinstruct fetch"):
-        published_templates(tmp_path / "elsewhere")
+        read_published_templates(tmp_path / "elsewhere")
 
 
 def test_published_prompts_are_used_where_they_are_fetched():
     try:
-        templates = published_templates()
+        templates = read_published_templates()
     except InputError as error:
         pytest.skip(str(error))
     examples = {name: text.split("\nTask:")[1:-1] for name, text in templates.items()}
@@ -373,4 +365,4 @@ def test_fetched_files_are_what_was_published_and_can_be_copied_on(tmp_path):
     source = find_published(release.SEED_TASKS).parent
     (path,) = fetch_published(["data/seed_tasks"], str(source), tmp_path, lambda _: None)
     assert len(path.read_text(encoding="utf-8").splitlines()) == 175
-    assert published_path(release.SEED_TASKS, tmp_path) == path
+    assert find_published_file(release.SEED_TASKS, tmp_path) == path

@@ -24,7 +24,6 @@ from selfinstruct.review.form import ReviewForm, wants_form
 from selfinstruct.review.items import (
     Review,
     ReviewItem,
-    all_valid,
     answers_path,
     draw_sample,
     keep_sample,
@@ -135,7 +134,7 @@ def test_a_question_counts_where_it_is_answered_and_all_fields_where_all_are(rev
     summary = summarise_review(review.answers)
     assert (summary["valid_task"]["yes"], summary["valid_task"]["answered"]) == (4, 5)
     assert (summary["all_fields_valid"]["yes"], summary["all_fields_valid"]["answered"]) == (2, 3)
-    assert [all_valid(review.of(key)) for key in ids] == [True, True, False, None, None, None]
+    assert [review.of(key).all_fields_valid for key in ids] == [True, True, False, None, None, None]
 
 
 def test_two_of_three_answers_say_nothing_of_all_fields(review):
@@ -182,7 +181,6 @@ def test_cohens_kappa_against_a_worked_example():
     assert cohen_kappa(first, second) == pytest.approx(0.4)
     low, high = kappa_interval(first, second)
     assert 0.1 < low < 0.4 < high < 0.7
-    assert kappa_interval(first, second) == (low, high)
     # the large-sample standard error of Fleiss, Cohen and Everitt is 0.127 here
     assert (high - low) / (2 * 1.96) == pytest.approx(0.127, abs=0.01)
 
@@ -202,19 +200,25 @@ def test_agreement_without_exception_is_no_certainty(count):
     assert low == pytest.approx(1 - 2 * 3.8415 / (count + 3.8415), abs=1e-4)  # the docstring's words in figures
 
 
-def test_the_interval_after_full_agreement_holds_the_truth_often_enough():
-    # 40 items, yes to 70 %, 2 % of them judged otherwise: kappa 0.95, and four samples in ten show no disagreement
-    truth, hits, draws = (0.98 - 0.58) / 0.42, 0, 200
-    rng = np.random.default_rng(1)
-    for yes, one, other, no in rng.multinomial(40, [0.69, 0.01, 0.01, 0.29], size=draws):
+@pytest.mark.parametrize(
+    "cells",
+    [
+        (0.69, 0.01, 0.01, 0.29),  # kappa 0.95, and four samples in ten show no disagreement
+        (0.92, 0.03, 0.03, 0.02),  # yes nearly always: resampling the items would hold the truth in three of four
+    ],
+)
+def test_the_interval_holds_the_truth_often_enough(cells):
+    yes, one, other, no = cells
+    chance = (yes + one) * (yes + other) + (no + one) * (no + other)
+    truth, hits, draws = (yes + no - chance) / (1 - chance), 0, 0
+    for yes, one, other, no in np.random.default_rng(1).multinomial(40, cells, size=200):
         first, second = "y" * (yes + one) + "n" * (other + no), "y" * yes + "n" * one + "y" * other + "n" * no
-        low, high = kappa_interval(first, second, draws=200)
-        hits += low <= truth <= high
-    assert hits / draws > 0.93
+        if interval := kappa_interval(first, second):
+            hits, draws = hits + (interval[0] <= truth <= interval[1]), draws + 1
+    assert hits / draws > 0.93 and draws > 150
 
 
 def test_a_rater_who_says_one_thing_throughout_leaves_kappa_open():
-    # every resample has kappa 0 then, whatever the raters do elsewhere
     low, high = kappa_interval("y" * 40, "y" * 30 + "n" * 10)
     wilson = share_interval(30, 40)
     assert (low, high) == pytest.approx(((wilson[0] - 0.75) / 0.25, (wilson[1] - 0.75) / 0.25))
@@ -290,7 +294,7 @@ def test_a_sheet_computes_nothing(tmp_path):
         (lambda text: text + "abc,,,,,,,\n", r'bad\.csv, row 8: id "abc" is not in the sample'),
         (
             lambda text: text + text.splitlines()[1] + "\n",
-            r"bad\.csv, row 8: id .* is in row 2 already",
+            r"bad\.csv, row 8: id .* is in an earlier row already",
         ),
     ],
 )
@@ -344,21 +348,19 @@ def test_a_column_sorted_alone_is_refused(review, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "delimiter", "ends", "first"),
+    ("encoding", "delimiter", "ends"),
     [
-        ("utf-8-sig", ";", "\r\n", ""),  # Excel, where the comma is for decimals
-        ("utf-8", ";", "\r\n", "sep=;\r\n"),
-        ("utf-16", "\t", "\r\n", ""),  # its "Unicode text"
-        ("utf-8", ",", "\r", ""),  # for an old Macintosh
+        ("utf-8-sig", ";", "\r\n"),  # Excel, where the comma is for decimals
+        ("utf-8", "\t", "\n"),
+        ("utf-8", ",", "\r"),  # for an old Macintosh
     ],
 )
-def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends, first):
+def test_what_spreadsheets_save_is_read(tmp_path, encoding, delimiter, ends):
     items = draw_sample(load_dataset([{"instruction": f"Name, {k}; in\ntwo lines", "output": "é"} for k in range(3)]))
     review = Review(items, tmp_path, "ann")
     rows = [["Notes ", "x", " VALID_TASK", "input_appropriate", "output_correct", "id"]]
     rows += [["naïve", item.instruction, "Y", "TRUE", "0", f"item-{item.id}"] for item in items]
     with (tmp_path / "saved.csv").open("w", encoding=encoding, newline="") as file:
-        file.write(first)
         csv.writer(file, delimiter=delimiter, lineterminator=ends).writerows([*rows, [""] * 6, []])
     assert import_sheet(tmp_path / "saved.csv", review) == 3
     assert {(*answer.given, answer.notes) for answer in review.answers.values()} == {(True, True, False, "naïve")}
@@ -413,7 +415,7 @@ def test_a_sheet_in_another_encoding_or_nowhere(review, tmp_path):
         import_sheet(tmp_path / "none.csv", review)
     for text in ("", "\n\n", "id\n"):
         (tmp_path / "blank.csv").write_text(text)
-        with pytest.raises(InputError, match=r"blank\.csv.*: (not the rows of a CSV|no column valid_task)"):
+        with pytest.raises(InputError, match=r"blank\.csv.*: (not a CSV in UTF-8|no column valid_task)"):
             import_sheet(tmp_path / "blank.csv", review)
 
 
@@ -453,16 +455,15 @@ def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
         assert declared[name].default == drawn[name].default
 
 
-@pytest.mark.parametrize("command", [("export", "x.csv"), ("import", "x.csv")])
-def test_neither_sample_nor_run_says_what_to_do(tmp_path, command):
-    done = invoke(*command, "--run-dir", tmp_path / "none")
+def test_neither_sample_nor_run_says_what_to_do(tmp_path):
+    done = invoke("export", "x.csv", "--run-dir", tmp_path / "none")
     assert done.exit_code == 1 and "nothing to draw a sample from" in done.output
     assert f"selfinstruct review export SHEET --data FILE --run-dir {tmp_path / 'none'}" in done.output
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("command", [("summary",), ("agreement", "--second-rater", "bob")])
-def test_a_command_that_only_looks_draws_no_sample(tmp_path, command):
+@pytest.mark.parametrize("command", [("import", "x.csv"), ("summary",), ("agreement", "--second-rater", "bob")])
+def test_a_command_other_than_export_draws_no_sample(tmp_path, command):
     rows = [{"instruction": "Name a river.", "input": "", "output": "Elbe"}]
     write_records(tmp_path / "finetuning_data/all_generated_instances.jsonl", rows)
     done = invoke(*command, "--run-dir", tmp_path)

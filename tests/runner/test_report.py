@@ -152,7 +152,6 @@ def test_a_broken_file_is_named(run):
     ("model", "words"),
     [
         ({"model": "SmolLM2-135M-Instruct.Q4_1"}, "135 million parameters"),
-        ({"model": "scripted"}, "canned answers"),
         ({"model": "m", "replayed": True}, "Every answer came from the store"),
     ],
 )

@@ -18,7 +18,7 @@ from nbformat import v4
 
 from selfinstruct.files import InputError, ParameterError, SelfInstructError
 from selfinstruct.runner import manifest
-from selfinstruct.runner.execution import WIDGET_STATE, WIDGET_VIEW, drop_progress_bars
+from selfinstruct.runner.execution import WIDGET, normalise_notebook
 from selfinstruct.runner.parameters import load_parameters, notebook_parameters
 from selfinstruct.runner.run import choose_notebooks, run_notebooks
 
@@ -112,20 +112,13 @@ def test_executed_copies_carry_no_times_or_versions(finished):
     assert [cell["id"] for cell in notebook["cells"]] == ["cell-0", "injected-parameters", "cell-1", "cell-2"]
 
 
-def test_widgets_other_than_progress_bars_stay():
-    from ipywidgets import HTML, FloatProgress, HBox, IntSlider, Widget
-
-    bar, slider = HBox([HTML("3/3"), FloatProgress(3)]), HBox([IntSlider(4)])
-    outputs = [
-        v4.new_output("display_data", {WIDGET_VIEW: {"model_id": one.model_id}, "text/plain": "box"})
-        for one in (bar, slider)
-    ]
-    widgets = {WIDGET_STATE: Widget.get_manager_state()}
-    notebook = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=outputs)], metadata={"widgets": widgets})
-    drop_progress_bars(notebook)
-    (left,) = notebook.cells[0].outputs
-    assert left.data[WIDGET_VIEW]["model_id"] == slider.model_id
-    assert "widgets" in notebook.metadata
+def test_widgets_do_not_stay_and_other_outputs_do(tmp_path):
+    outputs = [v4.new_output("display_data", {kind: {}, "text/plain": "bar"}) for kind in (WIDGET, "application/json")]
+    cells = [v4.new_markdown_cell("Look:"), v4.new_code_cell("1", outputs=outputs)]
+    nbformat.write(v4.new_notebook(cells=cells, metadata={"widgets": {}}), tmp_path / "a.ipynb")
+    notebook = json.loads(normalise_notebook(tmp_path / "a.ipynb").read_text())
+    assert [list(output["data"]) for output in notebook["cells"][1]["outputs"]] == [["application/json", "text/plain"]]
+    assert "widgets" not in notebook["metadata"]
 
 
 def test_unchanged_notebooks_are_skipped_and_say_so(run_copy):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import pytest
 from helpers.bootstrapping import scripted_model
@@ -16,17 +14,11 @@ from selfinstruct.models.spending import load_price
 from selfinstruct.prompts import load_prompts, request_settings
 from selfinstruct.records import load_seed_tasks
 from selfinstruct.steps.classification import identify_classification, parse_labels
-from selfinstruct.steps.estimate import STEPS, estimate_run, find_token_counter
+from selfinstruct.steps.estimate import STEPS, estimate_run
 from selfinstruct.steps.instances import generate_instances
 from selfinstruct.steps.instructions import generate_instructions
 
 FIRST, SECOND, THIRD = STEPS
-
-
-@pytest.fixture(autouse=True)
-def no_tiktoken(monkeypatch):
-    """The same figures whether or not it is installed."""
-    monkeypatch.setitem(sys.modules, "tiktoken", None)
 
 
 def by_step(**settings):
@@ -128,24 +120,3 @@ def test_only_the_steps_that_will_run_are_counted():
 def test_no_task_left_is_no_cost():
     step = by_step(parameters={THIRD: {"generation_tasks_only": True, "classification_tasks_only": True}})[THIRD]
     assert (step.calls, step.prompt_tokens) == (0, 0)
-
-
-def test_tiktoken_counts_where_it_knows_the_model(monkeypatch):
-    encoding = SimpleNamespace(name="words", encode=lambda text, disallowed_special: text.split())
-    monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=lambda model: encoding))
-    said, count = find_token_counter("gpt-4o-mini")
-    assert (said, count("three short words")) == ("counted with tiktoken (words)", 3)
-
-
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [(KeyError("m"), "does not know the model"), (ConnectionError("offline"), "tables could not be loaded")],
-)
-def test_where_tiktoken_cannot_the_approximation_says_so(monkeypatch, error, why):
-    def fail(model):
-        raise error
-
-    monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(encoding_for_model=fail))
-    said, count = find_token_counter("m")
-    assert said.startswith("about 4 characters each") and why in said
-    assert count("x" * 40) == 10
