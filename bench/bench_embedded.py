@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,8 +29,6 @@ from bench.table import MACHINE, OUTPUT
 from selfinstruct.prompts import PAPER_REQUESTS, PromptSet, load_prompts, request_settings
 from selfinstruct.records import ClassificationAnswer, MachineInstances, MachineInstruction
 
-COPIED = 0.5  # ROUGE-L above which an output is taken from the prompt
-MIN_WORDS = 4  # shorter outputs, such as "Yes", are alike by chance
 PAPER_STEP_1 = {name: PAPER_REQUESTS["instructions"][name] for name in ("top_p", "presence_penalty", "stop")}
 
 
@@ -145,14 +144,14 @@ def measure(outcome: Outcome, prompts: PromptSet) -> dict[str, float]:
     kept = [task for task in tasks if task.kept]
     classes = [task for task in tasks if task.is_classification]
     found = [find_verb_noun(sentence) for sentence in parse_texts(texts, load_parser())]
-    long, copied, short = count_copied(outcome, prompts)
+    total, faults = count_faults(outcome, prompts)
     return {
         "tokens/s": outcome.tokens / outcome.seconds, "seconds": outcome.seconds, "requests": outcome.requests,
         "admitted": len(texts), "admitted/request": len(texts) / outcome.requests,
         "verb + noun %": share(one.noun is not None for one in found),
         "instance %": share(bool(task.kept) for task in tasks), "with instance": len(kept),
         "input %": share(bool(one.input) for task in kept for one in task.kept),
-        "copied %": 100 * copied / max(long, 1), "copied short": short,
+        "copied %": 100 * faults["copied_from_prompt"] / max(total, 1), "copied short": faults["short_copy"],
         "classification": len(classes), "of these with instance": sum(bool(task.kept) for task in classes),
         "with two labels": sum(len({one.output.casefold() for one in task.kept}) > 1 for task in classes),
     }  # fmt: skip
@@ -163,42 +162,22 @@ def share(values: Any) -> float:
     return 100 * mean(map(bool, values) or [0]) if (values := list(values)) else 0.0
 
 
-def count_copied(outcome: Outcome, prompts: PromptSet) -> tuple[int, int, int]:
-    """(outputs of four words and more, those taken from a prompt, shorter outputs equal to a demonstration's), before any filter."""
-    long = [texts for texts in find_outputs(outcome, prompts) if len(texts[0].split()) >= MIN_WORDS]
-    short = [texts for texts in find_outputs(outcome, prompts) if len(texts[0].split()) < MIN_WORDS]
-    copied = sum(find_source(output, shown) is not None for output, _, shown in long)
-    equal = [
-        output.casefold() in {one.casefold() for one in shown} for output, is_class, shown in short if not is_class
-    ]
-    return len(long), copied, sum(equal)
-
-
-def find_outputs(outcome: Outcome, prompts: PromptSet) -> Iterator[tuple[str, bool, list[str]]]:
-    """Each output with what stood before it: the demonstrations of its step-3 prompt and the list of its step-1 prompt."""
+def count_faults(outcome: Outcome, prompts: PromptSet) -> tuple[int, Counter[str]]:
+    """(instances before any filter, how many of them have each fault), against all that stood in their prompts."""
     from selfinstruct.parsing import parse_instances
+    from selfinstruct.steps.quality import list_prompt_texts, measure_quality
 
+    demonstrations = list_prompt_texts(prompts)
     lists = {one.instruction: one.metadata["prompt"].split("\n")[1:-1] for one in outcome.instructions}
+    total, faults = 0, Counter()
     for record in outcome.instances:
-        is_class = outcome.labels[record.instruction]
-        prefix = prompts.output_first if is_class else prompts.input_first
-        shown = split_demonstrations(prefix) + [line.partition(". ")[2] for line in lists[record.instruction]]
-        for one in parse_instances(record.raw_instances, record.instruction, is_class, None):
-            yield one.output, is_class, shown
-
-
-def split_demonstrations(prefix: str) -> list[str]:
-    """The texts of a few-shot prefix: instructions, inputs and outputs, each line without its name."""
-    lines = [line for line in prefix.split("\n")[1:] if line and not line.startswith("Example ")]
-    return [line.partition(": ")[2] or line for line in lines]
-
-
-def find_source(output: str, shown: Sequence[str]) -> str | None:
-    """The text that `output` is copied from, None where there is none."""
-    from selfinstruct.similarity import rouge_l
-
-    score, text = max(((rouge_l(output, one), one) for one in shown), default=(0.0, ""))
-    return text if score > COPIED else None
+        text = record.instruction
+        shown = [line.partition(". ")[2] for line in lists[text]]
+        pairs = [(text, one) for one in parse_instances(record.raw_instances, text, outcome.labels[text], None)]
+        found = measure_quality(pairs, demonstrations + shown)
+        total += len(found)
+        faults.update(fault for one in found for fault in one.faults)
+    return total, faults
 
 
 # step 2: the threshold

@@ -70,3 +70,8 @@ def read_margin(completion: Completion) -> float | None:
 def parse_labels(answers: Sequence[ClassificationAnswer], quirks: str = "published") -> dict[str, bool]:
     """instruction -> is it a classification task, from the raw answers of step 2."""
     return {answer.instruction: parse_is_classification(answer.is_classification, quirks) for answer in answers}
+
+
+def parse_bare_labels(answers: Sequence[ClassificationAnswer]) -> dict[str, bool]:
+    """What the labels would be if the likelier of " Yes" and " No" were the answer, whatever the threshold."""
+    return {answer.instruction: getattr(answer, "margin", -1.0) > 0 for answer in answers}
