@@ -1,11 +1,12 @@
 """The prompts of steps 1 to 3 as data and small builders (paper section 2.2 and Tables 5-8; layout of the released code).
 
-    prompts = load_prompts()                            # ours; or "published", or a folder of yours
+    prompts = load_prompts(embedded=True)               # "short"; others: "ours", "published", or a folder of yours
     build_instruction_prompt(task.instruction for task in prompts.seed_tasks[:8])
     prompts.classification_prompt("Name a colour.")
 
-`parsing` is the inverse of this module. A prompt set is a folder: seed tasks and few-shot demonstrations. Ours is `seeds/`;
-`selfinstruct fetch` writes the published one. Nobody has to change this file to ask in other words.
+`parsing` is the inverse of this module. A prompt set is a folder: seed tasks and few-shot demonstrations. Ours is `seeds/`,
+`seeds/short/` suits small models, and `selfinstruct fetch` writes the published one. Nobody has to change this file to ask in
+other words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from .files import InputError, ParameterError, iter_lines, project_path, show_path
 from .records import SeedTask, load_seed_tasks
 
-PROMPT_SOURCES = {"ours": "seeds", "published": "seeds/published/prompts"}
+PROMPT_SOURCES = {"ours": "seeds", "short": "seeds/short", "published": "seeds/published/prompts"}
 
 INSTRUCTION_HEADER = "Come up with a series of tasks:\n"
 CLASSIFICATION_INSTRUCTION_HEADER = (
@@ -52,13 +53,18 @@ PAPER_REQUESTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CLASSIFICATION_INSTANCE_MAX_TOKENS = 300
 
-# What a 135M model on two cores needs to stay useful: it rambles, so its answers are cut shorter; log-probabilities are
-# stored by the released code and never read, so it is not asked for them.
+# What a 135M model on two cores needs to stay useful, measured by bench/bench_embedded.py (its table: seeds/README.md). It rambles,
+# so its answers end sooner. The released code stores log-probabilities and never reads them; step 2 reads them here.
 EMBEDDED_REQUESTS: dict[str, dict[str, Any]] = {
-    "instructions": {"max_tokens": 300, "logprobs": None},
-    "classification": {"logprobs": None},
-    "instances": {"max_tokens": 120, "logprobs": None},
-}
+    "instructions": {
+        "max_tokens": 200, "top_p": 0.7, "presence_penalty": 0.5, "stop": ("\n\n", "\n14.", "\n14 ."), "logprobs": None,
+    },
+    "classification": {"max_tokens": 1, "logprobs": 20},
+    "instances": {
+        "max_tokens": 130, "frequency_penalty": 0.5, "presence_penalty": 1.0, "stop": ("\n\n", "Example 6", "Task:"),
+        "logprobs": None,
+    },
+}  # fmt: skip
 
 
 def request_settings(step: str, embedded: bool, quirks: str = "published", **chosen: Any) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def request_settings(step: str, embedded: bool, quirks: str = "published", **cho
     A chosen value of None (or 0 for max_tokens) means "as the default". Raises ParameterError for an unknown name.
     """
     settings = {**PAPER_REQUESTS[step], **(EMBEDDED_REQUESTS[step] if embedded else {})}
-    if step == "instructions" and quirks == "fixed":
+    if step == "instructions" and quirks == "fixed" and not embedded:
         settings["stop"] = ("\n\n", "\n16.", "\n16 .")  # Q2: "16." must not cut "in 2016." short
     for name, value in chosen.items():
         if name not in settings:
@@ -93,12 +99,16 @@ def build_instruction_prompt(instructions: Iterable[str], classification_only: b
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The few-shot prefixes of steps 2 and 3, each ending in "Task:", where the queried instruction follows, and seed tasks."""
+    """The few-shot prefixes of steps 2 and 3, each ending in "Task:", where the queried instruction follows, and seed tasks.
+
+    `output_first_start` is how an output-first answer begins, where the query already says it: "Class label:", or "".
+    """
 
     classification: str
     output_first: str
     input_first: str
     seed_tasks: list[SeedTask] = field(default_factory=list, repr=False)
+    output_first_start: str = ""
     name: str = ""
 
     def classification_prompt(self, instruction: str) -> str:
@@ -108,24 +118,36 @@ class PromptSet:
     def instance_prompt(self, instruction: str, is_classification: bool) -> str:
         """The step-3 query: output-first for a classification task, input-first for any other."""
         prefix = self.output_first if is_classification else self.input_first
-        return f"{prefix} {instruction.strip()}\n"
+        return f"{prefix} {instruction.strip()}\n{self.answer_start(is_classification)}"
+
+    def answer_start(self, is_classification: bool) -> str:
+        """What the step-3 query says of the answer already; it belongs before the completion again."""
+        return self.output_first_start if is_classification else ""
 
 
-def load_prompts(prompt_source: str | Path = "ours", seed_tasks_path: str | Path = "") -> PromptSet:
-    """The prompt set of a folder: "ours", "published" (once fetched), or the path of any other.
+def load_prompts(
+    prompt_source: str | Path = "", seed_tasks_path: str | Path = "", embedded: bool = False
+) -> PromptSet:  # fmt: skip
+    """The prompt set of a folder: "ours", "short", "published" (once fetched), or the path of any other.
 
-    A folder holds `seed_tasks.jsonl`, whose place `seed_tasks_path` may take, and for each few-shot prefix its text,
+    "" is "short" for the embedded model and "ours" for any other. A folder holds for each few-shot prefix its text,
     `classification.txt`, or its demonstrations, `classification_demonstrations.jsonl`; so for `output_first` and `input_first`.
+    It may hold `seed_tasks.jsonl` (else ours are taken, or `seed_tasks_path`) and `output_first_start.txt`.
     Raises ParameterError for another source, InputError where a file is missing or malformed.
     """
+    prompt_source = prompt_source or ("short" if embedded else "ours")
     folder = project_path(PROMPT_SOURCES.get(str(prompt_source), prompt_source))
     if not folder.is_dir():
         if prompt_source in PROMPT_SOURCES:
             raise InputError(f"{show_path(folder)}: not fetched; `selfinstruct fetch` brings it")
         raise ParameterError(f"prompt_source={str(prompt_source)!r}: choose one of {', '.join(PROMPT_SOURCES)}")
+    seed_tasks, start = folder / "seed_tasks.jsonl", folder / "output_first_start.txt"
+    if not seed_tasks.is_file():
+        seed_tasks = project_path("seeds/seed_tasks.jsonl")
     return PromptSet(
         **{name: _load_prefix(folder, name) for name in _RENDERERS},
-        seed_tasks=load_seed_tasks(seed_tasks_path or folder / "seed_tasks.jsonl"),
+        seed_tasks=load_seed_tasks(seed_tasks_path or seed_tasks),
+        output_first_start=start.read_text(encoding="utf-8").strip() if start.is_file() else "",
         name=str(prompt_source),
     )
 

@@ -52,10 +52,19 @@ def test_input_first_layout():
 
 
 def test_queries():
-    templates = load_prompts()
+    templates = load_prompts("ours")
     assert templates.classification_prompt(" Do it. ").endswith("\n\nTask: Do it.\nIs it classification?")
     assert templates.instance_prompt("Do it.", False).endswith("\n\nTask: Do it.\n")
     assert templates.instance_prompt("Do it.", True).startswith(templates.output_first)
+
+
+def test_the_short_set_is_the_embedded_models_and_takes_the_seed_tasks_of_ours():
+    short, ours = load_prompts(embedded=True), load_prompts()
+    assert (short.name, ours.name, load_prompts("ours", embedded=True).name) == ("short", "ours", "ours")
+    assert short.seed_tasks == ours.seed_tasks
+    assert len(short.input_first) < 0.6 * len(ours.input_first)
+    assert short.instance_prompt("Do it.", True).endswith("\n\nTask: Do it.\nClass label:")
+    assert short.instance_prompt("Do it.", False).endswith("\n\nTask: Do it.\n")
 
 
 def test_request_settings_are_the_papers():
@@ -68,16 +77,19 @@ def test_request_settings_are_the_papers():
 
 
 def test_settings_the_embedded_model_and_the_caller_change():
-    assert request_settings("instructions", True)["max_tokens"] == 300
+    assert (
+        request_settings("instructions", True)["presence_penalty"] < PAPER_REQUESTS["instructions"]["presence_penalty"]
+    )
     chosen = request_settings("instructions", True, max_tokens=50, temperature=0.0, top_p=None)
-    assert (chosen["max_tokens"], chosen["temperature"], chosen["top_p"]) == (50, 0.0, 0.5)
+    assert (chosen["max_tokens"], chosen["temperature"], chosen["top_p"]) == (50, 0.0, 0.7)
     assert "16." not in request_settings("instructions", False, "fixed")["stop"]
+    assert request_settings("instructions", True, "fixed") == request_settings("instructions", True)
     with pytest.raises(ParameterError, match="best_off"):
         request_settings("instructions", False, best_off=2)
 
 
 def test_bad_sources(tmp_path):
-    with pytest.raises(ParameterError, match="ours, published"):
+    with pytest.raises(ParameterError, match="ours, short, published"):
         load_prompts("theirs")
     with pytest.raises(InputError, match="no such file"):
         load_prompts(tmp_path)

@@ -19,8 +19,8 @@ def tasks():
     return load_seed_tasks()
 
 
-def demonstrations(name):
-    return [value for _, value in iter_lines(SEEDS / f"{name}_demonstrations.jsonl")]
+def demonstrations(name, folder=SEEDS):
+    return [value for _, value in iter_lines(folder / f"{name}_demonstrations.jsonl")]
 
 
 def test_150_generation_and_25_classification_tasks(tasks):
@@ -76,7 +76,7 @@ def test_classification_demonstrations(tasks):
 
 def test_output_first_demonstrations():
     demos = demonstrations("output_first")
-    assert [len(demo["instances"]) for demo in demos] == [3, 2, 2, 2, 2, 2, 4, 2, 3, 2, 2, 2, 1, 2, 2, 1]
+    assert [len(demo["instances"]) for demo in demos] == [3, 2, 2, 2, 2, 3, 4, 2, 2, 2, 2, 2, 3, 2, 2, 2]
     assert sum(all(not pair["input"] for pair in demo["instances"]) for demo in demos) == 2
     assert all(instruction_rejection(demo["instruction"]) is None for demo in demos)
     for demo in demos:
@@ -87,7 +87,7 @@ def test_output_first_demonstrations():
 def test_input_first_demonstrations():
     demos = demonstrations("input_first")
     counts = [0 if demo.get("direct") else len(demo["instances"]) for demo in demos]
-    assert counts == [0, 1, 0, 2, 2, 1, 1, 2, 0, 2, 0]
+    assert counts == [0, 1, 2, 0, 2, 1, 0, 2, 1, 2, 2]
     for demo in demos:
         instances = [Instance(**pair) for pair in demo["instances"]]
         assert filter_instances(instances) == instances
@@ -97,3 +97,29 @@ def test_the_templates_fit_a_small_models_context():
     templates = load_prompts()
     sizes = [len(templates.classification), len(templates.output_first), len(templates.input_first)]
     assert all(3000 < size < 8500 for size in sizes), sizes
+
+
+# the short set, for a small model
+
+
+def test_the_short_classification_demonstrations_are_balanced_and_labelled_as_the_seed_tasks(tasks):
+    demos = demonstrations("classification", SEEDS / "short")
+    assert [demo["is_classification"] for demo in demos] == [True, False] * 4
+    labels = {task.instruction: task.is_classification for task in tasks}
+    assert all(
+        labels.get(demo["instruction"], demo["is_classification"]) == demo["is_classification"] for demo in demos
+    )
+
+
+def test_the_short_input_first_demonstrations_end_with_inputs_and_short_outputs():
+    """A small model writes what it saw last: without an input at the end it writes none, and a long output it repeats."""
+    demos = demonstrations("input_first", SEEDS / "short")
+    assert len(demos) == 6
+    for demo in demos[-3:]:
+        assert all(one["input"] and len(one["output"].split()) <= 9 for one in demo["instances"])
+
+
+def test_the_short_output_first_demonstrations_have_labels_of_few_words():
+    demos = demonstrations("output_first", SEEDS / "short")
+    assert len(demos) == 4
+    assert all(len(one["class_label"].split()) <= 2 for demo in demos for one in demo["instances"])

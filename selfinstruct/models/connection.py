@@ -48,8 +48,7 @@ def connect(
         raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
-    settings = {"slots": min(concurrency, 4), "deterministic": deterministic, "timeout_s": timeout_s}
-    endpoint = find_endpoint(model, base_url, api, **settings)
+    endpoint = find_endpoint(model, base_url, api, deterministic=deterministic, timeout_s=timeout_s)
     price = load_price(model, price_table)
     if max_cost_usd and price is None:
         what = f"max_cost_usd needs the price of {model!r}, which genai-prices does not have"

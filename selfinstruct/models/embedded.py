@@ -75,7 +75,7 @@ def weights_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def serve(model_path: str | Path | None = None, slots: int = 4, deterministic: bool = False) -> EmbeddedServer:
+def serve(model_path: str | Path | None = None, slots: int = 1, deterministic: bool = False) -> EmbeddedServer:
     """Start the embedded model, or join the one that this owner already runs with the same settings.
 
     `deterministic` gives one slot and no prompt cache: the same seeded request then has the same answer, only slower.
@@ -131,8 +131,10 @@ def _start(settings: dict[str, Any], entry: Path) -> EmbeddedServer:
 
 def _main(settings: dict[str, Any], entry: Path) -> None:
     """The server process: load, listen, write `entry`, and wait for the owner's end."""
+    import xllamacpp
+
     weights, slots = Path(settings["weights"]), settings["slots"]
-    engine = _listen(weights, slots, settings["deterministic"])
+    engine = xllamacpp.Server(build_params(weights, slots, settings["deterministic"]))
     state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, os.getpid())
     write_text(entry, json.dumps(asdict(state), default=str))
     while is_alive(*settings["owner"]):
@@ -143,7 +145,10 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     os._exit(0)  # not sys.exit: a request that nobody waits for any more would hold the process
 
 
-def _listen(weights: Path, slots: int, deterministic: bool) -> Any:
+def build_params(weights: Path, slots: int = 1, deterministic: bool = False) -> Any:
+    """The server's settings. Measured on two cores (bench/bench_embedded.py): one slot, which reads the long prefix of steps 2
+    and 3 once, and no flash attention, which is slower here and gives other texts.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -152,12 +157,13 @@ def _listen(weights: Path, slots: int, deterministic: bool) -> Any:
     params.n_parallel = slots
     params.n_ctx = SLOT_CONTEXT * slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = count_threads()
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_prompt = not deterministic
     params.cache_ram_mib = 0  # the slots keep the shared prefix; a second cache would only take memory
     params.ui = False
     params.verbosity = -1
     params.port = 0  # any free one
-    return xllamacpp.Server(params)
+    return params
 
 
 def count_threads() -> int:

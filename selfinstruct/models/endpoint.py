@@ -87,7 +87,8 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
 
     weights = find_weights(None if model == "embedded" else model)
     sha256 = weights_sha256(weights)
-    identity = f"embedded:{sha256}" + (":deterministic" if settings.get("deterministic") else "")
+    # with flash attention, as stores of before have it, the same weights give other texts
+    identity = f"embedded:{sha256}:no-flash-attention" + (":deterministic" if settings.get("deterministic") else "")
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)
 
 
@@ -115,7 +116,7 @@ class Endpoint:
     provider: Provider
     weights: Path | None = None
     weights_sha256: str | None = None
-    slots: int = 4
+    slots: int = 1  # of the embedded server
     deterministic: bool = False
     timeout_s: float = 600.0
     adaptation: Adaptation = field(default_factory=Adaptation)

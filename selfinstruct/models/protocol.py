@@ -96,7 +96,7 @@ class StoredResponse(BaseModel):
     key: str
     model: str
     api: str
-    endpoint: str  # base_url, or embedded:<sha256 of the weights>
+    endpoint: str  # base_url, or embedded:<sha256 of the weights>:<what else changes its answers>
     step: str = ""
     request: dict[str, Any]
     response: dict[str, Any]  # {"choices": [...]} as the server sent them

@@ -31,7 +31,7 @@ from ..parsing import QUIRKS
 from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
 from ..runfolder import parameter_nodes
 
-CHOICES = {"api": APIS, "prompt_source": tuple(PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
+CHOICES = {"api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
     "rouge_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
@@ -93,7 +93,7 @@ def check_value(name: str, value: Any) -> None:
     missing file. A name that is in none of the tables may have any value.
     """
     if name in CHOICES and value not in CHOICES[name]:
-        raise ParameterError(f"{name}={value!r}: choose one of {', '.join(CHOICES[name])}")
+        raise ParameterError(f"{name}={value!r}: choose one of {', '.join(filter(None, CHOICES[name]))}")
     lowest, highest = RANGES.get(name, (None, None))
     if lowest is not None and type(value) in (int, float) and not lowest <= value <= (highest or value):
         allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"

@@ -1,6 +1,12 @@
 """The four steps of the method, one file a step (paper section 2.2), and what a run of them will cost."""
 
-from .classification import build_classification_requests, identify_classification, parse_labels
+from .classification import (
+    build_classification_requests,
+    choose_threshold,
+    identify_classification,
+    parse_bare_labels,
+    parse_labels,
+)
 from .estimate import estimate_run
 from .export import (
     ParsedTask,

@@ -2,6 +2,9 @@
 
 answers = identify_classification(client, instructions, prompts, settings)
 labels = parse_labels(answers)         # {instruction: True or False}
+
+The embedded model answers "No" to nearly everything, yet it is less sure of it where the task is classification. So its label
+is not its answer but its margin, log p(" Yes") - log p(" No"), against a threshold; every other model's label is its answer.
 """
 
 from __future__ import annotations
@@ -11,7 +14,15 @@ from typing import Any
 
 from ..parsing import parse_is_classification
 from ..prompts import PromptSet
-from ..records import ClassificationAnswer, Client, Request
+from ..records import ClassificationAnswer, Client, Completion, Request
+
+EMBEDDED_THRESHOLD = -0.5
+NOT_AMONG_THEM = -20.0  # log p of a word that is not among the alternatives a model gives
+
+
+def choose_threshold(model: str, prompts: PromptSet) -> float | None:
+    """The margin above which a task is classification; None for every model but the one it was measured on, and its prompt."""
+    return EMBEDDED_THRESHOLD if model == "embedded" and prompts.name == "short" else None
 
 
 def build_classification_requests(
@@ -22,17 +33,45 @@ def build_classification_requests(
 
 
 def identify_classification(
-    client: Client, instructions: Sequence[str], prompts: PromptSet, settings: dict[str, Any]
+    client: Client,
+    instructions: Sequence[str],
+    prompts: PromptSet,
+    settings: dict[str, Any],
+    threshold: float | None = None,
 ) -> list[ClassificationAnswer]:
-    """Step 2: the raw answer to "Is it classification?" for every instruction, "" where the request failed."""
+    """Step 2: the raw answer to "Is it classification?" for every instruction, "" where the request failed.
+
+    With a `threshold` the answer is " Yes" where the margin is above it, else " No", and the margin stands beside it.
+    """
     requests = build_classification_requests(instructions, prompts, settings)
     completions = client.complete(requests, desc="is it classification?")
     return [
-        ClassificationAnswer(instruction=text, is_classification=completion.text)
-        for text, completion in zip(instructions, completions, strict=True)
+        _build_answer(text, completion, threshold) for text, completion in zip(instructions, completions, strict=True)
     ]
+
+
+def _build_answer(instruction: str, completion: Completion, threshold: float | None) -> ClassificationAnswer:
+    margin = None if threshold is None else read_margin(completion)
+    if margin is None:
+        return ClassificationAnswer(instruction=instruction, is_classification=completion.text)
+    answer = " Yes" if margin > threshold else " No"
+    return ClassificationAnswer(instruction=instruction, is_classification=answer, margin=round(margin, 4))
+
+
+def read_margin(completion: Completion) -> float | None:
+    """log p(" Yes") - log p(" No") of the answer's first token; None where the response has no log-probabilities."""
+    content = ((completion.response or {"choices": [{}]})["choices"][0].get("logprobs") or {}).get("content")
+    if not content:
+        return None
+    likely = {one["token"]: one["logprob"] for one in content[0]["top_logprobs"]}
+    return likely.get(" Yes", NOT_AMONG_THEM) - likely.get(" No", NOT_AMONG_THEM)
 
 
 def parse_labels(answers: Sequence[ClassificationAnswer], quirks: str = "published") -> dict[str, bool]:
     """instruction -> is it a classification task, from the raw answers of step 2."""
     return {answer.instruction: parse_is_classification(answer.is_classification, quirks) for answer in answers}
+
+
+def parse_bare_labels(answers: Sequence[ClassificationAnswer]) -> dict[str, bool]:
+    """What the labels would be if the likelier of " Yes" and " No" were the answer, whatever the threshold."""
+    return {answer.instruction: getattr(answer, "margin", -1.0) > 0 for answer in answers}

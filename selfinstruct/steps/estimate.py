@@ -103,7 +103,7 @@ def estimate_run(
     price = load_price(model, price_table)
     first = parameters.get(STEPS[0], {})
     instructions = first.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
-    seeds = load_prompts(first.get("prompt_source", "ours"), first.get("seed_tasks_path", "")).seed_tasks
+    seeds = load_prompts(first.get("prompt_source", ""), first.get("seed_tasks_path", "")).seed_tasks
     steps = []
     for step, given in chosen.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
@@ -136,7 +136,8 @@ def _sample_requests(
     settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
     if step == STEPS[0]:
         return _sample_rounds(given, seeds, math.ceil(instructions / admitted), settings)
-    prompts, texts = load_prompts(given.get("prompt_source", "ours")), [task.instruction for task in seeds]
+    prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
+    texts = [task.instruction for task in seeds]
     tasks = min(instructions, given.get("num_instructions") or instructions)
     if step == STEPS[1]:
         tasks += min(len(seeds), given.get("check_against_seed_tasks", 0))

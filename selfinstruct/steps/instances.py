@@ -32,7 +32,8 @@ def build_instance_requests(
     it depends on the task alone. A `max_tokens` below these is used as it is.
     """
     requests = []
-    settings = {**settings, "stop": (f"Example {max_instances_to_generate + 1}", "Task:")}
+    last = f"Example {max_instances_to_generate + 1}"
+    stop = tuple(last if stop.startswith("Example ") else stop for stop in settings["stop"])
     span = 1 if check_quirks(quirks) else request_batch_size
     for start in range(0, len(instructions), span):
         batch = instructions[start : start + span]
@@ -41,7 +42,7 @@ def build_instance_requests(
             max_tokens = min(max_tokens, CLASSIFICATION_INSTANCE_MAX_TOKENS)
         for text in batch:
             prompt = prompts.instance_prompt(text, labels[text])
-            requests.append(Request(prompt=prompt, **{**settings, "max_tokens": max_tokens}))
+            requests.append(Request(prompt=prompt, **{**settings, "max_tokens": max_tokens, "stop": stop}))
     return requests
 
 
@@ -82,14 +83,15 @@ def generate_instances(
     """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
     requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
     completions = client.complete(requests, desc=desc)
+    starts = [prompts.answer_start(labels[record.instruction]) for record in records]
     return [
         MachineInstances(
             instruction=record.instruction,
-            raw_instances=completion.text,
+            raw_instances="" if completion.error else start + completion.text,
             instance_metadata=completion.metadata(request.prompt),
             instruction_metadata=record.metadata,
             most_similar=record.most_similar,
             avg_similarity_score=record.avg_similarity_score,
         )
-        for record, request, completion in zip(records, requests, completions, strict=True)
+        for record, request, completion, start in zip(records, requests, completions, starts, strict=True)
     ]

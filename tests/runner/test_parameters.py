@@ -38,7 +38,7 @@ def declared() -> dict[str, list[Parameter]]:
     [
         ("api", "chatt", "api='chatt': choose one of completions, chat, batch, batch-completions"),
         ("quirks", "fixxed", "quirks='fixxed': choose one of published, fixed"),
-        ("prompt_source", "paper", "prompt_source='paper': choose one of ours, published"),
+        ("prompt_source", "paper", "prompt_source='paper': choose one of ours, short, published"),
         ("rouge_threshold", "-3", "rouge_threshold=-3.0: must be from 0 to 1"),
         ("temperature", "9", "temperature=9.0: must be from 0 to 2"),
         ("concurrency", "0", "concurrency=0: must be at least 1"),

@@ -26,7 +26,10 @@ def by_step(**settings):
 
 
 def test_a_run_asks_for_what_the_estimate_says(tmp_path):
-    """The scripted model's instructions are five words long, seed tasks a dozen: a step-1 prompt holds two of them in eight."""
+    """The scripted model's instructions are five words long, seed tasks a dozen: a step-1 prompt holds two of them in eight.
+
+    It calls other shares of them classification than the seed tasks have, and the two prompts of step 3 differ in length.
+    """
     seeds, templates = load_seed_tasks(), load_prompts()
     with ScriptedServer(scripted_model) as server:
         with connect("scripted", server.url, store=tmp_path / "s.sqlite", concurrency=8) as client:
@@ -50,7 +53,7 @@ def test_a_run_asks_for_what_the_estimate_says(tmp_path):
     for step, sent in asked.items():
         assert estimated[step].calls == len(sent)
         tokens = sum(approximate_tokens(body["prompt"]) for body in sent)
-        assert estimated[step].prompt_tokens == pytest.approx(tokens, rel=0.25 if step == FIRST else 0.05)
+        assert estimated[step].prompt_tokens == pytest.approx(tokens, rel=0.05 if step == SECOND else 0.25)
         most = sum(body["max_tokens"] for body in sent)
         assert estimated[step].most_completion_tokens == pytest.approx(most, rel=0.1)
 

@@ -1,15 +1,16 @@
 """Steps 1 to 3 with a scripted client: sampling, rounds, the ledger, and the same bytes from the same responses."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from selfinstruct.files import ParameterError, SelfInstructError, write_records
 from selfinstruct.prompts import PromptSet, request_settings
-from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
+from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask, failed_completion
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
-from selfinstruct.steps.classification import identify_classification, parse_labels
+from selfinstruct.steps.classification import choose_threshold, identify_classification, parse_labels
 from selfinstruct.steps.instances import build_instance_requests, choose_tasks, generate_instances
 from selfinstruct.steps.instructions import (
     ROUNDS_WITHOUT_GAIN,
@@ -183,6 +184,63 @@ def test_classification_answers():
     )  # fmt: skip
     assert [answer.is_classification for answer in answers] == [" Yes", " No", ""]
     assert parse_labels(answers) == {"a": True, "b": False, "c": False}
+
+
+def answer_with(margins):
+    """A client whose first token is " Yes" or " No", with log-probabilities that differ by each of `margins`."""
+
+    def build(request, number):
+        top = [{"token": " Yes", "logprob": margins[number]}, {"token": " No", "logprob": 0.0}]
+        one = completion(" No")
+        one.response["choices"][0]["logprobs"] = {"content": [{"top_logprobs": top}]}
+        return one
+
+    return ScriptedClient(build)
+
+
+def test_a_threshold_labels_by_the_margin_and_keeps_it():
+    settings, texts = request_settings("classification", True), ["a", "b"]
+    answers = identify_classification(answer_with([-0.2, -3.0]), texts, TEMPLATES, settings, threshold=-1.0)
+    assert [answer.model_dump() for answer in answers] == [
+        {"instruction": "a", "is_classification": " Yes", "margin": -0.2},
+        {"instruction": "b", "is_classification": " No", "margin": -3.0},
+    ]
+    bare = identify_classification(answer_with([-0.2, -3.0]), texts, TEMPLATES, settings)
+    assert [answer.model_dump() for answer in bare] == [
+        {"instruction": text, "is_classification": " No"} for text in texts
+    ]
+
+
+def test_without_log_probabilities_the_answer_is_the_label():
+    client = ScriptedClient(lambda request, number: completion(" Yes"))
+    [answer] = identify_classification(
+        client, ["a"], TEMPLATES, request_settings("classification", True), threshold=0.0
+    )
+    assert answer.model_dump() == {"instruction": "a", "is_classification": " Yes"}
+
+
+def test_only_the_model_and_prompt_that_were_measured_have_a_threshold():
+    short, ours = replace(TEMPLATES, name="short"), replace(TEMPLATES, name="ours")
+    assert choose_threshold("embedded", short) < 0
+    assert choose_threshold("embedded", ours) is choose_threshold("gpt-4o-mini", short) is None
+
+
+def test_what_the_query_says_of_the_answer_stands_before_it_again():
+    prompts = replace(TEMPLATES, output_first_start="Class label:")
+    records = [MachineInstruction(instruction=text) for text in "abc"]
+    labels = {"a": True, "b": True, "c": False}
+    client = ScriptedClient(
+        lambda request, number: [completion(" Spam\nwin"), failed_completion("no", ""), completion("Output: x")][number]
+    )
+    made = generate_instances(client, records, labels, prompts, request_settings("instances", True))
+    assert [record.raw_instances for record in made] == ["Class label: Spam\nwin", "", "Output: x"]
+
+
+def test_the_embedded_models_stops_hold_the_blank_line_and_the_last_example():
+    [request] = build_instance_requests(
+        ["a"], {"a": False}, TEMPLATES, request_settings("instances", True), max_instances_to_generate=2
+    )
+    assert request.stop == ("\n\n", "Example 3", "Task:")
 
 
 def test_instance_prompts_and_the_batch_that_decides_max_tokens():
