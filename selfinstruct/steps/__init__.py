@@ -30,3 +30,4 @@ from .instructions import (
 )
 from .lesson import follow_tasks
 from .progress import show_rounds
+from .quality import count_faults, drop_copied, list_prompt_texts, measure_quality, measure_tasks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from steps.test_steps import TEMPLATES, ScriptedClient, completion
+from helpers.clients import TEMPLATES, ScriptedClient, completion
 
 from selfinstruct.prompts import request_settings
 from selfinstruct.records import MachineInstruction

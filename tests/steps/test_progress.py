@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from steps.test_steps import SETTINGS, ScriptedClient, fresh, seeds
+from helpers.clients import SETTINGS, ScriptedClient, fresh, seeds
 
 from selfinstruct.records import MachineInstruction
 from selfinstruct.steps import Round, generate_instructions, show_rounds
