@@ -1,7 +1,7 @@
 """The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""
 
 from .agreement import as_table
-from .figures import new_figure, plot_lengths, plot_overlap, source_line
+from .figures import OUTLINE, new_figure, plot_lengths, plot_overlap, source_line
 from .method import draw_method
 from .rings import draw_verb_nouns
 from .statistics import (

@@ -6,16 +6,18 @@
 Made for one column of a printed page (3.35 in; only the figure of `rings` may be wider), in the colours of Okabe and Ito,
 which colour-blind readers can tell apart.
 Where several data sets are drawn together they also differ in line style, and the y axis is their share, not their count.
+A single one stands before the outline of the paper's release, scaled to as many values; few values get wide bars.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..paper_numbers import paper_number
-from .statistics import LONG, TABLE_1
+from ..files import read_json
+from .statistics import LONG, PARTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,13 +37,13 @@ STYLE = {
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.frameon": False, "figure.dpi": 150,
     "svg.hashsalt": "selfinstruct",
 }  # fmt: skip
-# Figure 5's y axes, and Figure 4's, for the paper's numbers of instructions, inputs that are not empty, and outputs
-PAPER_AXES = {
-    "instruction": (paper_number("fig5.instructions").value, TABLE_1["instructions"]),
-    "input": (paper_number("fig5.inputs").value, TABLE_1["instances"] - TABLE_1["empty_input"]),
-    "output": (paper_number("fig5.outputs").value, TABLE_1["instances"]),
-    "overlap": (paper_number("fig4.axis").value, TABLE_1["instructions"]),
-}
+# What a histogram needs for bars as narrow as the paper's: with fewer values, one bar more or less is chance
+LENGTH_BARS = ((500, 1), (0, 5))  # at least so many values: words a bar
+SCORE_BARS = ((1000, 0.01), (250, 0.02), (0, 0.05))
+# The counts behind the paper's Figures 4 and 5 are not printed; these are of 1,000 rows of its release, in its narrow bars
+SHAPES = Path(__file__).with_name("release_shapes.json")
+SEEDS = "any seed task"
+OUTLINE = "thin line: the shape of 1,000 rows of the paper's release"
 
 
 def new_figure(
@@ -75,18 +77,23 @@ def escape_dollars(text: str) -> str:
 def plot_lengths(words: Mapping[str, np.ndarray], ax: Axes, part: str = "instruction") -> Axes:
     """A histogram of lengths in words, as a panel of the paper's Figure 5: 0 to 60, one bar a word; medians dashed.
 
-    words: data set -> lengths (n,). The legend tells n, and the share of the tail over 60.
+    words: data set -> lengths (n,). The legend tells n, and the share of the tail over 60. Of fewer than 500 values a bar
+    takes in five words, 1 to 5 and so on.
     """
     import numpy as np
 
-    _draw_histograms(words, np.arange(-0.5, LONG + 1.5), ax, part)
+    width = _choose_width(words, LENGTH_BARS)
+    bins = np.arange(0.5, LONG + 1, width)
+    bins = np.append(-0.5, bins) if width == 1 else np.append(-0.5, bins[1:])  # no words at all: with the shortest
+    _draw_histograms(words, bins, ax, part)
     for number, counts in enumerate(words.values()):
         if len(counts):
             ax.axvline(
                 float(np.median(counts)), color=_choose_look(number)["color"], linestyle=(0, (2, 2)), linewidth=0.9
             )
     title = {"instruction": "instruction", "input": "input (where not empty)", "output": "output"}[part]
-    ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words")
+    bars = f", {width} a bar" if width > 1 else ""
+    ax.set(xlim=(0, LONG), xlabel=f"length of the {title} in words{bars}")
     _add_legend([_label_lengths(name, counts, len(words) > 1) for name, counts in words.items()], ax)
     return ax
 
@@ -108,21 +115,19 @@ def _show_percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.0005 or not share else f"{100 * share:.1g}%"
 
 
-def plot_overlap(
-    scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = "any seed task"
-) -> Axes:
+def plot_overlap(scores: Mapping[str, np.ndarray], ax: Axes, threshold: float = 0.7, other: str = SEEDS) -> Axes:
     """A histogram of each instruction's best ROUGE-L with `other`, as the paper's Figure 4; the threshold dashed.
 
-    scores: data set -> values in 0..1 (n,); bars are 0.01 wide, outlines of several data sets have steps of 0.02, and each
-    holds its right end, not its left one.
+    scores: data set -> values in 0..1 (n,); bars are 0.01 wide, of fewer than 1,000 values 0.02, of fewer than 250 0.05,
+    outlines of several data sets at least 0.02. Each holds its right end, not its left one.
     """
     import numpy as np
 
-    width = 0.01 if len(scores) == 1 else 0.02
+    width = max(_choose_width(scores, SCORE_BARS), 0.01 * min(len(scores), 2))
     # a hair above the round numbers: a score of just the threshold, which the filter keeps, stands left of the line
     bins = np.arange(0, 1 + width / 2, width) + 1e-9
     bins[0] = 0  # and 0 itself in the first bar
-    _draw_histograms(scores, bins, ax, "overlap")
+    _draw_histograms(scores, bins, ax, "overlap" if other == SEEDS else "")
     ax.axvline(threshold, color="0.2", linestyle=(0, (2, 2)), linewidth=0.9)
     ax.set(xlim=(0, 1.01), xlabel=f"best ROUGE-L with {other}")
     _add_legend([_label_overlap(name, values, threshold, len(scores) > 1) for name, values in scores.items()], ax)
@@ -141,34 +146,52 @@ def shorten_name(name: str) -> str:
     return escape_dollars(name if len(name) <= 22 else f"{name[:21]}…")
 
 
-def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axes, axis: str) -> None:
-    """Counts in bars for one data set; outlines of shares, which compare across sizes, for several."""
+def _choose_width(values: Mapping[str, np.ndarray], widths: Sequence[tuple[int, Any]]) -> Any:
+    """The width of the bars that the smallest data set allows."""
+    smallest = min((len(one) for one in values.values() if len(one)), default=0)
+    return next(width for least, width in widths if smallest >= least)
+
+
+def _draw_histograms(values: Mapping[str, np.ndarray], bins: np.ndarray, ax: Axes, shape: str) -> None:
+    """Counts in bars for one data set, before the release's outline; outlines of shares, which compare across sizes, for several.
+
+    shape: which outline, "" for none.
+    """
     import numpy as np
 
-    alone, peak = len(values) == 1, 0.0
+    if len(values) == 1:
+        (counts,) = values.values()
+        heights, _ = np.histogram(counts, bins)
+        ax.stairs(heights, bins, fill=True, color=COLOURS[0], alpha=0.75)
+        outline = scale_shape(shape, bins, len(counts)) if shape and len(counts) else np.zeros(1)
+        if outline.any():
+            ax.stairs(outline, bins, color="0.35", linewidth=0.6, zorder=0.5)
+        return _set_count_axis(ax, max(heights.max(), outline.max()), f"{shape}s" if shape in PARTS else "instructions")
+    peak = 0.0
     for number, one in enumerate(values.values()):
-        heights, _ = np.histogram(one, bins)
-        heights = heights if alone else heights / max(len(one), 1)
+        heights = np.histogram(one, bins)[0] / max(len(one), 1)
         peak = max(peak, float(heights.max()))
-        ax.stairs(
-            heights, bins, fill=alone, **({"color": COLOURS[0], "alpha": 0.75} if alone else _choose_look(number))
-        )
-    if alone:
-        _set_count_axis(ax, peak, len(next(iter(values.values()))), axis)
-    else:
-        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
-        ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
+        ax.stairs(heights, bins, **_choose_look(number))
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %" if share <= 1 else "")
+    ax.set(ylim=(0, 1.05 * peak or 1), ylabel="share")
 
 
-def _set_count_axis(ax: Axes, peak: float, count: int, axis: str) -> None:
-    """The paper's y axis, in proportion to the size of the data, unless the bars would not fit under it."""
+def scale_shape(shape: str, bins: np.ndarray, count: int) -> np.ndarray:
+    """What `count` values would have in `bins`, were they spread as the release's; `bins` join its narrow bars."""
+    import numpy as np
+
+    known = read_json(SHAPES)[shape]
+    narrow = len(known["counts"])
+    middles = np.arange(narrow) if shape in PARTS else (np.arange(narrow) + 0.5) / narrow
+    return np.histogram(middles, bins, weights=known["counts"])[0] * count / known["n"]
+
+
+def _set_count_axis(ax: Axes, peak: float, unit: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    top, of = PAPER_AXES[axis]
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    unit = "instructions" if axis == "overlap" else f"{axis}s"
-    ax.set(ylim=(0, max(top * count / of, 1.05 * peak) or 1), ylabel=unit)
+    ax.set(ylim=(0, 1.05 * float(peak) or 1), ylabel=unit)
 
 
 def _choose_look(number: int) -> dict[str, str]:

@@ -3,7 +3,8 @@
 Slices are drawn in exact proportion, verbs large and small in turn, so that thin slices do not crowd. Noun labels stand
 outside, moved apart just as far as their height asks and tied to their slices by thin lines. A verb's label stands in its
 slice; where that is too thin, the verb joins its nouns outside. No label is smaller than five points, for print: the rings
-shrink to make room, and what still finds none is left out, the rarest pairs first, and counted below.
+shrink to make room, and what still finds none is left out, the rarest pairs first, and counted below. Where the rings stand
+for fewer than 100 instructions a slice is a handful: the labels say how many, and the line below that one is one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ CROWDED, CROWDED_INCHES = 40, 5.0  # labels that fill a column, and the width of
 HOLE, VERBS_END, NOUNS_END, LABELS_START = 0.12, 0.54, 0.66, 0.72  # radii
 SIZES = [tenths / 10 for tenths in range(70, 49, -1)]  # points: smaller ones cannot be read in print
 LINE_HEIGHT = 1.1  # of a label, in font sizes
-NOTE = 6.0  # points, of the line that counts the labels left out
+NOTE = 6.0  # points, of the line below the rings
+FEW = 100  # instructions: of fewer, the rings say how many each slice is
 SLACK = 0.97  # of the room around the circle is filled at most: a full one would push every label far from its place
 ROUNDS, SETTLED = 12, 0.99
 
@@ -84,10 +86,10 @@ def plot_verb_nouns(pairs: Pairs, ax: Axes) -> Axes:
     if not pairs:
         ax.text(0, 0, "no verb-noun pair occurs often enough", ha="center", va="center")
         return ax
-    slices = _cut_slices(pairs)
+    slices, whole = _cut_slices(pairs), count_instructions(pairs)
     ax.figure.draw_without_rendering()  # lays the axes out
     scale = 36 * ax.get_window_extent().width / ax.figure.dpi  # half their width in points
-    fit = fit_labels(slices, scale)
+    fit = fit_labels(slices, scale, noted=whole < FEW)
     _draw_rings(ax, slices)
     for verb, _ in slices:
         if size := _fit_verb(verb, fit.unit):
@@ -97,21 +99,39 @@ def plot_verb_nouns(pairs: Pairs, ax: Axes) -> Axes:
         _write(ax, label.text, turn, LABELS_START, fit.size)
     half = scale / fit.unit
     ax.set(xlim=(-half, half), ylim=(-half, half))
-    if fit.unnamed:
-        note = f"the {fit.unnamed} rarest pairs are not named"
-        ax.text(0, -half, note, fontsize=NOTE, color="0.35", ha="center", va="bottom", rotation_mode="anchor")
+    notes = [describe_slices(pairs)] if whole < FEW else []
+    notes += [f"the {fit.unnamed} rarest pairs are not named"] if fit.unnamed else []
+    if notes:
+        place = {"ha": "center", "va": "bottom", "rotation_mode": "anchor"}
+        ax.text(0, -half, "; ".join(notes), fontsize=NOTE, color="0.35", **place)
     return ax
 
 
+def count_instructions(pairs: Pairs) -> int:
+    """How many instructions the rings stand for."""
+    return sum(sum(nouns.values()) for nouns in pairs.values())
+
+
+def describe_slices(pairs: Pairs) -> str:
+    """How many instructions an outer slice of a small figure is, and the whole."""
+    sizes = {count for nouns in pairs.values() for count in nouns.values()}
+    size = min(sizes) if len(sizes) == 1 else 1
+    labelled = ", or as many as its label says" if len(sizes) > 1 else ""
+    return f"each slice is {size} instruction{'s' * (size > 1)}{labelled}; {count_instructions(pairs)} in all"
+
+
 def _cut_slices(pairs: Pairs) -> list[Slice]:
-    """The verbs with their nouns: the largest, the smallest, the second largest, and so on."""
+    """The verbs with their nouns: the largest, the smallest, the second largest, and so on.
+
+    In a small figure a noun has its count after it, unless that is 1.
+    """
     ranked = sorted(pairs.items(), key=lambda item: -sum(item[1].values()))
     ordered = [ranked[i // 2] if i % 2 == 0 else ranked[-1 - i // 2] for i in range(len(ranked))]
-    total, done, slices = sum(sum(nouns.values()) for nouns in pairs.values()), 0, []
+    total, done, slices = count_instructions(pairs), 0, []
     for verb, nouns in ordered:
         *starts, end = accumulate(nouns.values(), initial=done)
         labels = [
-            Label(noun, (start + count / 2) / total, count / total)
+            Label(f"{noun} {count}" if count > 1 and total < FEW else noun, (start + count / 2) / total, count / total)
             for start, (noun, count) in zip(starts, nouns.items(), strict=True)
         ]
         slices.append((Label(verb, (done + end) / 2 / total, (end - done) / total), labels))
@@ -165,23 +185,24 @@ def _fit_verb(verb: Label, unit: float) -> float:
     return 0.0
 
 
-def fit_labels(slices: Sequence[Slice], scale: float) -> Fit:
+def fit_labels(slices: Sequence[Slice], scale: float, noted: bool = False) -> Fit:
     """The largest labels that end within `scale` points each way from the middle, and then the largest circle.
 
-    Where not even the smallest size has room for all, the rarest are left out, and a line is kept free to say so.
+    Where not even the smallest size has room for all, the rarest are left out, and a line is kept free to say so; `noted`
+    keeps it free in any case.
     """
     count = sum(len(nouns) for _, nouns in slices)
     tries = [*((size, 0) for size in SIZES), *((SIZES[-1], unnamed) for unnamed in range(1, count))]
-    fits = (_fit_circle(slices, size, scale, unnamed) for size, unnamed in tries)
+    fits = (_fit_circle(slices, size, scale, unnamed, noted) for size, unnamed in tries)
     return next(filter(None, fits), Fit(scale / 2, SIZES[-1], [], [], count))
 
 
-def _fit_circle(slices: Sequence[Slice], size: float, scale: float, unnamed: int) -> Fit | None:
+def _fit_circle(slices: Sequence[Slice], size: float, scale: float, unnamed: int, noted: bool) -> Fit | None:
     """The largest circle that labels of this size leave room for; None where they have none.
 
     A smaller circle may ask for other labels and moves them further, so it takes a few rounds to settle.
     """
-    tall = scale - LINE_HEIGHT * NOTE * (unnamed > 0)
+    tall = scale - LINE_HEIGHT * NOTE * (noted or unnamed > 0)
     unit = tall
     for _ in range(ROUNDS):
         labels = _choose_labels(slices, unit, unnamed)

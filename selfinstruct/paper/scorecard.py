@@ -1,7 +1,7 @@
 """The scorecard: every published number, ours beside it, and a verdict with its reason (notebook 17).
 
     card = build_scorecard(run)
-    card.headline                       # how many findings came out as published
+    card.headline                       # how many findings came out as published, of those measured
     card.table("differs")               # ours and the paper's, with intervals and reasons
 
 The numbers are `paper_numbers`; ours is found where the row says, in a results file of the run folder, and nowhere else.
@@ -35,6 +35,12 @@ SAME_SIZE = 0.01  # how far another data set's number of instructions may be fro
 WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
 WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
 ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
+TOO_LITTLE = "too little data"
+GROUPS = {  # what a finding that was not measured needs, for the headline: by the reasons of paper_numbers.json
+    "people who rate": ("ratings", "review", "evaluation"),
+    "the paper's models or test sets": ("gpt3", "gpt3_training", "11b", "superni", "price", "baselines"),
+}
+OTHERS = "another notebook or data set"
 ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
 
 
@@ -85,22 +91,47 @@ class Scorecard:
 
     @property
     def headline(self) -> str:
-        """The counts in a line."""
-        found, given = self.counts.values()
-        findings = f"{found['reproduced']} of {sum(found.values())} findings reproduced, {found['differs']} differ"
-        return f"{findings}; {given['reproduced']} of {sum(given.values())} settings as published"
+        """How many findings came out as published, of those that this run can measure, and why the rest was not measured."""
+        found = self.counts["findings"]
+        measured = found["reproduced"] + found["differs"]
+        missing = Counter(group_reason(row.reason) for row in self._select("not measured"))
+        needs = ", ".join(f"{group} ({count})" for group, count in missing.most_common())
+        rest = f"; the other {missing.total()} need {needs}" if missing else ""
+        return f"of the {measured} findings this run can measure, {found['reproduced']} came out as published{rest}"
 
     def table(self, verdict: str) -> list[dict[str, str]]:
-        """The rows of one verdict to read, numbers as text."""
+        """The findings of one verdict to read, numbers as text."""
         measured = () if verdict == "not measured" else ("ours", "interval", "difference", "tolerance")
         names = ("where", "what", "unit", "published", *measured, "reason")
-        rows = [readable(asdict(row)) for row in self.rows if row.verdict == verdict]
-        return [{name: row[name] for name in names} for row in rows]
+        return [_pick(row, names) for row in self._select(verdict)]
+
+    def settings(self) -> list[dict[str, str]]:
+        """What was set and not found, to read: the ones that are as published first."""
+        names = ("where", "what", "unit", "published", "ours", "verdict", "reason")
+        return [_pick(row, names) for verdict in VERDICTS for row in self._select(verdict, finding=False)]
 
     def reasons(self) -> dict[str, int]:
-        """Why numbers were not measured, and how many for each reason."""
-        counted = Counter(row.reason for row in self.rows if row.verdict == "not measured")
+        """Why findings were not measured, and how many for each reason."""
+        counted = Counter(row.reason for row in self._select("not measured"))
         return dict(counted.most_common())
+
+    def _select(self, verdict: str, finding: bool = True) -> list[ScoreRow]:
+        return [row for row in self.rows if (row.verdict, row.finding) == (verdict, finding)]
+
+
+def _pick(row: ScoreRow, names: Sequence[str]) -> dict[str, str]:
+    texts = readable(asdict(row))
+    return {name: texts[name] for name in names}
+
+
+def group_reason(reason: str) -> str:
+    """What a finding that was not measured needs, in a few words."""
+    if reason.startswith(TOO_LITTLE):
+        return "more data"
+    if reason.startswith("counts "):
+        return "a data set of the paper's size"
+    sentences = reasons()
+    return next((group for group, keys in GROUPS.items() if reason in [sentences[key] for key in keys]), OTHERS)
 
 
 def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
@@ -219,7 +250,7 @@ def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
     if found.value is None:
         return "not measured", reasons()[number.not_measured]
     if found.count is not None and found.count < ENOUGH:
-        return "not measured", f"too little data: ours is {show_value(found.value)}, with n = {found.count}"
+        return "not measured", f"{TOO_LITTLE}: ours is {show_value(found.value)}, with n = {found.count}"
     if isinstance(number.value, list):
         return _judge_list(number, number.value, list(found.value))
     off, (low, high) = abs(found.value - number.value), found.interval or (found.value, found.value)
@@ -228,7 +259,7 @@ def judge(number: PaperNumber, found: Found) -> tuple[str, str]:
     if found.interval and off <= high - low > widest:
         beside = "" if covered else "; that leaves the published value out, but by less than its own width"
         ends = f"anywhere from {show_number(low)} to {show_number(high)}"
-        return "not measured", f"too little data: ours is {show_value(found.value)}, {ends}{beside}"
+        return "not measured", f"{TOO_LITTLE}: ours is {show_value(found.value)}, {ends}{beside}"
     if off <= number.tolerance + ROUNDING:
         return "reproduced", reasons().get(number.given, "")
     return ("reproduced", "our 95 % interval covers it") if covered else ("differs", reasons()[number.when_off])

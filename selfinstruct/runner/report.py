@@ -7,13 +7,16 @@ It is made from the folder's files alone, without dates: equal folders give equa
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..data.datasets import load_dataset
+from ..data.formats import Row
 from ..display import show_number
 from ..files import load_records, write_text
 from ..models.store import NO_MODEL_CALLED
@@ -22,6 +25,11 @@ from ..records import InstanceRow, MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, REPORT, RunFolder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
+KINDS: tuple[Callable[[Row], Any], ...] = (  # of tasks, in the order in which the page shows them
+    lambda row: row.input,
+    lambda row: row.output and not row.input,
+    lambda row: row.is_classification,
+)
 REASONS = {  # the rules' names in words
     "too_similar": "too similar to one in the pool (ROUGE-L)",
     "cut_by_length": "cut by the token limit",
@@ -114,18 +122,24 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
     return funnels
 
 
-def sample_tasks(run: RunFolder, count: int = 12) -> list[InstanceRow]:
-    """`count` tasks with their first instance, spread evenly over the file; instructions alone before there are instances."""
-    rows: list[InstanceRow] = []
-    if (run / ALL_INSTANCES).is_file():
-        rows = load_records(run / ALL_INSTANCES, InstanceRow)
-    elif (run / INSTRUCTIONS).is_file():
-        records = load_records(run / INSTRUCTIONS, MachineInstruction)
-        rows = [InstanceRow(instruction=record.instruction, input="", output="") for record in records]
-    first: dict[str, InstanceRow] = {}
-    for row in rows:
+def sample_tasks(run: RunFolder, count: int = 12, random_seed: int = 42) -> list[Row]:
+    """`count` tasks at random, of each kind at least one where there is one; instructions alone before there are instances.
+
+    The kinds: with an input, without one, classification. No instruction comes twice.
+    """
+    parts = {ALL_INSTANCES: "instances", INSTRUCTIONS: "instructions"}
+    part = next((part for name, part in parts.items() if (run / name).is_file() and (run / name).stat().st_size), None)
+    rows = load_dataset(run, part).rows if part else []
+    random.Random(random_seed).shuffle(rows)
+    chosen: list[Row] = []
+    for is_kind in KINDS:
+        if not any(map(is_kind, chosen)):
+            taken = {row.instruction for row in chosen}
+            chosen += [row for row in rows if is_kind(row) and row.instruction not in taken][:1]
+    first: dict[str, Row] = {}
+    for row in chosen + rows:
         first.setdefault(row.instruction, row)
-    return list(first.values())[:: max(1, len(first) // count)][:count]
+    return list(first.values())[:count]
 
 
 def _build_card(notebook: str, results: Mapping[str, Any]) -> dict[str, Any]:

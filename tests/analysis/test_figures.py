@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
-from selfinstruct.analysis.figures import new_figure, plot_lengths, plot_overlap, source_line
+from selfinstruct.analysis.figures import SHAPES, new_figure, plot_lengths, plot_overlap, scale_shape, source_line
 from selfinstruct.analysis.method import BOXES, draw_method
 from selfinstruct.analysis.rings import draw_verb_nouns, plot_verb_nouns, spread_turns
 from selfinstruct.data.datasets import Dataset
@@ -137,6 +138,26 @@ def test_slices_are_in_proportion():
     assert spans == pytest.approx([72, 72, 72, 216, 288], abs=1e-4)  # single precision
 
 
+def test_few_instructions_say_how_many_a_slice_is():
+    def notes(pairs):
+        texts = [text.get_text() for text in drawn(pairs)[1].texts]
+        return texts, next((text for text in texts if "each slice" in text), "")
+
+    texts, note = notes({"write": {"story": 3, "poem": 1}, "give": {"list": 1}})
+    assert note == "each slice is 1 instruction, or as many as its label says; 5 in all"
+    assert {"story 3", "poem", "list"} <= set(texts)
+    assert notes({"write": {"story": 1}, "give": {"list": 1}})[1] == "each slice is 1 instruction; 2 in all"
+    assert notes({"write": {"story": 4}, "give": {"list": 4}})[1] == "each slice is 4 instructions; 8 in all"
+    assert notes({"write": {"story": 98, "poem": 1}})[1] and not notes({"write": {"story": 99, "poem": 1}})[1]
+
+
+def test_every_slice_of_a_crowded_small_figure_fits_beside_its_line():
+    ones = {verb: dict.fromkeys(NOUNS, 1) for verb in VERBS}  # 80 slices
+    figure, ax = drawn(ones, 5.0)
+    assert clashes(figure) == ([], []) and "each slice is 1 instruction; 80 in all" in ax.texts[-1].get_text()
+    assert ax.texts[-1].get_window_extent().x0 > 0
+
+
 def test_no_pairs_is_said():
     _, ax = new_figure(height=3.35)
     plot_verb_nouns({}, ax)
@@ -173,33 +194,90 @@ def test_labels_are_spread_no_further_than_needed(turns, gap):
         assert moved == pytest.approx(sorted(turns))
 
 
+def draw_heights(ax):
+    """The bars of a single data set, and their edges."""
+    data = ax.patches[0].get_data()
+    return data.values, data.edges
+
+
 def test_lengths_are_the_papers_figure():
-    ax = plot_lengths({"a": np.array([1, 1, 2, 60, 61, 500])}, new_figure()[1], "output")
-    stairs = ax.patches[0]
-    heights, edges = stairs.get_data().values, stairs.get_data().edges
+    ax = plot_lengths({"a": np.array([1, 1, 2, 60, 61, 500] * 100)}, new_figure()[1], "output")
+    heights, edges = draw_heights(ax)
     assert ax.get_xlim() == (0, 60)
-    assert len(heights) == 61 and (edges[1] - edges[0]) == 1
-    assert (heights[1], heights[2], heights[60], heights.sum()) == (2, 1, 1, 4)
+    assert len(heights) == 61 and set(np.diff(edges)) == {1}
+    assert (heights[1], heights[2], heights[60], heights.sum()) == (200, 100, 100, 400)
     assert "33.3% > 60, max 500" in ax.get_legend().get_texts()[0].get_text()
     assert ax.get_xlabel() == "length of the output in words"
 
 
-def test_the_y_axis_is_the_papers_scaled_unless_bars_would_not_fit():
-    count = 52_445
-    spread = plot_lengths({"a": np.arange(count) % 50}, new_figure()[1])
-    assert spread.get_ylim() == (0, 6_000)
-    peaked = plot_lengths({"a": np.full(count, 9)}, new_figure()[1])
-    assert peaked.get_ylim()[1] > count
-    overlap_axis = plot_overlap({"a": np.linspace(0, 0.69, count)}, new_figure()[1])
-    assert overlap_axis.get_ylim() == (0, 3_000)
+def test_bars_of_one_word_become_bins_where_texts_are_few():
+    ax = plot_lengths({"a": np.array([0, 1, 5, 6, 10, 11, 60, 61] * 62)}, new_figure()[1])  # 496
+    heights, edges = draw_heights(ax)
+    assert len(heights) == 12 and list(edges[1:3]) == [5.5, 10.5] and edges[-1] == 60.5
+    assert list(heights) == [186, 124, 62, *[0] * 8, 62]  # 0 to 5, 6 to 10, 11 to 15, ..., 56 to 60
+    assert ax.get_xlabel().endswith("in words, 5 a bar")
+    assert len(draw_heights(plot_lengths({"a": np.ones(500)}, new_figure()[1]))[0]) == 61
+    mixed = plot_lengths({"many": np.ones(900), "few": np.ones(9), "none": np.array([])}, new_figure()[1])
+    assert {len(patch.get_data().values) for patch in mixed.patches} == {12}  # all as the smallest, to compare
+
+
+@pytest.mark.parametrize(("count", "bars"), [(60, 20), (249, 20), (250, 50), (999, 50), (1000, 100)])
+def test_overlap_bars_are_wider_where_instructions_are_few(count, bars):
+    scores = np.linspace(0, 1, count)
+    heights, edges = draw_heights(plot_overlap({"a": scores}, new_figure()[1]))
+    assert len(heights) == bars and heights.sum() == count
+    assert min(abs(edges - 0.7)) < 1e-6  # the threshold is the edge of a bar
+    assert heights[edges[:-1] > 0.7 - 1e-6].sum() == (scores > 0.7).sum()
+    two = plot_overlap({"a": scores, "b": scores}, new_figure()[1])
+    assert len(two.patches[0].get_data().values) == min(bars, 50)
+
+
+def test_the_y_axis_follows_the_data():
+    for count in (60, 52_445):
+        for ax in (
+            plot_lengths({"a": np.full(count, 9)}, new_figure()[1]),
+            plot_overlap({"a": np.full(count, 0.3)}, new_figure()[1]),
+        ):
+            assert ax.get_ylim() == (0, pytest.approx(1.05 * count))
+
+
+def test_a_single_data_set_stands_before_the_outline_of_the_release():
+    for count in (60, 2000):
+        for ax in (
+            plot_lengths({"a": np.full(count, 50)}, new_figure()[1], "output"),
+            plot_overlap({"a": np.full(count, 0.9)}, new_figure()[1]),
+        ):
+            bars, outline = ax.patches
+            assert bars.get_fill() and not outline.get_fill() and outline.get_zorder() < bars.get_zorder()
+            assert 0.8 * count < outline.get_data().values.sum() <= count + 1e-6
+            assert outline.get_data().values.max() < ax.get_ylim()[1]
+            assert list(outline.get_data().edges) == list(bars.get_data().edges)
+    one_word = plot_lengths({"a": np.full(1000, 50)}, new_figure()[1], "output").patches[1].get_data().values[1]
+    assert one_word == pytest.approx(353)  # of 1,000 rows of the release
+    nearest = plot_overlap({"a": np.full(60, 0.9)}, new_figure()[1], other="any other instruction")
+    several = plot_lengths({"a": np.ones(9), "b": np.ones(9)}, new_figure()[1])
+    assert (len(nearest.patches), len(several.patches)) == (
+        1,
+        2,
+    )  # none: how near others are depends on how many there are
+
+
+def test_wide_bars_of_the_release_hold_what_its_narrow_ones_do():
+    for shape, bins in (("instruction", np.append(-0.5, np.arange(5.5, 61, 5))), ("overlap", np.arange(21) / 20)):
+        counts = json.loads(SHAPES.read_text())[shape]
+        heights = scale_shape(shape, bins, counts["n"])
+        assert heights.sum() == pytest.approx(sum(counts["counts"]))
+        assert heights[2] == pytest.approx(
+            sum(counts["counts"][11:16] if shape != "overlap" else counts["counts"][10:15])
+        )
 
 
 def test_several_data_sets_are_drawn_as_shares():
     ax = plot_lengths(
-        {"a": np.array([1, 1, 2, 2]), "b": np.array([3]), "none": np.array([], dtype=int)}, new_figure()[1]
+        {"a": np.array([1, 1, 2, 9]), "b": np.array([3]), "none": np.array([], dtype=int)}, new_figure()[1]
     )
     tops = [patch.get_data().values.max() for patch in ax.patches]
-    assert tops == [0.5, 1.0, 0.0]
+    assert tops == [0.75, 1.0, 0.0]
     styles = {(str(patch.get_edgecolor()), str(patch.get_linestyle())) for patch in ax.patches}
     assert len(styles) == 3
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
@@ -251,10 +329,11 @@ def test_the_overlaps_label_does_not_lie_across_the_threshold():
 
 
 def test_overlap_scores_fall_into_the_right_bars():
-    ax = plot_overlap({"a": np.array([0.0, 0.01, 0.29, 0.3, 0.7, 0.7, 0.71, 1.0])}, new_figure()[1])
-    data = ax.patches[0].get_data()
-    assert [data.values[i] for i in (0, 28, 29, 69, 70, 99)] == [2, 1, 1, 2, 1, 1] and data.values.sum() == 8
-    assert data.edges[70] == pytest.approx(0.7)  # what is just the threshold stands left of its line
+    few = np.array([0.0, 0.01, 0.29, 0.3, 0.7, 0.7, 0.71, 1.0])
+    ax = plot_overlap({"a": np.tile(few, 125)}, new_figure()[1])
+    values, edges = draw_heights(ax)
+    assert [values[i] / 125 for i in (0, 28, 29, 69, 70, 99)] == [2, 1, 1, 2, 1, 1] and values.sum() == 1000
+    assert edges[70] == pytest.approx(0.7)  # what is just the threshold stands left of its line
     assert "25.0% > 0.7" in ax.get_legend().get_texts()[0].get_text()
 
 

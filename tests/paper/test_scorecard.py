@@ -10,7 +10,17 @@ from helpers.notebooks import read_results, run_cells
 from helpers.places import RELEASE_82K, SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
 
 from selfinstruct.files import ParameterError, write_json, write_records
-from selfinstruct.paper.scorecard import VERDICTS, Found, ScoreRow, build_scorecard, judge, look_up, scorecard_html
+from selfinstruct.paper.scorecard import (
+    GROUPS,
+    VERDICTS,
+    Found,
+    Scorecard,
+    ScoreRow,
+    build_scorecard,
+    judge,
+    look_up,
+    scorecard_html,
+)
 from selfinstruct.paper_numbers import Ours, PaperNumber, paper_numbers, reasons, show_value
 from selfinstruct.runfolder import RunFolder
 
@@ -210,8 +220,37 @@ def test_what_was_set_counts_as_no_finding(tmp_path):
     write_json(tmp_path / "results/01_read_seed_tasks.json", {"seed_tasks": 175, "classification": 25})
     card = build_scorecard(RunFolder(tmp_path))
     assert card.counts["findings"]["reproduced"] == 0 and card.counts["settings"]["reproduced"] == 3
-    assert card.headline.startswith("0 of ") and "; 3 of " in card.headline
+    assert card.headline.startswith("of the 0 findings this run can measure, 0 came out as published; the other ")
+    assert [row["verdict"] for row in card.settings()][:3] == ["reproduced"] * 3
+    assert card.table("reproduced") == []  # a table of findings
     assert all(row.reason for row in card.rows if row.verdict == "reproduced")
+
+
+def score(verdict, reason="", finding=True):
+    return ScoreRow("x", "x", "Table 1", "", 1, 1, None, 0, 0, verdict, reason, finding)
+
+
+def test_the_headline_counts_what_could_be_measured_and_says_why_the_rest_was_not():
+    missing = [
+        score("not measured", "too little data: ours is 3, with n = 4"),
+        score("not measured", reasons()["ratings"]),
+        score("not measured", reasons()["review"]),
+        score("not measured", reasons()["gpt3"]),
+        score("not measured", reasons()["inputs"]),
+        score("not measured", "counts 52,445 instructions, and this data set has 60: see the share"),
+    ]
+    settings = [score("reproduced", finding=False), score("not measured", reasons()["step"], finding=False)]
+    card = Scorecard("mine", "", [score("reproduced"), score("differs"), score("differs"), *missing, *settings])
+    assert card.headline == (
+        "of the 3 findings this run can measure, 1 came out as published; the other 6 need people who rate (2), more data (1), "
+        "the paper's models or test sets (1), another notebook or data set (1), a data set of the paper's size (1)"
+    )
+    assert Scorecard("mine", "", [score("differs")]).headline.endswith("0 came out as published")
+    assert sum(card.reasons().values()) == len(missing)
+
+
+def test_every_group_of_reasons_names_reasons_that_are_there():
+    assert {key for keys in GROUPS.values() for key in keys} <= set(reasons())
 
 
 def test_settings_come_from_the_runs_own_parameters(tmp_path):
@@ -292,7 +331,10 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     assert not [
         text for kind, text in cells if kind == "n" and len(html.unescape(text)) > 30
     ]  # those cells do not wrap
-    assert page.count("<tr>") == len(paper_numbers()) + 2  # two heads
+    assert page.count("<tr>") == len(paper_numbers()) + 3  # three heads: findings, those not measured, settings
+    folded = page[page.index("<h3>Settings</h3>\n<details>") :]
+    assert folded.count("<tr>") == 1 + sum(not row["finding"] for row in record["scorecard"])
+    assert "Fig. 6" not in folded.split("<table")[0] and "temperature" not in page[: page.index("<h3>Settings")]
     assert "52,445" in page and "mine" in page
 
 

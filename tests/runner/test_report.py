@@ -159,16 +159,37 @@ def test_the_label_says_who_wrote_it(model, words):
     assert words in label_model(model)
 
 
-def test_sample_tasks_are_spread_and_have_each_instruction_once(tmp_path):
-    rows = [{"instruction": f"Task {i // 2}.", "input": "", "output": str(i)} for i in range(40)]
-    write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", rows)
-    tasks = sample_tasks(RunFolder(tmp_path), count=4)
-    assert [(task.instruction, task.output) for task in tasks] == [
-        ("Task 0.", "0"),
-        ("Task 5.", "10"),
-        ("Task 10.", "20"),
-        ("Task 15.", "30"),
-    ]
+def write_tasks(folder, inputs=(), classification=()):
+    """80 instances of 40 instructions, and a run folder that holds them."""
+    names = [f"Task {i}." for i in range(40)]
+    rows = [{"instruction": names[i // 2], "input": "x" * (i in inputs), "output": str(i)} for i in range(80)]
+    write_records(folder / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    labels = [{"instruction": name, "is_classification": " Yes" if name in classification else " No"} for name in names]
+    write_records(folder / "is_clf_or_not_x_template_1.jsonl", labels)
+    return RunFolder(folder)
+
+
+def test_sample_tasks_are_drawn_at_random_the_same_each_time_and_have_each_instruction_once(tmp_path):
+    run = write_tasks(tmp_path)
+    tasks = [task.instruction for task in sample_tasks(run, count=10)]
+    assert tasks == [task.instruction for task in sample_tasks(run, count=10)] and len(set(tasks)) == 10
+    assert tasks != [task.instruction for task in sample_tasks(run, count=10, random_seed=1)]
+    assert len(sample_tasks(run, count=99)) == 40
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sample_tasks_have_each_kind_that_there_is(tmp_path, seed):
+    run = write_tasks(tmp_path, inputs=[33], classification=["Task 7."])  # a second instance alone has an input
+    tasks = sample_tasks(run, 4, seed)
+    assert [task.input for task in tasks].count("x") == 1 and any(not task.input for task in tasks)
+    assert [task.instruction for task in tasks if task.is_classification] == ["Task 7."]
+    assert all(task.input == "x" for task in sample_tasks(write_tasks(tmp_path, inputs=range(80)), 4, seed))
+
+
+def test_before_there_are_instances_the_sample_has_instructions_alone(tmp_path):
+    assert sample_tasks(RunFolder(tmp_path)) == []
+    write_records(tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Say yes."}])
+    assert [(task.instruction, task.output) for task in sample_tasks(RunFolder(tmp_path))] == [("Say yes.", None)]
 
 
 def test_nested_results_become_rows():
