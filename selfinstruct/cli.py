@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import shlex
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +93,13 @@ def run_command(
     given = {**(load_parameters(Path(file)) if file else {}), **dict(pairs)}
     if estimate:
         return click.echo(runner.estimate_notebooks(run, given, chosen, start).table())
-    runner.run_notebooks(run, given, chosen, start, out=click.echo)
+    runner.run_notebooks(run, given, chosen, start, out=click.echo, tell_start=_tell_start)
+
+
+def _tell_start(notebook: str) -> None:
+    """Where the output is no terminal, and so has no bar: a notebook can take minutes."""
+    if not sys.stderr.isatty():
+        click.echo(f"{notebook} ... started {time.strftime('%H:%M:%S')}", err=True)
 
 
 def _list_parameters(only: list[str], start: str) -> None:

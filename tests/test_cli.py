@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -65,6 +66,17 @@ def test_a_run_stopped_early_has_its_own_exit_code(monkeypatch):
     monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", stop)
     done = invoke("run")
     assert (done.exit_code, done.output) == (3, "Stopped: 02: spent 1.00 of 1.00 dollars\n")
+
+
+def test_without_a_terminal_a_line_says_which_notebook_has_started(monkeypatch):
+    def run(*_, out, tell_start, **__):
+        tell_start("02_generate_instructions")
+        out("02_generate_instructions      3.0 s")
+
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", run)
+    done = invoke("run")
+    assert re.fullmatch(r"02_generate_instructions \.\.\. started \d\d:\d\d:\d\d\n", done.stderr)
+    assert done.stdout == "02_generate_instructions      3.0 s\n"
 
 
 def test_parameters_of_file_and_command_line_come_together(monkeypatch, tmp_path):

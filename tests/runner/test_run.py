@@ -279,8 +279,11 @@ def test_a_kernel_that_waits_for_a_notebook_that_is_skipped_ends_too(run_copy):
     notebooks, run = run_copy
     path = notebooks / f"{FIRST}.ipynb"
     path.write_text(path.read_text().replace("import os", "import os, time"))
-    outcomes = run_notebooks(run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None)
-    assert [outcome.skipped for outcome in outcomes] == [False, True]
+    started = []
+    outcomes = run_notebooks(
+        run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None, tell_start=started.append
+    )
+    assert [outcome.skipped for outcome in outcomes] == [False, True] and started == [FIRST]
     assert started_kernels(os.getpid()) == []
 
 
