@@ -7,11 +7,18 @@ SOURCES := selfinstruct tests bench docs
 unexport PYTHONDONTWRITEBYTECODE
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: run test lint lab bench lock
+.PHONY: run replay test lint lab bench lock
 .DEFAULT_GOAL := run
 
 run: .venv/complete        ## the four steps and the analyses, into outputs/run
 	@$(BIN)/selfinstruct run
+
+replay: .venv/complete     ## the example once more from its stored answers, into outputs/replay: no model is called
+	@rm -f outputs/replay.sqlite outputs/replay.sqlite-*
+	@$(BIN)/selfinstruct store import outputs/example/answers.jsonl --store outputs/replay.sqlite
+	@$(BIN)/selfinstruct run --run-dir outputs/replay -p store outputs/replay.sqlite
+	@cd outputs/example && find . -name '*.jsonl' ! -name answers.jsonl | xargs -I{} cmp {} ../replay/{} \
+	  && echo "Its data are those of outputs/example, byte for byte."
 
 test: .venv/complete       ## all tests; no key, no GPU, no network
 	@$(BIN)/pytest -q

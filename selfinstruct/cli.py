@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import shlex
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +93,13 @@ def run_command(
     given = {**(load_parameters(Path(file)) if file else {}), **dict(pairs)}
     if estimate:
         return click.echo(runner.estimate_notebooks(run, given, chosen, start).table())
-    runner.run_notebooks(run, given, chosen, start, out=click.echo)
+    runner.run_notebooks(run, given, chosen, start, out=click.echo, tell_start=_tell_start)
+
+
+def _tell_start(notebook: str) -> None:
+    """Where the output is no terminal, and so has no bar: a notebook can take minutes."""
+    if not sys.stderr.isatty():
+        click.echo(f"{notebook} ... started {time.strftime('%H:%M:%S')}", err=True)
 
 
 def _list_parameters(only: list[str], start: str) -> None:
@@ -186,11 +194,17 @@ def store_list(path: str) -> None:
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--model", default="", help="Only this model's.")
 @click.option("--step", default="", help="Only this step's, such as 02.")
-def store_export(path: str, out: str, model: str, step: str) -> None:
-    """Write the responses as JSONL to OUT, for others to import and replay."""
+@click.option("--run-dir", "run", type=make_run, metavar="PATH", help="Only those that this run was made of.")
+def store_export(path: str, out: str, model: str, step: str, run: RunFolder | None) -> None:
+    """Write the responses as JSONL to OUT, for others to import and replay.
+
+    First it says what goes out: models, endpoints (an address of yours may be among them) and steps.
+    """
     from .models.store import export_responses
 
-    click.echo(f"{export_responses(path, out, model, step):,} responses written to {out}")
+    keys = run.read_keys() if run else None
+    written = export_responses(path, out, model, step, keys, tell=click.echo)
+    click.echo(f"{written:,} response{'s' * (written != 1)} written to {out}")
 
 
 @store.command("import")

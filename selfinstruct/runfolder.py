@@ -199,6 +199,24 @@ class RunFolder:
             state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
         write_json(self / _RUN_JSON, state)
 
+    def note_model(self, client: Any) -> None:
+        """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store.
+
+        The run's "model" is the one that wrote its files; who rates them, or answers elsewhere, is not. The keys go to
+        `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
+        """
+        if find_notebook(self.notebook).writes:
+            self.note(model=client.describe())
+        self.note(usage={self.notebook: client.usage.model_dump()})
+        write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in client.keys))
+
+    def read_keys(self) -> list[str]:
+        """The keys of all answers that the run was made of, in the order of its notebooks; raises InputError if none."""
+        keys = [key for path in self.find("answers/*.keys") for key in path.read_text(encoding="utf-8").split()]
+        if not keys:
+            raise InputError(f"{self}/answers: no keys of answers; run its notebooks again, which records them")
+        return list(dict.fromkeys(keys))
+
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Those of the notebook's parameters that `function` takes by the same name.
 

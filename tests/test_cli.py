@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.asking import row
 from helpers.scripted import MODEL, ScriptedServer
 
 from selfinstruct.analysis.verbs import INSTALL_MODEL
 from selfinstruct.cli import main
-from selfinstruct.files import EndpointError, StoppedEarly, write_records
+from selfinstruct.files import EndpointError, StoppedEarly, write_records, write_text
 from selfinstruct.models.protocol import StoredResponse, request_key
 from selfinstruct.models.store import ResponseStore
 from selfinstruct.runner import doctor
@@ -64,6 +66,17 @@ def test_a_run_stopped_early_has_its_own_exit_code(monkeypatch):
     monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", stop)
     done = invoke("run")
     assert (done.exit_code, done.output) == (3, "Stopped: 02: spent 1.00 of 1.00 dollars\n")
+
+
+def test_without_a_terminal_a_line_says_which_notebook_has_started(monkeypatch):
+    def run(*_, out, tell_start, **__):
+        tell_start("02_generate_instructions")
+        out("02_generate_instructions      3.0 s")
+
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", run)
+    done = invoke("run")
+    assert re.fullmatch(r"02_generate_instructions \.\.\. started \d\d:\d\d:\d\d\n", done.stderr)
+    assert done.stdout == "02_generate_instructions      3.0 s\n"
 
 
 def test_parameters_of_file_and_command_line_come_together(monkeypatch, tmp_path):
@@ -140,6 +153,20 @@ def test_the_estimate_needs_a_notebook_that_calls_a_model(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_an_export_of_a_run_holds_that_run_s_answers_alone(tmp_path):
+    store, run, out = str(tmp_path / "s.sqlite"), tmp_path / "run", str(tmp_path / "out.jsonl")
+    with ResponseStore(store) as opened:
+        for prompt in ("mine", "another experiment"):
+            opened.put(row(prompt))
+    none = invoke("store", "export", "--store", store, "--run-dir", str(run), out)
+    assert none.exit_code == 1 and "no keys of answers" in none.output
+    write_text(run / "answers/02_generate_instructions.keys", row("mine").key + "\n")
+    done = invoke("store", "export", "--store", store, "--run-dir", str(run), out)
+    said = "m, completions at http://host/v1: 1 response (step 1: 1)"
+    assert done.output.splitlines() == [said, f"1 response written to {out}"]
+    assert "2 responses (step 1: 2)" in invoke("store", "export", "--store", store, out).output
+
+
 def test_doctor_tries_an_endpoint():
     with ScriptedServer(lambda body: " 6, 7, 8") as server:
         done = invoke("doctor", "--endpoint", "--model", MODEL, "--base-url", server.url)
@@ -182,7 +209,7 @@ def test_store_travels_from_one_machine_to_another(tmp_path):
         store.put(stored("a", "1"))
         store.put(stored("b", "2"))
     assert "scripted  step 02  completions" in invoke("store", "list", "--store", here).output
-    assert invoke("store", "export", "--store", here, file).output == f"2 responses written to {file}\n"
+    assert invoke("store", "export", "--store", here, file).output.endswith(f"\n2 responses written to {file}\n")
     assert invoke("store", "import", "--store", there, file).output == "2 responses added, 0 were there already\n"
     assert invoke("store", "import", "--store", there, file).output == "0 responses added, 2 were there already\n"
     assert invoke("store", "verify", "--store", there).output == "2 responses, all sound\n"

@@ -10,6 +10,7 @@ import pytest
 
 import selfinstruct
 from selfinstruct.files import InputError, ParameterError, write_json, write_text
+from selfinstruct.models.spending import Usage
 from selfinstruct.runfolder import INSTRUCTIONS, RunFolder, open_run
 
 PACKAGE = Path(selfinstruct.__file__).parent
@@ -36,6 +37,33 @@ def test_run_json_is_merged_one_level_deep(tmp_path):
     run.note(usage={"03": {"requests": 2}})
     assert run.state == {"usage": {"02": {"requests": 1}, "03": {"requests": 2}}, "kit_version": "1"}
     assert run.exists()
+
+
+class Client:
+    """What note_model asks of a client."""
+
+    usage, keys = Usage(requests=2), ["a", "b"]
+
+    def describe(self):
+        return {"model": "m"}
+
+
+def test_the_end_of_a_notebook_notes_its_model_its_usage_and_the_keys_of_its_answers(tmp_path):
+    first = RunFolder(tmp_path, "02_generate_instructions")
+    with pytest.raises(InputError, match="no keys of answers; run its notebooks again"):
+        first.read_keys()
+    first.note_model(Client())
+    assert (first / "answers/02_generate_instructions.keys").read_text() == "a\nb\n"
+    assert first.state["model"] == {"model": "m"}
+    assert first.state["usage"]["02_generate_instructions"]["requests"] == 2
+    RunFolder(tmp_path, "03_identify_classification").note_model(Client())
+    assert first.read_keys() == ["a", "b"]  # an answer that two notebooks share is one
+
+
+def test_who_rates_a_run_is_not_its_model(tmp_path):
+    run = RunFolder(tmp_path, "14_review_quality")
+    run.note_model(Client())
+    assert "model" not in run.state and "14_review_quality" in run.state["usage"]
 
 
 def test_outputs_are_what_notebooks_wrote(tmp_path):

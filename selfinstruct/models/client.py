@@ -87,6 +87,11 @@ class ModelClient:
         return self._tally.usage
 
     @property
+    def keys(self) -> list[str]:
+        """The keys in the store of all requests so far, sorted: the answers that a replay needs."""
+        return sorted(self._tally.asked)
+
+    @property
     def replayed(self) -> bool:
         """True if every answer so far came from the store: no model was called."""
         return self.usage.requests > 0 and self.usage.cached == self.usage.requests

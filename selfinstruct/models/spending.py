@@ -190,12 +190,12 @@ class Usage(BaseModel):
 
 
 class Tally:
-    """Keeps a client's `usage`: which requests were made, which of them have an answer, and who paid for it."""
+    """Keeps a client's `usage`: which requests were made (the keys in `asked`), which have an answer, and who paid for it."""
 
     def __init__(self, price: Price | None):
         self._price = price
         self.usage = Usage() if price is None else Usage(cost_usd=0.0, spent_usd=0.0)
-        self._asked: set[str] = set()
+        self.asked: set[str] = set()
         self._answered: set[str] = set()
 
     def add(self, keys: Iterable[str], answers: Mapping[str, StoredResponse], cached: Iterable[str] = ()) -> None:
@@ -210,6 +210,6 @@ class Tally:
                     cost = self._price.cost(stored.prompt_tokens, stored.completion_tokens, stored.transport)
                     usage.cost_usd += cost
                     usage.spent_usd += 0.0 if key in cached else cost
-        self._asked |= set(keys)
+        self.asked |= set(keys)
         self._answered |= set(answers)
-        usage.requests, usage.failed = len(self._asked), len(self._asked - self._answered)
+        usage.requests, usage.failed = len(self.asked), len(self.asked - self._answered)

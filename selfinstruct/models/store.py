@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,24 +205,67 @@ def find_store(path: str | Path) -> Path:
     return project_path(path)
 
 
-def export_responses(path: str | Path, out: str | Path, model: str = "", step: str = "") -> int:
+def export_responses(
+    path: str | Path,
+    out: str | Path,
+    model: str = "",
+    step: str = "",
+    keys: Sequence[str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> int:
     """Write the responses of a store as JSONL for others to import and replay; returns how many.
 
-    `session` is left out: it says nothing to anybody else. Raises InputError where there are none of that model and step.
+    With `keys` only those, in their order (a run's: `RunFolder.read_keys`), else in the order of arrival. Before anything is
+    written, `tell` gets in lines what will be. `session` is left out: it says nothing to anybody else. Raises InputError
+    where there are none of that model and step.
     """
     with ResponseStore(find_store(path)) as store:
-        lines = [row.model_dump(exclude={"session"}) for row in store.rows(model, step)]
-    if not lines:
-        raise InputError(_explain_empty(path, model, step))
-    write_records(out, lines)
-    return len(lines)
+        rows, missing = _find_responses(store, model, step, keys)
+    if not rows:
+        raise InputError(_explain_empty(path, model, step, missing))
+    for line in [*_describe_responses(rows), *_describe_missing(path, missing)]:
+        tell(line)
+    write_records(out, [row.model_dump(exclude={"session"}) for row in rows])
+    return len(rows)
 
 
-def _explain_empty(path: str | Path, model: str, step: str) -> str:
+def _find_responses(
+    store: ResponseStore, model: str, step: str, keys: Sequence[str] | None
+) -> tuple[list[StoredResponse], list[str]]:
+    """(the chosen responses, those of `keys` that the store does not have)."""
+    if keys is None:
+        return list(store.rows(model, step)), []
+    found = store.get_many(keys)
+    rows = (found[key] for key in keys if key in found)
+    chosen = [row for row in rows if model in ("", row.model) and step in ("", row.step)]
+    return chosen, [key for key in keys if key not in found]
+
+
+def _describe_responses(rows: Iterable[StoredResponse]) -> list[str]:
+    """What goes out, a line for each model and endpoint: an address in it may be nobody else's business."""
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for row in rows:
+        counts.setdefault((row.model, row.api, row.endpoint), Counter())[row.step or "-"] += 1
+    return [
+        f"{model}, {api} at {endpoint}: {steps.total():,} response{'s' * (steps.total() != 1)} ("
+        + ", ".join(f"step {step}: {number:,}" for step, number in sorted(steps.items())) + ")"
+        for (model, api, endpoint), steps in sorted(counts.items())
+    ]  # fmt: skip
+
+
+def _describe_missing(path: str | Path, missing: Sequence[str]) -> list[str]:
+    """The keys that the store does not have, each on a line under a headline; [] if none."""
+    who = "1 answer of the run is" if len(missing) == 1 else f"{len(missing):,} answers of the run are"
+    headline = f"{who} not in {show_path(project_path(path))}; a replay asks the model:"
+    return [headline, *(f"  {key}" for key in missing)] if missing else []
+
+
+def _explain_empty(path: str | Path, model: str, step: str, missing: Sequence[str] = ()) -> str:
     """The message for an export that would be empty: what was asked for, and what there is."""
     there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
     asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
     advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
+    asked += ["of the run"] if missing else []
     return f"{show_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
 
 

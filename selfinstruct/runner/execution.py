@@ -1,7 +1,7 @@
-"""One notebook in one kernel: the lock of the run folder, the kernel's environment, papermill, the executed copy.
+"""One notebook in one kernel: the lock of the run folder, papermill, the executed copy.
 
-    with lock_folder(run), kernel_environment():
-        execute_step(step, run / "notebooks" / step.path.name)
+    with lock_folder(run), kernel_environment() as kernels:
+        execute_step(step, run / "notebooks" / step.path.name, kernels.arguments())
 
 The executed copy holds no dates and no machine names, so that equal runs give equal files.
 """
@@ -11,17 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from ..files import SelfInstructError, StoppedEarly, show_path, write_text
-from ..models.session import OWNER_VARIABLE
 from ..runfolder import Notebook, RunFolder, find_notebook
 
 _STOPPED = "{}: stopped by you; the same command continues from the stored answers"
@@ -50,8 +47,11 @@ class Step:
         return "store" in given and ("model" in given or bool(given.get("rater_model")))
 
 
-def execute_step(step: Step, copy: Path) -> None:
-    """Execute a notebook with papermill into `copy`; raises the error of a failing cell in one line."""
+def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
+    """Execute a notebook with papermill into `copy`; raises the error of a failing cell in one line.
+
+    `arguments` are more of papermill's, such as those of `Kernels`.
+    """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -61,7 +61,7 @@ def execute_step(step: Step, copy: Path) -> None:
     try:
         papermill.execute_notebook(
             step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
-            **waiting_arguments(),
+            **arguments,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
@@ -82,61 +82,6 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
         return StoppedEarly(_STOPPED.format(step.name))
     where = f"{step.name}, cell [{error.exec_count}]"
     return SelfInstructError(f"{where}: {error.ename}: {error.evalue}; see {show_path(copy)} for the whole story")
-
-
-IN_FLIGHT_SECONDS = 90.0
-JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
-
-
-@contextmanager
-def kernel_environment() -> Iterator[None]:
-    """Set the variables that kernels inherit: one model server for all, and nothing of the user's own Jupyter settings."""
-    with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
-        profile = Path(own) / "profile_default"
-        profile.mkdir()
-        # or each kernel warns that its loopback connection is not encrypted, and of the signal that ends it
-        (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 50\n")
-        ours = {
-            OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
-            "IPYTHONDIR": own,
-            "JUPYTER_RUNTIME_DIR": own,
-            "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel, not one of the same name in the home folder
-            "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        with patch.dict(os.environ, ours):
-            os.environ.pop("MPLBACKEND", None)  # inline, or the executed copies would have no figures
-            yield
-
-
-def waiting_arguments() -> dict[str, Any]:
-    """Arguments for papermill: how long a kernel that is stopped may take to end.
-
-    Long in the middle of a cell, since answers may be in flight: they are paid for, and Jupyter's own five seconds, half of
-    them before SIGTERM, are shorter than a slow model's answer. A second Ctrl-C ends that wait, too. Between cells nothing
-    is in flight: there the five seconds hold, or a kernel that hangs at its end would delay the run.
-    """
-    from jupyter_client.manager import AsyncKernelManager
-
-    kernels = []
-
-    class Kernel(AsyncKernelManager):
-        def __init__(self, *args: Any, **kwargs: Any):
-            super().__init__(*args, **kwargs)
-            kernels.append(self)
-
-    def wait(seconds: float) -> Callable[..., None]:
-        def set_wait(**_: Any) -> None:
-            for kernel in kernels:
-                kernel.shutdown_wait_time = seconds
-
-        return set_wait
-
-    return {
-        "kernel_manager_class": Kernel,
-        "on_cell_execute": wait(2 * IN_FLIGHT_SECONDS),
-        "on_cell_executed": wait(JUPYTERS_SECONDS),
-    }
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

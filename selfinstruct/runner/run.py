@@ -22,7 +22,8 @@ from ..files import ParameterError, show_path
 from ..models.store import NO_MODEL_CALLED, count_calls
 from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
-from .execution import Step, execute_step, kernel_environment, lock_folder
+from .execution import Step, execute_step, lock_folder
+from .kernels import kernel_environment
 from .parameters import check_names, check_prerequisites, notebook_parameters
 from .report import build_funnels, write_report
 
@@ -52,28 +53,32 @@ def run_notebooks(
     start: str = "",
     notebooks_dir: str | Path = NOTEBOOKS_DIR,
     out: Callable[[str], None] = print,
+    tell_start: Callable[[str], None] = lambda name: None,
 ) -> list[Outcome]:
     """Run the main notebooks (or `only` some, or those from `start` on) and write report.html; returns what became of each.
 
+    `out` gets the lines that a person reads, `tell_start` the name of each notebook that begins.
     Raises ParameterError, InputError or EndpointError before anything runs, SelfInstructError if another command uses the
     folder, and the notebook's own error, in one line, if one fails.
     """
     run = RunFolder(run_dir)
     with lock_folder(run):
         steps = plan_steps(run, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
-        return _run_steps(run, steps, out)
+        return _run_steps(run, steps, out, tell_start)
 
 
-def _run_steps(run: RunFolder, steps: Sequence[Step], out: Callable[[str], None]) -> list[Outcome]:
+def _run_steps(
+    run: RunFolder, steps: Sequence[Step], out: Callable[[str], None], tell_start: Callable[[str], None]
+) -> list[Outcome]:
     run.note()  # a folder that cannot be written is refused here, not minutes later
     (run / "notebooks").mkdir(exist_ok=True)
     out(f"{len(steps)} notebook{'s' * (len(steps) != 1)} into {run}/")
     stores = {step.parameters["store"] for step in steps if step.asks_a_model}
     before, outcomes = count_calls(stores), []
     try:
-        with kernel_environment():
+        with kernel_environment() as kernels:
             for step in steps:
-                outcomes.append(run_step(run, step))
+                outcomes.append(run_step(run, step, kernels.arguments(another=step is not steps[-1]), tell_start))
                 out(outcomes[-1].line())
     finally:
         page = write_report(run)
@@ -156,15 +161,16 @@ def _check_inputs(run: RunFolder, step: Step, before: Sequence[Step]) -> None:
             raise run.missing(pattern)
 
 
-def run_step(run: RunFolder, step: Step) -> Outcome:
-    """Run one notebook into the run folder, or skip it if nothing changed since its last run."""
+def run_step(run: RunFolder, step: Step, arguments: Mapping[str, Any], tell_start: Callable[[str], None]) -> Outcome:
+    """Run one notebook into the run folder, with more `arguments` of papermill, or skip it if nothing changed."""
     inputs = (*step.entry.reads, *step.entry.uses)
     fingerprint = manifest.measure_fingerprint(run, step.path, step.parameters, inputs)
     if manifest.is_unchanged(run, step.name, fingerprint):
         return Outcome(step.name, 0.0, True, read_headline(run, step.name))
     before, began = manifest.take_snapshot(run), time.monotonic()
+    tell_start(step.name)
     manifest.record_start(run, step.name, step.parameters)
-    execute_step(step, run / "notebooks" / step.path.name)
+    execute_step(step, run / "notebooks" / step.path.name, arguments)
     seconds = round(time.monotonic() - began, 1)
     manifest.record_end(run, step.name, before, step.entry.writes, fingerprint=fingerprint, seconds=seconds)
     return Outcome(step.name, seconds, False, read_headline(run, step.name))

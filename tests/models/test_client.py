@@ -69,6 +69,19 @@ def test_nothing_is_asked_twice(store):
         }
 
 
+def test_a_client_knows_the_keys_of_what_it_was_asked_replayed_or_not(store):
+    with ScriptedServer(echo) as server:
+        with connect("m", server.url, store=store) as client:
+            client.complete(asks(3))
+            first = client.keys
+        with connect("m", server.url, store=store) as client:
+            client.complete(asks(2))
+            client.complete(asks(4))
+            keys = client.keys
+    with ResponseStore(store) as opened:
+        assert len(first) == 3 and keys == sorted(row.key for row in opened.rows())
+
+
 def test_a_replay_needs_no_server_and_says_that_it_is_one(store, capsys):
     with ScriptedServer(echo) as server, connect("scripted", server.url, store=store) as client:
         first = client.complete(asks(3))

@@ -149,6 +149,34 @@ def test_an_export_can_be_of_one_step(path, tmp_path):
     assert export_responses(path, tmp_path / "out.jsonl", step="2") == 1
 
 
+def test_an_export_of_a_run_holds_its_answers_in_its_order_and_says_first_what_goes_out(path, tmp_path):
+    with ResponseStore(path) as store:
+        rows = [row(f"p{number}") for number in range(4)]
+        for one in rows:
+            store.put(one)
+        store.put(row("q").model_copy(update={"step": "2"}))
+    keys, said, out = [rows[2].key, row("q").key, "0" * 64, rows[0].key], [], tmp_path / "out.jsonl"
+
+    def tell(line):
+        assert not out.exists()
+        said.append(line)
+
+    assert export_responses(path, out, keys=keys, tell=tell) == 3
+    assert [json.loads(line)["key"] for line in out.read_text().splitlines()] == [
+        key for key in keys if key != "0" * 64
+    ]
+    assert said[0] == "m, completions at http://host/v1: 3 responses (step 1: 2, step 2: 1)"
+    assert said[1].startswith("1 answer of the run is not in ") and said[2:] == ["  " + "0" * 64]
+
+
+def test_an_export_of_a_run_whose_answers_are_elsewhere_writes_nothing(path, tmp_path):
+    with ResponseStore(path) as store:
+        store.put(row())
+    with pytest.raises(InputError, match="no responses of the run in it; there are: m step 1"):
+        export_responses(path, tmp_path / "out.jsonl", keys=["0" * 64])
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

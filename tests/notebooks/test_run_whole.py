@@ -11,8 +11,9 @@ from helpers.scripted import MODEL, ScriptedServer
 from helpers.scripted_method import respond
 
 from selfinstruct.files import load_records
+from selfinstruct.models.store import export_responses, import_responses
 from selfinstruct.records import MachineInstruction, Rejection
-from selfinstruct.runfolder import NOTEBOOKS_DIR
+from selfinstruct.runfolder import NOTEBOOKS_DIR, RunFolder
 from selfinstruct.runner.run import choose_notebooks, run_notebooks
 
 KEY = "sk-scripted-key-that-must-show-nowhere"
@@ -113,6 +114,19 @@ def test_same_seed_same_store_another_folder_same_bytes(world, first):
     second, all_files = data_files(world[0] / "second"), data_files(first[0])
     assert len(second) == 6
     assert second == {name: all_files[name] for name in second}
+
+
+def test_the_exported_answers_of_one_run_repeat_it_whole(world, first, tmp_path):
+    folder, store = tmp_path / "replayed", tmp_path / "store.sqlite"
+    assert [path.stem for path in RunFolder(first[0]).find("answers/*.keys")] == ["00_start_here", *STEPS[:3]]
+    given = parameters(world)
+    export_responses(given["store"], tmp_path / "answers.jsonl", keys=RunFolder(first[0]).read_keys())
+    import_responses(store, tmp_path / "answers.jsonl")
+    calls = len(world[1].bodies)
+    run_steps(folder, ["00_start_here", *STEPS], {**given, "store": str(store)})
+    assert len(world[1].bodies) == calls
+    again, all_files = data_files(folder), data_files(first[0])
+    assert again and again == {name: all_files[name] for name in again}
 
 
 def test_another_random_seed_other_data(world, first):

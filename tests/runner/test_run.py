@@ -255,24 +255,70 @@ def test_a_failing_cell_gives_one_line_and_keeps_the_executed_copy(tmp_path, cod
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
-    pid = tmp_path / "pid"
-    process = start_and_signal(tmp_path, sent, "time.sleep(60)")
+    """Neither the one that works nor the one that waits for the next notebook."""
+    write_notebook(tmp_path / "notebooks", SECOND, SECOND_CODE, 'run_dir: str = "outputs/run"  # where files go\n')
+    process = start_run(tmp_path, "time.sleep(60)")
+    assert wait_until(lambda: len(started_kernels(process.pid)) == 2)
+    kernels = started_kernels(process.pid)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
     if sent == signal.SIGINT:
         assert errors.strip().splitlines()[-1].startswith(f"Stopped: {FIRST}: stopped by you")
     assert process.returncode != 0
-    assert wait_until(lambda: not psutil.pid_exists(int(pid.read_text())))
+    assert wait_until(lambda: not any(kernel.is_running() for kernel in kernels))
+
+
+def test_a_failed_notebook_leaves_no_kernel(tmp_path, notebooks):
+    write_notebook(notebooks, FIRST, "import time\ntime.sleep(1)\nraise OSError('broken')")
+    with pytest.raises(SelfInstructError, match="broken"):
+        run_notebooks(tmp_path / "run", notebooks_dir=notebooks)
+    assert started_kernels(os.getpid()) == []
+
+
+def test_a_kernel_that_waits_for_a_notebook_that_is_skipped_ends_too(run_copy):
+    notebooks, run = run_copy
+    path = notebooks / f"{FIRST}.ipynb"
+    path.write_text(path.read_text().replace("import os", "import os, time"))
+    started = []
+    outcomes = run_notebooks(
+        run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None, tell_start=started.append
+    )
+    assert [outcome.skipped for outcome in outcomes] == [False, True] and started == [FIRST]
+    assert started_kernels(os.getpid()) == []
+
+
+def test_the_next_notebook_has_a_fresh_kernel_even_if_the_one_that_waited_has_died(tmp_path, notebooks):
+    """Here the first notebook ends it, once it is there: the only other child of the runner."""
+    ending = """\
+import os, psutil, time
+_others = []
+while not _others:
+    time.sleep(0.1)
+    _children = psutil.Process(os.getppid()).children()
+    _others = [one for one in _children if one.pid != os.getpid() and "ipykernel" in " ".join(one.cmdline())]
+_others[0].kill()
+"""
+    write_notebook(notebooks, FIRST, ending + FIRST_CODE)
+    outcomes = run_notebooks(tmp_path / "run", notebooks_dir=notebooks, out=lambda _: None)
+    assert [outcome.skipped for outcome in outcomes] == [False, False]
+
+
+def started_kernels(parent: int) -> list[psutil.Process]:
+    """The kernels among the children of a process."""
+    return [one for one in psutil.Process(parent).children() if "ipykernel" in " ".join(one.cmdline())]
 
 
 def test_what_is_in_flight_at_ctrl_c_has_time_to_arrive(tmp_path):
     late = f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(3)\n    pathlib.Path({str(tmp_path / 'late')!r}).touch()\n    raise"
-    _, errors = start_and_signal(tmp_path, signal.SIGINT, late).communicate(timeout=30)
+    process = start_run(tmp_path, late)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
     assert (tmp_path / "late").is_file()
     assert "Traceback" not in errors and len(errors.strip().splitlines()) == 1
 
 
-def start_and_signal(tmp_path, sent: int, cell: str) -> subprocess.Popen:
-    """A run of one notebook with `cell` in it, sent a signal while the cell runs."""
+def start_run(tmp_path, cell: str) -> subprocess.Popen:
+    """A run of a notebook with `cell` in it, once the cell runs."""
     pid = tmp_path / "pid"
     code = f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n{cell}"
     notebooks = write_notebook(tmp_path / "notebooks", FIRST, code).parent
@@ -283,7 +329,6 @@ def start_and_signal(tmp_path, sent: int, cell: str) -> subprocess.Popen:
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     assert wait_until(lambda: pid.is_file() and pid.read_text())
-    process.send_signal(sent)
     return process
 
 

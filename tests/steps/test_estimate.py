@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 
 import pytest
@@ -19,6 +20,7 @@ from selfinstruct.steps.instances import generate_instances
 from selfinstruct.steps.instructions import generate_instructions
 
 FIRST, SECOND, THIRD = STEPS
+TARGET = "num_instructions_to_generate"
 
 
 def by_step(**settings):
@@ -88,7 +90,9 @@ def test_the_paper_s_scale_with_the_paper_s_model():
     """GPT-3 at $20 a million tokens: steps 2 and 3 repeat their demonstrations 52,445 times."""
     parameters = {FIRST: {"num_instructions_to_generate": 52_445}, SECOND: {}, THIRD: {}}
     estimate = estimate_run(parameters, model="davinci")
-    assert [step.calls for step in estimate.steps[1:]] == [52_445, 52_445]
+    first, *later = (step.calls for step in estimate.steps)
+    assert later == [round(first * estimate.admitted_per_request)] * 2  # the last round is asked whole
+    assert 52_445 <= later[0] < 52_445 + 16
     assert estimate.total.cost_usd == pytest.approx(
         20 * (estimate.total.prompt_tokens + estimate.total.completion_tokens) / 1e6
     )
@@ -120,3 +124,19 @@ def test_only_the_steps_that_will_run_are_counted():
 def test_no_task_left_is_no_cost():
     step = by_step(parameters={THIRD: {"generation_tasks_only": True, "classification_tasks_only": True}})[THIRD]
     assert (step.calls, step.prompt_tokens) == (0, 0)
+
+
+def test_the_embedded_model_s_minutes_are_estimated_and_no_other_s():
+    def minutes(**settings):
+        return [line for line in estimate_run(**settings).list_notes() if "minutes" in line]
+
+    assert minutes(model="m") == []
+    (line,), (ten_times,) = minutes(), minutes(parameters={**{step: {} for step in STEPS}, FIRST: {TARGET: 600}})
+    assert re.fullmatch(r"About \d\.\d minutes on two quiet cores: 70 tokens written a second, .*", line)
+    assert 0.5 < float(line.split()[1]) < 2 and 7 < float(ten_times.split()[1]) / float(line.split()[1]) < 13
+
+
+def test_what_a_stopped_or_a_whole_last_round_brings_is_what_later_steps_ask():
+    calls = {most: by_step(parameters={FIRST: {TARGET: 60, "max_rounds": most}, SECOND: {}}) for most in (0, 1)}
+    assert [calls[most][FIRST].calls for most in (0, 1)] == [20, 5]
+    assert [calls[most][SECOND].calls for most in (0, 1)] == [64, 16]

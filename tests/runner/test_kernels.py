@@ -4,11 +4,11 @@ import time
 
 from nbformat import v4, write
 
-from selfinstruct.runner.execution import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, kernel_environment, waiting_arguments
+from selfinstruct.runner.kernels import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, Kernels, kernel_environment
 
 
 def test_patience_is_for_the_middle_of_a_cell():
-    given = waiting_arguments()
+    given = Kernels().arguments()
     kernel = given["kernel_manager_class"]()
     given["on_cell_execute"](cell=None, cell_index=0)
     assert kernel.shutdown_wait_time == 2 * IN_FLIGHT_SECONDS  # SIGTERM comes after half of it
@@ -22,8 +22,8 @@ def test_a_kernel_that_does_not_end_by_itself_holds_nobody_up(tmp_path):
     hanging = "import threading, time\nthreading.Thread(target=time.sleep, args=(300,)).start()"
     write(v4.new_notebook(cells=[v4.new_code_cell(hanging)]), tmp_path / "a.ipynb")
     began = time.monotonic()
-    with kernel_environment():
+    with kernel_environment() as kernels:
         papermill.execute_notebook(
-            tmp_path / "a.ipynb", tmp_path / "b.ipynb", kernel_name="python3", progress_bar=False, **waiting_arguments()
+            tmp_path / "a.ipynb", tmp_path / "b.ipynb", kernel_name="python3", progress_bar=False, **kernels.arguments()
         )
     assert time.monotonic() - began < 60
