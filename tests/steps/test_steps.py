@@ -7,7 +7,7 @@ import pytest
 
 from selfinstruct.files import ParameterError, SelfInstructError, write_records
 from selfinstruct.prompts import PromptSet, request_settings
-from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask, failed_completion
+from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
 from selfinstruct.steps.classification import choose_threshold, identify_classification, parse_labels
@@ -230,7 +230,7 @@ def test_what_the_query_says_of_the_answer_stands_before_it_again():
     records = [MachineInstruction(instruction=text) for text in "abc"]
     labels = {"a": True, "b": True, "c": False}
     client = ScriptedClient(
-        lambda request, number: [completion(" Spam\nwin"), failed_completion("no", ""), completion("Output: x")][number]
+        lambda request, number: [completion(" Spam\nwin"), completion("", error="no"), completion("Output: x")][number]
     )
     made = generate_instances(client, records, labels, prompts, request_settings("instances", True))
     assert [record.raw_instances for record in made] == ["Class label: Spam\nwin", "", "Output: x"]
