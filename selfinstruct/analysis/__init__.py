@@ -2,6 +2,7 @@
 
 from .agreement import as_table
 from .figures import new_figure, plot_lengths, plot_overlap, source_line
+from .method import draw_method
 from .rings import draw_verb_nouns
 from .statistics import (
     LONG,

@@ -10,8 +10,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from multiprocessing.pool import ThreadPool
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import TimeoutError as NothingYet
+from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Any
 
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
@@ -29,6 +30,8 @@ from .protocol import (
 from .session import session_name, works_for_another
 from .spending import Budget, Pace, Tally, Usage
 from .store import NO_MODEL_CALLED, ResponseStore
+
+TICK_S = 1.0  # how often a bar moves its clock
 
 
 class ModelClient:
@@ -53,15 +56,16 @@ class ModelClient:
         self._failures: dict[str, str] = {}
         self._in_flight: set[str] = set()
         self._left_some = False
-        self._watch = Progress("", 0, 0, budget)
+        self.on_progress: Callable[[int, int, str], None] | None = None
 
     # what callers use
 
     def complete(self, requests: Sequence[Request], desc: str = "") -> list[Completion]:
         """The completions of `requests`, in their order at any concurrency; from the store where it has them.
 
-        `desc` shows progress under that name in a terminal or notebook. Raises EndpointError and StoppedEarly as
-        `connection` says; what has arrived by then is in the store.
+        `desc` shows progress under that name in a terminal or notebook. For a bar of the caller's own there is `on_progress`:
+        called at the start, at every answer and once a second with the number answered, the number asked, and what they came to.
+        Raises EndpointError and StoppedEarly as `connection` says; what has arrived by then is in the store.
         """
         jobs = [self._make_job(request) for request in requests]
         answers = self.store.get_many(job.key for job in jobs)
@@ -86,11 +90,6 @@ class ModelClient:
     def replayed(self) -> bool:
         """True if every answer so far came from the store: no model was called."""
         return self.usage.requests > 0 and self.usage.cached == self.usage.requests
-
-    @property
-    def status(self) -> str:
-        """One line for a caller's own progress bar: "12 done, 0 failed, 3 cached, 41 tokens/s, $0.0021"."""
-        return f"{self.usage.requests - self.usage.failed} done, {self._watch.describe(self.usage.cached)}"
 
     def describe(self) -> dict[str, Any]:
         """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted, and if it was a replay."""
@@ -140,7 +139,7 @@ class ModelClient:
         self._stopped = threading.Event()
         self._halting, self._arrived = None, {}
         self._pool = self._pool or ThreadPool(self.concurrency)
-        progress = Progress(desc, len(jobs), cached, self.budget)
+        progress = Progress(desc, len(jobs), cached, self.budget, self.on_progress)
         sent = self._pool.imap_unordered(self._answer, jobs)
         try:
             progress.follow(sent)
@@ -156,7 +155,7 @@ class ModelClient:
             raise self._explain_halt(len(answers), len(jobs)) from None
         return answers
 
-    def _keep_in_flight(self, sent: Iterable[bool], progress: Progress) -> None:
+    def _keep_in_flight(self, sent: IMapIterator, progress: Progress) -> None:
         """After Ctrl-C: wait for the answers to what is in flight, since it is paid for. A second Ctrl-C leaves it."""
         try:
             if self._in_flight:
@@ -239,21 +238,34 @@ def count_noun(number: int, noun: str) -> str:
 
 
 class Progress:
-    """A tqdm bar under `desc`; silent without one, and where the output is neither a terminal nor a notebook."""
+    """A tqdm bar under `desc`, and news for `tell`; without a `desc`, and where the output is neither a terminal nor a notebook,
+    there is no bar.
+    """
 
-    def __init__(self, desc: str, total: int, cached: int, budget: Budget):
+    def __init__(
+        self, desc: str, total: int, cached: int, budget: Budget, tell: Callable[[int, int, str], None] | None = None
+    ):
         from tqdm.auto import tqdm
 
-        self._budget, self._cached = budget, cached
+        self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
         self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
         self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
-    def follow(self, sent: Iterable[bool]) -> None:
+    def follow(self, sent: IMapIterator) -> None:
         """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
-        for one in sent:
-            if one and not self.bar.disable:
-                self.bar.set_postfix_str(self.describe(self._cached), refresh=False)
-                self.bar.update()
+        self._show()
+        for one in _wait_for_each(sent):
+            self._through += bool(one)
+            if one is not False:  # what was not sent is no news
+                self._show(tick=one is None)
+
+    def _show(self, tick: bool = False) -> None:
+        state = self.describe(self._cached)
+        if self._tell is not None:
+            self._tell(self._through, self._total, state)
+        if not self.bar.disable:
+            self.bar.set_postfix_str(state, refresh=tick)
+            self.bar.update(self._through - self.bar.n)
 
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
@@ -263,6 +275,17 @@ class Progress:
         if self._budget.price is not None and self._budget.price.completion:
             parts.append(f"${self._budget.spent_usd:.4f}")
         return ", ".join(parts)
+
+
+def _wait_for_each(sent: IMapIterator) -> Iterator[bool | None]:
+    """Each of `sent` as it comes, and None whenever a second brought none."""
+    while True:
+        try:
+            yield sent.next(TICK_S)
+        except NothingYet:
+            yield None
+        except StopIteration:
+            return
 
 
 def tell_person(line: str) -> None:

@@ -34,7 +34,7 @@ from ..runfolder import parameter_nodes
 CHOICES = {"api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
-    "rouge_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
+    "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (2, None),  # two of them are machine-written
     "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (1, None),
     "num_instructions_to_generate": (1, None), "requests_per_round": (1, None), "size": (1, None),

@@ -28,3 +28,6 @@ from .instructions import (
     judge_completion,
     judge_round,
 )
+from .lesson import follow_tasks
+from .progress import show_rounds
+from .quality import count_faults, drop_copied, list_prompt_texts, measure_quality, measure_tasks

@@ -41,10 +41,11 @@ TEMPLATES_WITHOUT_INPUT = (
 
 @dataclass
 class ParsedTask:
-    """One task after step 4's parser and filters; every candidate is in `kept` or in `rejected`."""
+    """One task after step 4's parser and filters; every one of `candidates` is in `kept` or in `rejected`."""
 
     instruction: str
     is_classification: bool
+    candidates: list[Instance] = field(default_factory=list)
     kept: list[Instance] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ def parse_task(record: MachineInstances, is_classification: bool, quirks: str = 
         task.reject(record.raw_instances, "no_instance_found" if record.raw_instances else "no_completion")
         return task
     choices = (record.instance_metadata.get("response") or {}).get("choices") or [{}]  # none where the request failed
-    candidates = full[:-1] if choices[0].get("finish_reason") == "length" else full
+    task.candidates = candidates = full[:-1] if choices[0].get("finish_reason") == "length" else full
     if len(candidates) < len(full):
         task.reject(full[-1], "cut_by_length")
     for instance, reason in zip(candidates, instance_rejections(candidates), strict=True):

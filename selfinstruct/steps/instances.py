@@ -80,11 +80,12 @@ def generate_instances(
     labels: dict[str, bool],
     prompts: PromptSet,
     settings: dict[str, Any],
+    desc: str = "instances",
     **layout: Any,
 ) -> list[MachineInstances]:
     """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
     requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
-    completions = client.complete(requests, desc="instances")
+    completions = client.complete(requests, desc=desc)
     starts = [prompts.answer_start(labels[record.instruction]) for record in records]
     return [
         MachineInstances(

@@ -18,11 +18,13 @@ from ..parsing import parse_instances
 from ..prompts import PromptSet
 from ..records import Instance
 from ..similarity import InstructionPool
+from .export import ParsedTask
 
 COPIED_THRESHOLD = 0.5  # ROUGE-L; above it a text says what the prompt said
 FEWEST_WORDS = 4  # a shorter text is equal to another by chance too often: counted apart
 SAME_SENTENCE = 3  # times
-FAULTS = ("copied_from_prompt", "short_copy", "repeats_itself", "refusal", "echoes_instruction", "cut_in_word")
+COPIED = "copied_from_prompt"
+FAULTS = (COPIED, "short_copy", "repeats_itself", "refusal", "echoes_instruction", "cut_in_word")
 
 _REFUSAL = re.compile(
     r"^\W*(?:(?:i['’]m|i am) (?:sorry|unable|not able|just an? ai)|sorry\s*[,!.]|i (?:cannot|can['’]t|can not|won['’]t)\b|as an ai\b"
@@ -67,7 +69,7 @@ def measure_quality(
         nearest, score = _find_nearest(pool, instance)
         short = len(instance.output.split()) < FEWEST_WORDS
         tests = {
-            "copied_from_prompt": score > threshold,
+            COPIED: score > threshold,
             "short_copy": short and _normalise(instance.output) in exact,
             "repeats_itself": _count_commonest_sentence(instance.output) >= SAME_SENTENCE,
             "refusal": _REFUSAL.match(instance.output) is not None,
@@ -76,6 +78,25 @@ def measure_quality(
         }
         found.append(Quality(nearest, score, tuple(name for name, true in tests.items() if true)))
     return found
+
+
+def measure_tasks(
+    tasks: Sequence[ParsedTask], prompts: PromptSet, threshold: float = COPIED_THRESHOLD
+) -> list[Quality]:
+    """The quality of every candidate of `tasks`, before any filter, against all that stood in their prompts."""
+    pairs = [(task.instruction, one) for task in tasks for one in task.candidates]
+    return measure_quality(pairs, list_prompt_texts(prompts), threshold)
+
+
+def drop_copied(tasks: Sequence[ParsedTask], prompts: PromptSet, threshold: float = COPIED_THRESHOLD) -> None:
+    """Move what `tasks` keep and copied from the prompt to their rejections, as "copied_from_prompt"; not in the released code."""
+    texts = list_prompt_texts(prompts)
+    for task in tasks:
+        found = measure_quality([(task.instruction, one) for one in task.kept], texts, threshold)
+        copied = [one for one, quality in zip(task.kept, found, strict=True) if COPIED in quality.faults]
+        task.kept = [one for one in task.kept if one not in copied]
+        for one in copied:
+            task.reject(one, COPIED)
 
 
 def count_faults(found: Sequence[Quality]) -> dict[str, int]:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.patches import FancyBboxPatch
 
 from selfinstruct.analysis.figures import new_figure, plot_lengths, plot_overlap, source_line
+from selfinstruct.analysis.method import BOXES, draw_method
 from selfinstruct.analysis.rings import draw_verb_nouns, plot_verb_nouns, spread_turns
 from selfinstruct.data.datasets import Dataset
 from selfinstruct.data.formats import Row
@@ -302,3 +304,19 @@ def test_the_same_figure_is_the_same_file(tmp_path):
         written.append((path.read_bytes(), path.with_suffix(".svg").read_bytes()))
     assert written[0] == written[1]
     assert plt.imread(path).shape[1] < 700  # pixels: one column at 150 dpi
+
+
+def test_the_method_is_drawn_with_its_text_inside_its_boxes():
+    figure = draw_method(seed_tasks=12)
+    figure.canvas.draw()
+    renderer, ax = figure.canvas.get_renderer(), figure.axes[0]
+    boxes = [patch.get_window_extent(renderer) for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) == len(BOXES) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    places = {text.get_text(): text.get_window_extent(renderer) for text in ax.texts}
+    assert "12 seed tasks" in places
+    for box, outline in zip(BOXES, boxes, strict=True):
+        for name in (box.title.format(seed_tasks=12), box.text):
+            text = places[name]
+            assert outline.x0 + 3 < text.x0 and text.x1 < outline.x1 - 3, name
+            assert outline.y0 + 3 < text.y0 and text.y1 < outline.y1, name
+    assert min(text.get_fontsize() for text in ax.texts) >= 7

@@ -150,12 +150,24 @@ def test_progress_is_quiet_where_nobody_looks(store, capfd):
 
 
 def test_progress_counts_what_matters(store, prices):
+    news = []
     with ScriptedServer(echo) as server, connect("scripted", server.url, store=store, price_table=prices) as client:
         client.complete(asks(3))
     with ScriptedServer(echo) as other, connect("scripted", server.url, store=store, price_table=prices) as client:
         client.endpoint.provider = replace(client.endpoint.provider, base_url=other.url)
+        client.on_progress = lambda *one: news.append(one)
         client.complete(asks(5))
-    assert re.fullmatch(r"5 done, 0 failed, 3 cached, \d+ tokens/s, \$0\.0\d+", client.status)
+    assert [(answered, asked) for answered, asked, _ in news] == [(0, 2), (1, 2), (2, 2)]
+    assert re.fullmatch(r"0 failed, 3 cached, \d+ tokens/s, \$0\.0\d+", news[-1][2])
+
+
+def test_progress_goes_on_where_no_answer_comes(store, monkeypatch):
+    monkeypatch.setattr("selfinstruct.models.client.TICK_S", 0.02)
+    news = []
+    with ScriptedServer(echo, latency_s=0.3) as server, connect("scripted", server.url, store=store) as client:
+        client.on_progress = lambda *one: news.append(one)
+        client.complete(asks(1))
+    assert [answered for answered, _, _ in news].count(0) > 3 and news[-1][0] == 1
 
 
 SHOWS = """

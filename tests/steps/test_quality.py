@@ -7,7 +7,8 @@ import pytest
 from selfinstruct.prompts import PromptSet, load_prompts
 from selfinstruct.records import Instance
 from selfinstruct.similarity import rouge_l
-from selfinstruct.steps.quality import count_faults, list_prompt_texts, measure_quality
+from selfinstruct.steps.export import ParsedTask
+from selfinstruct.steps.quality import count_faults, drop_copied, list_prompt_texts, measure_quality, measure_tasks
 
 SHOWN = ["Ines is a baker who plays the cello and is afraid of heights.", "late", "List three rivers in Asia."]
 
@@ -66,3 +67,16 @@ def test_all_texts_of_the_few_shot_prompts_are_listed_once():
         "One.", "Text: a", "b", "Text: c", "d", "Two.", "Three.", "Text: e", "Yes", "Text: f", "No",
     ]  # fmt: skip
     assert len(list_prompt_texts(load_prompts())) > 50
+
+
+def test_what_is_copied_is_counted_before_any_filter_and_dropped_by_name():
+    prompts = PromptSet(
+        classification="", output_first="", input_first=f"Header\n\nTask: One.\nOutput: {SHOWN[0]}\n\nTask:"
+    )
+    copy, own = Instance(input="", output=SHOWN[0]), Instance(input="", output="A text of its own, as asked.")
+    task = ParsedTask("Describe Ines.", False, [copy, own, own], [copy, own])
+    assert count_faults(measure_tasks([task], prompts))["copied_from_prompt"] == 1
+    drop_copied([task], prompts)
+    assert (task.kept, [one.reason for one in task.rejected]) == ([own], ["copied_from_prompt"])
+    drop_copied([task], prompts, threshold=1.0)
+    assert task.kept == [own]

@@ -4,10 +4,11 @@ import random
 from dataclasses import replace
 
 import pytest
+from helpers.clients import SETTINGS, TEMPLATES, ScriptedClient, completion, fresh, seeds
 
 from selfinstruct.files import ParameterError, SelfInstructError, write_records
-from selfinstruct.prompts import PromptSet, request_settings
-from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction, SeedTask
+from selfinstruct.prompts import request_settings
+from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
 from selfinstruct.steps.classification import choose_threshold, identify_classification, parse_labels
@@ -19,43 +20,6 @@ from selfinstruct.steps.instructions import (
     generate_instructions,
     sample_in_context,
 )
-
-SETTINGS = request_settings("instructions", embedded=False)
-TEMPLATES = PromptSet(classification="C Task:", output_first="O Task:", input_first="I Task:", name="scripted")
-WORDS = "amber birch cedar delta ember fjord grove haven islet jolly knoll lunar maple north ocean pearl".split()
-
-
-def completion(text, finish_reason="stop", error=None):
-    choices = {"choices": [{"text": text, "finish_reason": finish_reason}]}
-    return Completion(
-        text=text, finish_reason=finish_reason, prompt_tokens=1, completion_tokens=1, created_at="2026-01-01T00:00:00",
-        latency_s=0.0, cached=False, error=error, response=None if error else choices,
-    )  # fmt: skip
-
-
-class ScriptedClient:
-    """Answers every request with `answer(request, number)`; keeps what was asked."""
-
-    def __init__(self, answer):
-        self.answer, self.asked = answer, []
-
-    def complete(self, requests, desc=""):
-        self.asked += requests
-        first = len(self.asked) - len(requests)
-        return [self.answer(request, first + number) for number, request in enumerate(requests)]
-
-
-def seeds(number=12):
-    return [
-        SeedTask(id=f"s{n}", name=f"s{n}", instruction=f"Seed words {WORDS[n]} and {WORDS[-n]} number {n}",
-                 instances=[{"input": "", "output": "x"}], is_classification=n % 3 == 0)
-        for n in range(number)
-    ]  # fmt: skip
-
-
-def fresh(request, number):
-    rng = random.Random(f"{number}{request.prompt}")
-    return completion(" " + "\n10. ".join(" ".join(rng.sample(WORDS, 6)) for _ in range(3)))
 
 
 def run(client, **options):
@@ -230,7 +194,11 @@ def test_what_the_query_says_of_the_answer_stands_before_it_again():
     records = [MachineInstruction(instruction=text) for text in "abc"]
     labels = {"a": True, "b": True, "c": False}
     client = ScriptedClient(
-        lambda request, number: [completion(" Spam\nwin"), completion("", error="no"), completion("Output: x")][number]
+        lambda request, number: [
+            completion(" Spam\nwin"),
+            Completion(text="", finish_reason="error", created_at="", error="no"),
+            completion("Output: x"),
+        ][number]
     )
     made = generate_instances(client, records, labels, prompts, request_settings("instances", True))
     assert [record.raw_instances for record in made] == ["Class label: Spam\nwin", "", "Output: x"]
@@ -241,6 +209,12 @@ def test_the_embedded_models_stops_hold_the_blank_line_and_the_last_example():
         ["a"], {"a": False}, TEMPLATES, request_settings("instances", True), max_instances_to_generate=2
     )
     assert request.stop == ("\n\n", "Example 3", "Task:")
+
+
+def test_a_frequency_penalty_is_for_input_first_only():
+    settings = {**request_settings("instances", True), "frequency_penalty": 0.3}
+    first, second = build_instance_requests(["a", "b"], {"a": True, "b": False}, TEMPLATES, settings)
+    assert (first.frequency_penalty, second.frequency_penalty) == (0.0, 0.3)
 
 
 def test_instance_prompts_and_the_batch_that_decides_max_tokens():
