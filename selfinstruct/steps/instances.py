@@ -42,7 +42,10 @@ def build_instance_requests(
             max_tokens = min(max_tokens, CLASSIFICATION_INSTANCE_MAX_TOKENS)
         for text in batch:
             prompt = prompts.instance_prompt(text, labels[text])
-            requests.append(Request(prompt=prompt, **{**settings, "max_tokens": max_tokens, "stop": stop}))
+            chosen = {**settings, "max_tokens": max_tokens, "stop": stop}
+            if labels[text]:  # the embedded model's alone is not 0: it keeps "Class label:" from coming a second time
+                chosen["frequency_penalty"] = 0.0
+            requests.append(Request(prompt=prompt, **chosen))
     return requests
 
 

@@ -211,6 +211,12 @@ def test_the_embedded_models_stops_hold_the_blank_line_and_the_last_example():
     assert request.stop == ("\n\n", "Example 3", "Task:")
 
 
+def test_a_frequency_penalty_is_for_input_first_only():
+    settings = {**request_settings("instances", True), "frequency_penalty": 0.3}
+    first, second = build_instance_requests(["a", "b"], {"a": True, "b": False}, TEMPLATES, settings)
+    assert (first.frequency_penalty, second.frequency_penalty) == (0.0, 0.3)
+
+
 def test_instance_prompts_and_the_batch_that_decides_max_tokens():
     texts = [f"task {n}" for n in range(10)]
     labels = {text: text == "task 1" for text in texts}
