@@ -90,6 +90,7 @@ class Funnel:
     accepted: int
     accepted_name: str
     dropped: dict[str, int]
+    note: str = ""
 
     @property
     def candidates(self) -> int:
@@ -118,8 +119,17 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
     if (run / ALL_INSTANCES).is_file():
         rows = load_records(run / ALL_INSTANCES, InstanceRow)
         tasks = len({row.instruction for row in rows})
-        funnels.append(Funnel("Step 4", "", len(rows), f"instances of {tasks} instructions", dropped["4"]))
+        name = f"instances of {tasks} instructions"
+        funnels.append(Funnel("Step 4", "", len(rows), name, dropped["4"], _describe_faults(run)))
     return funnels
+
+
+def _describe_faults(run: RunFolder) -> str:
+    """What notebook 05 counted in the instances before any filter, in a sentence; "" where it counted nothing."""
+    faults = dict(run.results("05_filter_and_export").get("quality", {}))
+    instances = faults.pop("instances", 0)
+    counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in faults.items())
+    return f"Of {instances} instances, before any filter: {counted}." if instances else ""
 
 
 def sample_tasks(run: RunFolder, count: int = 12, random_seed: int = 42) -> list[Row]:

@@ -109,6 +109,15 @@ def test_every_figure_has_a_text(run):
     }
 
 
+def test_what_went_wrong_before_any_filter_stands_below_the_funnel_of_step_4(run):
+    assert build_funnels(RunFolder(run))[-1].note == ""
+    quality = {"instances": 65, "copied_from_prompt": 2, "refusal": 0}
+    write_json(run / "results" / "05_filter_and_export.json", {"quality": quality})
+    sentence = "Of 65 instances, before any filter: copied from prompt 2, refusal 0."
+    assert build_funnels(RunFolder(run))[-1].note == sentence
+    assert sentence in write_report(RunFolder(run)).read_text()
+
+
 def test_funnels_conserve_candidates(run):
     first, last = build_funnels(RunFolder(run))
     assert (first.candidates, first.accepted, first.dropped) == (7, 3, {"too_similar": 3, "wrong_length": 1})
