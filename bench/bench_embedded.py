@@ -1,6 +1,6 @@
 """What the embedded model makes of the method's steps 1 to 3 under several settings, in one table.
 
-    python -m bench.bench_embedded                                  # every setting, 12 requests of step 1 each, about 10 minutes
+    python -m bench.bench_embedded                                  # every setting, 10 requests of step 1 each, about 10 minutes
     python -m bench.bench_embedded --only default --random-seeds 42 1 2 3 4 5 --instructions 60
     python -m bench.bench_embedded --threshold                      # step 2 on the seed tasks: the threshold of its margins
 
@@ -50,19 +50,13 @@ def _step_1(name: str, **changes: Any) -> Setting:
 
 SETTINGS = (
     Setting("default"),
-    Setting("our full prompts", prompts="ours"),
-    Setting("our full prompts, 120 tokens, no stop at a blank line", "ours", {"instances": {"max_tokens": 120, "stop": ("Example 6", "Task:")}}),
-    _step_1("step 1: the paper's presence penalty, top_p and stops", **PAPER_STEP_1),
-    _step_1("step 1: presence penalty 2", presence_penalty=2.0),
+    _step_1("step 1 as in the paper", **PAPER_STEP_1),
     _step_1("step 1: presence penalty 1", presence_penalty=1.0),
-    _step_1("step 1: top_p 0.5", top_p=0.5),
-    _step_1("step 1: 7 items a completion", stop=("\n\n", "\n16.", "\n16 .")),
-    Setting("step 3: presence penalty 0.5", requests={"instances": {"presence_penalty": 0.5}}),
-    Setting("4 slots, flash attention (as before)", slots=4, flash_attention=True),
-    Setting("1 slot, flash attention", flash_attention=True),
+    Setting("steps 2 and 3: our full prompts", prompts="ours"),
+    Setting("step 3: no frequency penalty", requests={"instances": {"frequency_penalty": 0.0}}),
+    Setting("4 slots, flash attention", slots=4, flash_attention=True),
     Setting("1 thread", threads=1),
-    Setting("2 threads", threads=2),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -104,7 +98,7 @@ def open_client(setting: Setting) -> Iterator[Any]:
 
 
 def run_steps(
-    client: Any, setting: Setting, random_seed: int, instructions: int, max_rounds: int = 0, prompts: PromptSet | None = None
+    client: Any, setting: Setting, random_seed: int, instructions: int, max_rounds: int = 0
 ) -> Outcome:  # fmt: skip
     """Steps 1 to 3 as the notebooks run them."""
     from selfinstruct.steps import classification, generate_instances, generate_instructions
@@ -112,7 +106,7 @@ def run_steps(
     def settle(step: str) -> dict[str, Any]:
         return {**request_settings(step, embedded=True), **setting.requests.get(step, {})}
 
-    prompts = prompts or load_prompts(setting.prompts)
+    prompts = load_prompts(setting.prompts)
     before, started = client.usage.completion_tokens, time.perf_counter()
     rounds = list(
         generate_instructions(
@@ -235,7 +229,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of settings")
     parser.add_argument("--random-seeds", type=int, nargs="*", default=[42])
     parser.add_argument(
-        "--instructions", type=int, default=0, help="until so many are admitted, in place of 15 requests"
+        "--instructions", type=int, default=0, help="until so many are admitted, in place of 10 requests"
     )
     parser.add_argument("--threshold", action="store_true")
     chosen = parser.parse_args()
@@ -244,7 +238,7 @@ def main() -> None:
         with open_client(Setting("threshold")) as client:
             rows.append({"setting": "step 2 on the seed tasks", **measure_threshold(client, load_prompts("short"))})
         return show_rows(rows)
-    amount = {"instructions": chosen.instructions or 10**6, "max_rounds": 0 if chosen.instructions else 3}
+    amount = {"instructions": chosen.instructions or 10**6, "max_rounds": 0 if chosen.instructions else 2}
     for setting in (one for one in SETTINGS if not chosen.only or one.name in chosen.only):
         for random_seed in chosen.random_seeds:
             with open_client(setting) as client:
