@@ -1,6 +1,6 @@
 """What the embedded model makes of the method's steps 1 to 3 under several settings, in one table.
 
-    python -m bench.bench_embedded                                  # every setting, 12 requests of step 1 each, about 10 minutes
+    python -m bench.bench_embedded                                  # every setting, 10 requests of step 1 each, about 10 minutes
     python -m bench.bench_embedded --only default --random-seeds 42 1 2 3 4 5 --instructions 60
     python -m bench.bench_embedded --threshold                      # step 2 on the seed tasks: the threshold of its margins
 
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.table import MACHINE, OUTPUT
 from selfinstruct.prompts import PAPER_REQUESTS, PromptSet, load_prompts, request_settings
 from selfinstruct.records import ClassificationAnswer, MachineInstances, MachineInstruction
 
+ROUNDS = 2  # of five requests
 PAPER_STEP_1 = {name: PAPER_REQUESTS["instructions"][name] for name in ("top_p", "presence_penalty", "stop")}
 
 
@@ -50,19 +51,13 @@ def _step_1(name: str, **changes: Any) -> Setting:
 
 SETTINGS = (
     Setting("default"),
-    Setting("our full prompts", prompts="ours"),
-    Setting("our full prompts, 120 tokens, no stop at a blank line", "ours", {"instances": {"max_tokens": 120, "stop": ("Example 6", "Task:")}}),
-    _step_1("step 1: the paper's presence penalty, top_p and stops", **PAPER_STEP_1),
-    _step_1("step 1: presence penalty 2", presence_penalty=2.0),
+    _step_1("step 1 as in the paper", **PAPER_STEP_1),
     _step_1("step 1: presence penalty 1", presence_penalty=1.0),
-    _step_1("step 1: top_p 0.5", top_p=0.5),
-    _step_1("step 1: 7 items a completion", stop=("\n\n", "\n16.", "\n16 .")),
-    Setting("step 3: presence penalty 0.5", requests={"instances": {"presence_penalty": 0.5}}),
-    Setting("4 slots, flash attention (as before)", slots=4, flash_attention=True),
-    Setting("1 slot, flash attention", flash_attention=True),
+    Setting("steps 2 and 3: our full prompts", prompts="ours"),
+    Setting("step 3: no frequency penalty", requests={"instances": {"frequency_penalty": 0.0}}),
+    Setting("4 slots, flash attention", slots=4, flash_attention=True),
     Setting("1 thread", threads=1),
-    Setting("2 threads", threads=2),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -104,7 +99,7 @@ def open_client(setting: Setting) -> Iterator[Any]:
 
 
 def run_steps(
-    client: Any, setting: Setting, random_seed: int, instructions: int, max_rounds: int = 0, prompts: PromptSet | None = None
+    client: Any, setting: Setting, random_seed: int, instructions: int, max_rounds: int = 0
 ) -> Outcome:  # fmt: skip
     """Steps 1 to 3 as the notebooks run them."""
     from selfinstruct.steps import classification, generate_instances, generate_instructions
@@ -112,7 +107,7 @@ def run_steps(
     def settle(step: str) -> dict[str, Any]:
         return {**request_settings(step, embedded=True), **setting.requests.get(step, {})}
 
-    prompts = prompts or load_prompts(setting.prompts)
+    prompts = load_prompts(setting.prompts)
     before, started = client.usage.completion_tokens, time.perf_counter()
     rounds = list(
         generate_instructions(
@@ -157,9 +152,9 @@ def measure(outcome: Outcome, prompts: PromptSet) -> dict[str, float]:
     }  # fmt: skip
 
 
-def share(values: Any) -> float:
+def share(values: Iterable[bool]) -> float:
     """The share of true values in percent, 0 where there are none."""
-    return 100 * mean(map(bool, values) or [0]) if (values := list(values)) else 0.0
+    return 100 * mean([*values] or [0])
 
 
 def count_faults(outcome: Outcome, prompts: PromptSet) -> tuple[int, Counter[str]]:
@@ -220,40 +215,37 @@ def find_threshold(scored: Sequence[tuple[float, bool]]) -> tuple[float, float]:
 
 
 def show_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows of figures under their names, and keep them as outputs/bench/embedded.json."""
-    names = list(rows[0])
-    width = max(len(str(row["setting"])) for row in rows)
-    for row in rows:
-        print(f"{row['setting']:{width}}  " + "  ".join(f"{name} {row[name]:.4g}" for name in names[1:]))
+    """Print rows of figures as a Markdown table, and keep them as outputs/bench/embedded.json."""
+    for row in ([*rows[0]], ["---"] * len(rows[0]), *(row.values() for row in rows)):
+        print("| " + " | ".join(f"{one:.3g}" if isinstance(one, float) else str(one) for one in row) + " |")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / "embedded.json").write_text(json.dumps({"machine": MACHINE, "rows": rows}, indent=1) + "\n")
 
 
 def main() -> None:
-    """Every setting with every random seed, one server a setting."""
+    """Every setting with every random seed, one server each; or the threshold of step 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[], help="names of settings")
+    parser.add_argument("--only", nargs="*", default=[one.name for one in SETTINGS], help="names of settings")
     parser.add_argument("--random-seeds", type=int, nargs="*", default=[42])
-    parser.add_argument(
-        "--instructions", type=int, default=0, help="until so many are admitted, in place of 15 requests"
-    )
+    parser.add_argument("--instructions", type=int, default=0, help="admit so many, in place of 10 requests")
     parser.add_argument("--threshold", action="store_true")
     chosen = parser.parse_args()
-    rows = []
-    if chosen.threshold:
-        with open_client(Setting("threshold")) as client:
-            rows.append({"setting": "step 2 on the seed tasks", **measure_threshold(client, load_prompts("short"))})
-        return show_rows(rows)
-    amount = {"instructions": chosen.instructions or 10**6, "max_rounds": 0 if chosen.instructions else 3}
-    for setting in (one for one in SETTINGS if not chosen.only or one.name in chosen.only):
-        for random_seed in chosen.random_seeds:
-            with open_client(setting) as client:
-                outcome = run_steps(client, setting, random_seed, **amount)
-            rows.append(
-                {"setting": setting.name, "random_seed": random_seed, **measure(outcome, load_prompts(setting.prompts))}
-            )
-            print(rows[-1], flush=True)
+    rows = [_try_threshold()] if chosen.threshold else []
+    for setting in () if chosen.threshold else (one for one in SETTINGS if one.name in chosen.only):
+        rows += [_try_setting(setting, random_seed, chosen.instructions) for random_seed in chosen.random_seeds]
     show_rows(rows)
+
+
+def _try_threshold() -> dict[str, Any]:
+    with open_client(Setting("threshold")) as client:
+        return {"setting": "step 2 on the seed tasks", **measure_threshold(client, load_prompts("short"))}
+
+
+def _try_setting(setting: Setting, random_seed: int, instructions: int) -> dict[str, Any]:
+    with open_client(setting) as client:
+        outcome = run_steps(client, setting, random_seed, instructions or 10**6, 0 if instructions else ROUNDS)
+    row = measure(outcome, load_prompts(setting.prompts))
+    return {"setting": setting.name, "random seed": random_seed, **row}
 
 
 if __name__ == "__main__":
