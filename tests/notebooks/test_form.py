@@ -221,3 +221,9 @@ def test_no_installs_downloads_or_local_paths(notebook, path):
 def test_main_notebooks_of_the_table_exist():
     stems = {path.stem for path in PATHS}
     assert stems <= set(NOTEBOOKS), "a notebook that the table in runfolder.py does not know"
+
+
+def test_no_cell_ends_in_a_path(notebook):
+    """Its value would show where the project lies on this machine."""
+    last = [cell.source.rstrip().splitlines()[-1] for cell in code_cells(notebook) if cell.source.strip()]
+    assert [line for line in last if line.startswith(("write_", "run.save_figure(")) and not line.endswith(";")] == []
