@@ -15,6 +15,7 @@ from openai import OpenAI
 
 from selfinstruct.files import EndpointError
 from selfinstruct.models import embedded
+from selfinstruct.models.endpoint import find_endpoint
 from selfinstruct.models.session import OWNER_VARIABLE
 
 # a process that serves and then waits, as a notebook kernel does between cells
@@ -157,6 +158,15 @@ def test_threads_are_the_idle_processors(monkeypatch, cpus, busy_percent, thread
     monkeypatch.setattr(embedded, "usable_cpus", lambda: cpus)
     monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy_percent)
     assert embedded.count_threads() == threads
+
+
+def test_one_slot_and_no_flash_attention_which_the_stores_identity_names():
+    import xllamacpp
+
+    params = embedded.build_params(embedded.find_weights())
+    assert params.n_parallel == 1
+    assert params.flash_attn_type == xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    assert find_endpoint("embedded", "", "completions").identity.endswith(":no-flash-attention")
 
 
 def test_missing_weights_name_the_command(monkeypatch):
