@@ -200,9 +200,10 @@ def list_responses(path: str | Path = "outputs/responses.sqlite") -> list[dict[s
 
 def find_store(path: str | Path) -> Path:
     """`path` where there is a file; raises InputError instead of making an empty store by reading it."""
-    if not project_path(path).is_file():
-        raise InputError(f"{show_path(project_path(path))}: no such store; a run makes it")
-    return project_path(path)
+    path = project_path(path)
+    if not path.is_file():
+        raise InputError(f"{show_path(path)}: no such store; a run makes it")
+    return path
 
 
 def export_responses(
@@ -219,7 +220,8 @@ def export_responses(
     written, `tell` gets in lines what will be. `session` is left out: it says nothing to anybody else. Raises InputError
     where there are none of that model and step.
     """
-    with ResponseStore(find_store(path)) as store:
+    path = find_store(path)
+    with ResponseStore(path) as store:
         rows, missing = _find_responses(store, model, step, keys)
     if not rows:
         raise InputError(_explain_empty(path, model, step, missing))
@@ -253,20 +255,20 @@ def _describe_responses(rows: Iterable[StoredResponse]) -> list[str]:
     ]  # fmt: skip
 
 
-def _describe_missing(path: str | Path, missing: Sequence[str]) -> list[str]:
+def _describe_missing(path: Path, missing: Sequence[str]) -> list[str]:
     """The keys that the store does not have, each on a line under a headline; [] if none."""
     who = "1 answer of the run is" if len(missing) == 1 else f"{len(missing):,} answers of the run are"
-    headline = f"{who} not in {show_path(project_path(path))}; a replay asks the model:"
+    headline = f"{who} not in {show_path(path)}; a replay asks the model:"
     return [headline, *(f"  {key}" for key in missing)] if missing else []
 
 
-def _explain_empty(path: str | Path, model: str, step: str, missing: Sequence[str] = ()) -> str:
+def _explain_empty(path: Path, model: str, step: str, missing: Sequence[str] = ()) -> str:
     """The message for an export that would be empty: what was asked for, and what there is."""
     there = sorted({f"{row['model']} step {row['step'] or '-'}" for row in list_responses(path)})
     asked = [f"of {name} {value!r}" for name, value in (("model", model), ("step", step)) if value]
     advice = f"there are: {', '.join(there)}" if there else "it is empty; a run fills it"
     asked += ["of the run"] if missing else []
-    return f"{show_path(project_path(path))}: no responses {' '.join([*asked, ''])}in it; {advice}"
+    return f"{show_path(path)}: no responses {' '.join([*asked, ''])}in it; {advice}"
 
 
 def import_responses(path: str | Path, source: str | Path) -> tuple[int, int]:
