@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ..data.datasets import load_dataset
 from ..data.formats import Row
 from ..display import show_number
-from ..files import load_records, write_text
+from ..files import InputError, load_records, write_text
 from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
 from ..records import InstanceRow, MachineInstruction, Rejection
@@ -139,7 +139,10 @@ def sample_tasks(run: RunFolder, count: int = 12, random_seed: int = 42) -> list
     """
     parts = {ALL_INSTANCES: "instances", INSTRUCTIONS: "instructions"}
     part = next((part for name, part in parts.items() if (run / name).is_file() and (run / name).stat().st_size), None)
-    rows = load_dataset(run, part).rows if part else []
+    try:
+        rows = load_dataset(run, part).rows if part else []
+    except InputError:  # an odd row is named by the analyses; the report still shows the rest of the run
+        rows = []
     random.Random(random_seed).shuffle(rows)
     chosen: list[Row] = []
     for is_kind in KINDS:

@@ -118,6 +118,14 @@ def test_what_went_wrong_before_any_filter_stands_below_the_funnel_of_step_4(run
     assert sentence in write_report(RunFolder(run)).read_text()
 
 
+def test_a_row_that_cannot_be_read_costs_the_sample_tasks_and_not_the_report(tmp_path):
+    write_records(
+        tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Name a bird."}, {"instruction": ""}]
+    )
+    assert sample_tasks(RunFolder(tmp_path)) == []
+    assert "2" in write_report(RunFolder(tmp_path)).read_text()
+
+
 def test_funnels_conserve_candidates(run):
     first, last = build_funnels(RunFolder(run))
     assert (first.candidates, first.accepted, first.dropped) == (7, 3, {"too_similar": 3, "wrong_length": 1})
