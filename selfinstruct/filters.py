@@ -12,25 +12,29 @@ from collections.abc import Callable, Sequence
 
 from .parsing import check_quirks
 from .records import Instance
+from .similarity.words import UNSPACED, count_words, split_unicode
 
 MIN_WORDS, MAX_WORDS = 4, 150
 BLACKLIST = (
     "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to",
 )  # fmt: skip
 _BLACKLIST = re.compile(r"\b(?:" + "|".join(BLACKLIST) + r")\b", re.IGNORECASE)
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 
-def _count_words(text: str, fixed: bool) -> int:
-    """White-space words; fixed counts each Chinese, Japanese or Korean character as one, since those scripts set no spaces."""
-    return len((_CJK.sub(" x ", text) if fixed else text).split())
+def _count(text: str, fixed: bool) -> int:
+    return count_words(text, "fixed" if fixed else "published")
+
+
+def _is_endless(text: str) -> bool:
+    """True for a few "words" that are hundreds of the tokenizer's, such as a.b.c.d: such a text is no instruction."""
+    return len(text) > 2 * MAX_WORDS and len(split_unicode(UNSPACED.sub(" ", text))) > 2 * MAX_WORDS
 
 
 # name -> does it drop (text, fixed); later rules see no empty text
 INSTRUCTION_RULES: dict[str, Callable[[str, bool], bool]] = {
     "empty": lambda text, fixed: not text,
-    "too_short": lambda text, fixed: _count_words(text, fixed) < MIN_WORDS,
-    "too_long": lambda text, fixed: _count_words(text, fixed) > MAX_WORDS,
+    "too_short": lambda text, fixed: _count(text, fixed) < MIN_WORDS,
+    "too_long": lambda text, fixed: _count(text, fixed) > MAX_WORDS or (fixed and _is_endless(text)),
     # Q4: released, "file a complaint" is dropped for "file"; fixed sets such idioms aside first
     "blacklisted_word": lambda text, fixed: bool(_BLACKLIST.search(without_idioms(text) if fixed else text)),
     "write_a_program": lambda text, fixed: text.startswith("Write a program"),

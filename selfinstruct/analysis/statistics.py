@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.datasets import Dataset
 from ..display import show_number
 from ..paper_numbers import paper_number, paper_numbers
-from ..similarity.pool import split_ascii, split_unicode
+from ..similarity.words import split_ascii, split_unicode
 from .agreement import share_interval
 
 if TYPE_CHECKING:

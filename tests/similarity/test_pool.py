@@ -22,7 +22,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct.files import PROJECT_ROOT, SelfInstructError, iter_lines
 from selfinstruct.similarity import pool as similarity
-from selfinstruct.similarity import pool as tokenizers
+from selfinstruct.similarity import words as tokenizers
 from selfinstruct.similarity.documents import merge_matches
 from selfinstruct.similarity.pool import InstructionPool, best_matches, nearest_neighbours, rouge_l
 
