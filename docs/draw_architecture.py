@@ -19,7 +19,11 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 FLOORS: list[dict[str, str]] = [
     {"files": "paths, JSON lines, errors"},
     {"records": "rows, Request, Completion", "display": "tables, numbers, text"},
-    {"prompts": "a prompt set is a folder", "similarity": "ROUGE-L, exact and fast"},
+    {
+        "prompts": "a prompt set is a folder",
+        "numbering": "lists as models write them",
+        "similarity": "ROUGE-L, exact and fast",
+    },
     {
         "parsing": "text back to data",
         "paper_numbers": "every number, once",
@@ -33,7 +37,7 @@ FLOORS: list[dict[str, str]] = [
     {"runner": "notebooks, headless"},
     {"cli": "commands"},
 ]
-METHOD = {"files", "records", "prompts", "parsing", "filters", "similarity", "steps"}
+METHOD = {"files", "records", "prompts", "numbering", "parsing", "filters", "similarity", "steps"}
 
 WIDTH, MARGIN, GAP, LINE = 960, 24, 14, 15
 LEFT = 90  # room for the arrow

@@ -98,7 +98,7 @@ def filter_instances(instances: Sequence[Instance], quirks: str = "published") -
 _FINDING = r"(?:(?:conclusion|inference|lesson|parallel|distinction|comparison|contrast)s?|analog(?:y|ies))"
 _FILED = r"(?:(?:complaint|claim|lawsuit|return|report|patent|appeal|charge|petition)s?|tax(?:es)?|divorce|bankruptcy)"
 _WEB = r"(?:[\w-]+ ){0,3}(?:web ?(?:sites?|pages?)|sites?|links?|urls?|https?|www)\b"
-_ON_A_MAP = r"[^.?!]*\b(?:routes?|roads?|way|cities|countries|locations?|places)\b"
+_ON_A_MAP = r"[^.?!]{0,300}\b(?:routes?|roads?|way|cities|countries|locations?|places)\b"
 _IDIOMS = (
     rf"draw (?:(?:an?|any|the|some|your|up|more) )?(?:[\w-]+ )?(?:{_FINDING}|attention|inspiration|lots)",
     rf"{_FINDING}\b[^.?!]{{0,40}}\bdraw|(?:end|ends|ended|result|results) in an? draw|draw (?:up)?on (?:your|its|their)",

@@ -9,19 +9,25 @@ from __future__ import annotations
 import re
 
 from .files import ParameterError
+from .numbering import split_items
 from .records import Instance
 
 QUIRKS = ("published", "fixed")
+# the finish reasons of an answer whose end is missing: why what stands last is dropped
+CUT_OFF = {"length": "cut_by_length", "content_filter": "cut_by_filter"}
 
 _ITEM = re.compile(r"\n\d+\s?\. ")
 _EXAMPLE = re.compile(r"Example\s?\d*\.?")
-_OUTPUT = re.compile(r"Output\s*\d*\s*:")
-_INPUT = re.compile(r"Input\s*\d*\s*:")
+# as released, "Output\s*\d*\s*:", in a form that is linear: between its two \s* blanks can be shared out in many ways
+_OUTPUT = re.compile(r"Output\s*(?:\d+\s*)?:")
+_INPUT = re.compile(r"Input\s*(?:\d+\s*)?:")
+_LEADING_INPUT = re.compile("^" + _INPUT.pattern)
 # Q17: a marker is a marker only at the start of a line
 _EXAMPLE_LINE = re.compile(r"^[ \t]*Example\s?\d*[.:]?[ \t]*$", re.MULTILINE)
-_OUTPUT_LINE = re.compile(r"^[ \t]*Output\s*\d*\s*:", re.MULTILINE)
-_INPUT_LINE = re.compile(r"^[ \t]*Input\s*\d*\s*:", re.MULTILINE)
+_OUTPUT_LINE = re.compile(r"^[ \t]*Output\s*(?:\d+\s*)?:", re.MULTILINE)
+_INPUT_LINE = re.compile(r"^[ \t]*Input\s*(?:\d+\s*)?:", re.MULTILINE)
 _LABEL = "Class label:"
+_YES = re.compile(r"\W*(?:(?:the )?(?:final )?answer(?: is)?\W*)?yes\b", re.IGNORECASE)
 
 
 def check_quirks(quirks: str) -> bool:
@@ -34,38 +40,40 @@ def check_quirks(quirks: str) -> bool:
 def split_instructions(text: str, quirks: str = "published") -> list[str]:
     """Every item of a step-1 completion, cut off or not: white space collapsed, capitalised, empty ones dropped.
 
-    Q1: the released `str.capitalize` lower-cases all but the first letter ("Python" becomes "python"); fixed keeps it.
+    Q1: the released `str.capitalize` lower-cases all but the first letter ("Python" becomes "python"); fixed keeps it, and
+    reads numbers of every style.
     """
     fixed = check_quirks(quirks)
-    items = (re.sub(r"\s+", " ", item).strip() for item in _ITEM.split(text or ""))
+    chunks = split_items(text or "") if fixed else _ITEM.split(text or "")
+    items = (re.sub(r"\s+", " ", item).strip() for item in chunks)
     return [item[:1].upper() + item[1:] if fixed else item.capitalize() for item in items if item]
 
 
 def parse_instructions(text: str, finish_reason: str | None, quirks: str = "published") -> list[str]:
     """Instructions of a step-1 completion, before any filter (released `post_process_gpt3_response`).
 
-    Q3: a completion that ran out of tokens (`finish_reason` "length") is discarded whole; fixed drops its last item only.
+    Q3: a completion that was cut off (`finish_reason` "length") is discarded whole; fixed drops its last item only.
 
     >>> parse_instructions(" Name a colour.\\n10. List three NASA missions.", "stop")
     ['Name a colour.', 'List three nasa missions.']
     """
     items = split_instructions(text, quirks)
-    if finish_reason != "length":
+    if finish_reason not in CUT_OFF:
         return items
     return items[:-1] if quirks == "fixed" else []
 
 
 def parse_is_classification(text: str, quirks: str = "published") -> bool:
-    """The step-2 label. Released: exactly Yes, yes or YES once stripped, all else is no; fixed also takes "yes." and the like."""
+    """The step-2 label. Released: exactly Yes, yes or YES once stripped, all else is no; fixed also takes "Yes.", "Answer: yes" and the like."""
     if check_quirks(quirks):
-        return re.match(r"\W*yes\b", text or "", re.IGNORECASE) is not None
+        return _YES.match(text or "") is not None
     return (text or "").strip() in ("Yes", "yes", "YES")
 
 
 def parse_instances(
     text: str, instruction: str, is_classification: bool, finish_reason: str | None, quirks: str = "published"
 ) -> list[Instance]:
-    """Instances of a step-3 completion, before any filter; without the last where `finish_reason` is "length".
+    """Instances of a step-3 completion, before any filter; without the last where the end is missing (CUT_OFF).
 
     `instruction` is not needed to parse; it stands here as it does in the released signature. Released functions:
     `parse_instances_for_classification_task` and `parse_instances_for_generation_task`.
@@ -73,7 +81,7 @@ def parse_instances(
     check_quirks(quirks)
     parse = _parse_classification if is_classification else _parse_generation
     instances = parse((text or "").strip(), quirks)
-    return instances[:-1] if finish_reason == "length" else instances
+    return instances[:-1] if finish_reason in CUT_OFF else instances
 
 
 def _parse_generation(text: str, quirks: str) -> list[Instance]:
@@ -91,7 +99,7 @@ def _parse_input_output(text: str, fixed: bool) -> Instance:
     parts = output_marker.split(text, maxsplit=1 if fixed else 0)
     before, after = (parts[0], parts[1]) if len(parts) > 1 else ("", text)
     output = input_marker.split(after)[0].strip()
-    return Instance(input=re.sub(r"^Input\s*\d*\s*:", "", before.strip()).strip(), output=output)
+    return Instance(input=_LEADING_INPUT.sub("", before.strip()).strip(), output=output)
 
 
 def _parse_classification(text: str, quirks: str) -> list[Instance]:

@@ -149,6 +149,7 @@ class Completion(BaseModel):
     cached: bool = False
     error: str | None = None
     response: dict[str, Any] | None = None  # {"choices": [...]}, None when the request failed
+    taken_off: tuple[str, ...] = ()  # what the model wrote around the text: thoughts, a greeting, ...
 
     def metadata(self, prompt: str) -> dict[str, Any]:
         """The released record of a call: {"prompt", "response", "created_at"}; the same bytes at every replay."""

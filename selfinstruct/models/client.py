@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import IMapIterator, ThreadPool
@@ -56,6 +57,7 @@ class ModelClient:
         self._failures: dict[str, str] = {}
         self._in_flight: set[str] = set()
         self._left_some = False
+        self._taken_off: dict[str, tuple[str, ...]] = {}
         self.on_progress: Callable[[int, int, str], None] | None = None
 
     # what callers use
@@ -79,6 +81,7 @@ class ModelClient:
                 raise EndpointError(f"every request failed ({len(missing)} of {len(missing)}); the last: {last}")
         completions = [self._read_completion(job, answers.get(job.key), job.key in cached) for job in jobs]
         self._tally.add((job.key for job in jobs), answers, cached)
+        self._taken_off |= {job.key: one.taken_off for job, one in zip(jobs, completions, strict=True) if one.taken_off}
         return completions
 
     @property
@@ -92,22 +95,31 @@ class ModelClient:
         return sorted(self._tally.asked)
 
     @property
+    def taken_off(self) -> dict[str, int]:
+        """What stood around the texts of the answers, such as thoughts or a greeting, and of how many it was taken off."""
+        return dict(Counter(name for names in self._taken_off.values() for name in names).most_common())
+
+    @property
     def replayed(self) -> bool:
         """True if every answer so far came from the store: no model was called."""
         return self.usage.requests > 0 and self.usage.cached == self.usage.requests
 
     def describe(self) -> dict[str, Any]:
-        """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted, and if it was a replay."""
+        """What answered, for run.json: model, api, endpoint, weights, settings, what was adapted and taken off, if it was a replay."""
         endpoint, price = self.endpoint, self.budget.price
         return {
             "model": endpoint.model, "api": endpoint.api, "endpoint": endpoint.identity,
             "weights_sha256": endpoint.weights_sha256, "slots": endpoint.slots if endpoint.embedded else None,
             "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
             "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
+            **({"taken_off": self.taken_off} if self._taken_off else {}),
         }  # fmt: skip
 
     def close(self) -> None:
-        """End the threads and connections; prints that no model was called where none was."""
+        """End the threads and connections; prints that no model was called where none was, and what was taken off the answers."""
+        if self._taken_off:
+            parts = ", ".join(f"{name} (of {count_noun(count, 'answer')})" for name, count in self.taken_off.items())
+            print(f"Taken off before the answers were read: {parts}; the store has them as they came")
         if self._left_some:
             return  # a connection closed under a thread that reads from it could hand it the next one's bytes
         if self._pool is not None:

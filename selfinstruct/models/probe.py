@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from ..files import EndpointError
 from ..records import Request
 from .adaptation import Adaptation
+from .answers import read_text
 from .endpoint import Endpoint, RequestFailed, find_endpoint
-from .protocol import build_body, read_text
+from .protocol import build_body
 
 PROBE = Request(prompt="1, 2, 3, 4, 5,", max_tokens=12, temperature=0.0, top_p=1.0)
 FaultFinder = Callable[[dict[str, Any]], str]  # a choice of the answer -> what is wrong with it, "" if it is right

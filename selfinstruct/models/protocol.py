@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from ..records import Completion, Request
+from .answers import read_answer, read_text
 
 APIS = ("completions", "chat", "batch", "batch-completions")
 
@@ -171,32 +172,18 @@ def utc_now() -> str:
     return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
 
 
-def read_text(choice: dict[str, Any]) -> str:
-    """The raw text of a choice of either kind of API, "" where it has none."""
-    text = choice["text"] if isinstance(choice.get("text"), str) else (choice.get("message") or {}).get("content")
-    return text if isinstance(text, str) else ""
-
-
 def read_completion(stored: StoredResponse, request: Request, cached: bool) -> Completion:
     """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
     choice = stored.response["choices"][0]
-    text, finish_reason = read_text(choice), choice.get("finish_reason") or "stop"
-    if "text" not in choice:
-        text = _drop_echo(text, request.prompt)
+    is_full = stored.completion_tokens >= request.max_tokens
+    answer = read_answer(choice, request.prompt, sends_chat(stored.api), is_full)
+    text, finish_reason = answer.text, answer.finish_reason
     cut = min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=None)
     if cut is not None:
         text, finish_reason = text[:cut], "stop"
     choice = {**choice, "text": text, "finish_reason": finish_reason}
     choice.pop("message", None)
     return Completion(
-        text=text, finish_reason=finish_reason, cached=cached, response={"choices": [choice]},
+        text=text, finish_reason=finish_reason, cached=cached, response={"choices": [choice]}, taken_off=answer.taken_off,
         **{name: getattr(stored, name) for name in ("prompt_tokens", "completion_tokens", "created_at", "latency_s")},
     )  # fmt: skip
-
-
-def _drop_echo(text: str, prompt: str) -> str:
-    """A chat answer without the prompt's last line, which some models repeat: "9. Name a colour" after a prompt ending "9."."""
-    last_line = prompt.rstrip().rsplit("\n", 1)[-1]
-    start = text.lstrip()
-    is_distinct = len(last_line) >= 20 or not last_line[-1:].isalnum()  # a short word may well begin the answer
-    return start[len(last_line) :] if is_distinct and start.startswith(last_line) else text

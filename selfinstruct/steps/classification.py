@@ -9,6 +9,7 @@ is not its answer but its margin, log p(" Yes") - log p(" No"), against a thresh
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +71,23 @@ def read_margin(completion: Completion) -> float | None:
 
 
 def parse_labels(answers: Sequence[ClassificationAnswer], quirks: str = "published") -> dict[str, bool]:
-    """instruction -> is it a classification task, from the raw answers of step 2."""
+    """instruction -> is it a classification task, from the raw answers of step 2.
+
+    Warns of answers such as "Yes.", which the published rule reads as no.
+    """
+    if quirks == "published":
+        _warn_of_unread_yes([answer.is_classification for answer in answers])
     return {answer.instruction: parse_is_classification(answer.is_classification, quirks) for answer in answers}
+
+
+def _warn_of_unread_yes(answers: Sequence[str]) -> None:
+    unread = [text for text in answers if parse_is_classification(text, "fixed") and not parse_is_classification(text)]
+    if unread:
+        warnings.warn(
+            f"{len(unread)} of {len(answers)} answers say yes in a way that the published rule reads as no (the first: "
+            f'{unread[0][:40]!r}); quirks="fixed" reads them as yes',
+            stacklevel=3,
+        )
 
 
 def parse_bare_labels(answers: Sequence[ClassificationAnswer]) -> dict[str, bool]:

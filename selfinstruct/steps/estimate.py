@@ -183,7 +183,7 @@ def _sample_requests(
 def _sample_round(given: Mapping[str, Any], seeds: Sequence[SeedTask], settings: dict[str, Any]) -> list[Request]:
     """A sample of step 1's requests."""
     only_classification = given.get("use_clf_seed_tasks_only", False)
-    texts = choose_seed_instructions(seeds, only_classification)
+    texts = choose_seed_instructions(seeds, only_classification, given.get("quirks", "published"))
     return build_round(
         random.Random(given.get("random_seed", 42)), texts, texts, settings, requests_per_round=SAMPLED_PROMPTS,
         num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,

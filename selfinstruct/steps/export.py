@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..filters import instance_rejections
-from ..parsing import check_quirks, parse_instances
+from ..parsing import CUT_OFF, check_quirks, parse_instances
 from ..records import FinetuningRow, Instance, InstanceRow, MachineInstances, Rejection, SeedTask
 
 MAX_INSTANCES_PER_TASK = 5
 END_OF_TEXT = "<|endoftext|>"
 _FIELD_NAME = re.compile(r"^[A-Za-z][\w ]{0,30}:(?=\s)", re.MULTILINE)
+_WORD_AND_COLON = re.compile(r"(?<!\w)(\w+):")  # as released, "(\w+):"; so it is tried once a word, not once a letter
 
 # {instruction}, {input}; a template that ends in "Output:" takes a space before the completion, the others none.
 TEMPLATES_WITH_INPUT = (
@@ -65,9 +66,10 @@ def parse_task(record: MachineInstances, is_classification: bool, quirks: str = 
         task.reject(record.raw_instances, "no_instance_found" if record.raw_instances else "no_completion")
         return task
     choices = (record.instance_metadata.get("response") or {}).get("choices") or [{}]  # none where the request failed
-    task.candidates = candidates = full[:-1] if choices[0].get("finish_reason") == "length" else full
-    if len(candidates) < len(full):
-        task.reject(full[-1], "cut_by_length")
+    cut = CUT_OFF.get(str(choices[0].get("finish_reason")))
+    task.candidates = candidates = full[:-1] if cut else full
+    if cut:
+        task.reject(full[-1], cut)
     for instance, reason in zip(candidates, instance_rejections(candidates), strict=True):
         if reason is None:
             task.kept.append(instance)
@@ -118,7 +120,7 @@ def strip_field_name(text: str, quirks: str = "published") -> str:
     if check_quirks(quirks):
         names = _FIELD_NAME.findall(text)
         return text[len(names[0]) :].strip() if len(names) == 1 and text.startswith(names[0]) else text.strip()
-    if len(set(re.findall(r"(\w+):", text))) == 1:
+    if len(set(_WORD_AND_COLON.findall(text))) == 1:
         return text.split(":", 1)[1].strip()
     return text.strip()
 

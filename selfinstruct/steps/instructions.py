@@ -7,6 +7,7 @@ same prompts again after a restart (Q9); here a restart replays the stored respo
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,24 @@ from typing import Any
 
 from ..files import ParameterError, SelfInstructError
 from ..filters import instruction_rejection
-from ..parsing import check_quirks, split_instructions
+from ..parsing import CUT_OFF, check_quirks, split_instructions
 from ..prompts import build_instruction_prompt
 from ..records import Client, Completion, MachineInstruction, Rejection, Request, SeedTask
 from ..similarity.pool import InstructionPool
 
 MACHINE_INSTRUCTIONS_IN_PROMPT = 2
 ROUNDS_WITHOUT_GAIN = 20
+# fewer, where one rule drops all that so many rounds bring; what is too similar depends on the draw as well, so it has more
+ROUNDS_OF_ONE_RULE, ROUNDS_TOO_SIMILAR, LEAST_CANDIDATES = 5, 10, 20
+ADVICE = {  # what to do where one rule drops most
+    "too_similar": "the model repeats itself: try a higher temperature, other seed tasks, or another model",
+    "empty": "nothing came that could be read: a stop sequence may end the answers at once; try another api, or another model",
+    "cut_by_length": 'raise max_tokens; quirks="fixed" drops the last item alone',
+    "cut_by_filter": "the provider's filter broke the answers off: try other seed tasks, or another model",
+    "punctuation_start": 'a layout such as **bold**, perhaps: quirks="fixed" reads it',
+    "too_short": 'is it a script without spaces? quirks="fixed" reads other scripts and counts their words',
+    "non_ascii_start": 'another alphabet? quirks="fixed" reads other scripts',
+}
 
 
 @dataclass
@@ -44,14 +56,17 @@ class Round:
         return sum(completion.error is not None for completion in self.completions)
 
 
-def choose_seed_instructions(seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False) -> list[str]:
+def choose_seed_instructions(
+    seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False, quirks: str = "published"
+) -> list[str]:
     """The instructions of the seed tasks, all of them or those of classification tasks only.
 
-    Raises ParameterError where none is left.
+    Warns where the rules of `quirks` would drop most of them. Raises ParameterError where none is left.
     """
     chosen = [task.instruction for task in seed_tasks if task.is_classification or not use_clf_seed_tasks_only]
     if not chosen:
         raise ParameterError("use_clf_seed_tasks_only: none of the seed tasks is a classification task")
+    warn_of_dropped_seeds(chosen, quirks)
     return chosen
 
 
@@ -115,12 +130,13 @@ def generate_instructions(
     """Step 1: yield rounds until the pool holds `num_instructions_to_generate` machine-written instructions.
 
     The count is checked between rounds, so the last round may overshoot (Q9); `quirks="fixed"` stops at the number. Raises
-    SelfInstructError after 20 rounds in a row that admit nothing: the released loop would never end (Q8).
+    SelfInstructError after 20 rounds in a row that admit nothing, or fewer where one rule drops everything, and says why: the
+    released loop would never end (Q8).
     """
     fixed = check_quirks(quirks)
-    human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only)
+    human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only, quirks)
     pool, machine, asked = build_pool(human, quirks), [], Counter()
-    rng, gainless, request_idx = random.Random(random_seed), 0, 0
+    rng, gainless, request_idx = random.Random(random_seed), [], 0
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
         requests = build_round(
             rng, human, machine, settings, requests_per_round=requests_per_round, asked=asked,
@@ -130,15 +146,62 @@ def generate_instructions(
         room = num_instructions_to_generate - len(machine) if fixed else None
         judge_round(round_, pool, rouge_threshold, quirks, room)
         machine += [record.instruction for record in round_.admitted]
-        gainless = 0 if round_.admitted else gainless + 1
+        gainless = [] if round_.admitted else [*gainless, round_]
         request_idx += 1
         yield round_
-        if gainless >= ROUNDS_WITHOUT_GAIN:
+        if is_hopeless(gainless):
             have = f"{len(machine)} of {num_instructions_to_generate} so far"
-            raise SelfInstructError(
-                f"step 1 stopped: {gainless} rounds in a row admitted no new instruction ({have}); "
-                "rejections.jsonl says why. Try other seed tasks, a higher temperature, or another model"
-            )
+            raise SelfInstructError(f"step 1 stopped: {explain_no_gain(gainless, have, quirks)}")
+
+
+def is_hopeless(gainless: Sequence[Round]) -> bool:
+    """True if these rounds, which admitted nothing, are enough to stop: fewer where one rule drops all candidates."""
+    reasons = Counter(one.reason for round_ in gainless for one in round_.rejected)
+    if len(reasons) != 1 or reasons.total() < LEAST_CANDIDATES:
+        return len(gainless) >= ROUNDS_WITHOUT_GAIN
+    return len(gainless) >= (ROUNDS_TOO_SIMILAR if "too_similar" in reasons else ROUNDS_OF_ONE_RULE)
+
+
+def explain_no_gain(gainless: Sequence[Round], have: str, quirks: str = "published") -> str:
+    """Why these rounds admitted nothing: the reasons with their counts, an example of the first, and what to do about it."""
+    rejected = [one for round_ in gainless for one in round_.rejected]
+    reasons = Counter(one.reason for one in rejected).most_common()
+    failed = sum(round_.failed for round_ in gainless)
+    asked = sum(len(round_.requests) for round_ in gainless)
+    lines = [f"{len(gainless)} rounds in a row admitted no new instruction ({have})"]
+    if failed:
+        lines.append(f"{failed} of {asked} requests failed")
+    if reasons:
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons[:4])
+        example = next(one.candidate for one in rejected if one.reason == reasons[0][0])
+        such = f" (such as {example[:60]!r})" if example else ""
+        lines.append(f"of {len(rejected)} candidates dropped: {counts}{such}")
+        lines += [ADVICE[reason] for reason, _ in reasons[:2] if _has_advice(reason, quirks)]
+    return "; ".join([*lines, "rejections.jsonl has every one"])
+
+
+def _has_advice(reason: str, quirks: str) -> bool:
+    return reason in ADVICE and not (quirks == "fixed" and "quirks=" in ADVICE[reason])
+
+
+def warn_of_dropped_seeds(human: Sequence[str], quirks: str = "published") -> None:
+    """Warn where the rules would drop most seed instructions: a model that writes like them gets nothing admitted."""
+    reasons = Counter(filter(None, (instruction_rejection(_shape(text, quirks), quirks) for text in human)))
+    if 2 * reasons.total() <= len(human):
+        return
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
+    advice = "; ".join(ADVICE[reason] for reason, _ in reasons.most_common(1) if _has_advice(reason, quirks))
+    warnings.warn(
+        f"the rules of step 1 would drop {reasons.total()} of the {len(human)} seed instructions themselves ({counts}), and so "
+        "most of what a model writes after their example" + (f": {advice}" if advice else ""),
+        stacklevel=2,
+    )
+
+
+def _shape(text: str, quirks: str) -> str:
+    """A seed instruction as the parser would hand it to the rules, as one item."""
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:] if quirks == "fixed" else text.capitalize()
 
 
 def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPool:
@@ -173,7 +236,7 @@ def judge_round(
 def judge_completion(completion: Completion, quirks: str = "published") -> list[tuple[str, str | None]]:
     """Each candidate of one completion with the rule that drops it before the similarity filter, or None.
 
-    A completion cut by length loses all its candidates (Q3; fixed: the last one), an empty one counts as one candidate.
+    A completion that was cut off loses all its candidates (Q3; fixed: the last one), an empty one counts as one candidate.
     A request that failed has none: it is counted as failed and asked again by the next run.
     """
     if completion.error is not None:
@@ -182,9 +245,9 @@ def judge_completion(completion: Completion, quirks: str = "published") -> list[
     if not items:
         return [("", "empty")]
     judged = [(item, instruction_rejection(item, quirks)) for item in items]
-    if completion.finish_reason == "length":
+    if cut := CUT_OFF.get(completion.finish_reason):
         whole = judged[:-1] if quirks == "fixed" else []
-        judged = whole + [(item, "cut_by_length") for item in items[len(whole) :]]
+        judged = whole + [(item, cut) for item in items[len(whole) :]]
     return judged
 
 

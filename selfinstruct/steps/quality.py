@@ -10,6 +10,7 @@ Nothing here drops a row; `quirks="fixed"` of step 4 drops what is copied, under
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
+_LAST_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}$")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ def _count_commonest_sentence(text: str) -> int:
 def _find_cut_words(texts: Sequence[str]) -> list[bool]:
     """For each text: True if it ends in a word seen nowhere else that begins a longer word seen elsewhere."""
     words = Counter(word.casefold() for text in texts for word in _WORD.findall(text))
-    longer = {word[:size] for word in words for size in range(2, len(word))}
-    ends = [match[0].casefold() if (match := re.search(r"[^\W\d_]{2,}$", text)) else "" for text in texts]
-    return [bool(end) and words[end] == 1 and end in longer for end in ends]
+    in_order = sorted(words)
+    ends = [match[0].casefold() if (match := _LAST_WORD.search(text)) else "" for text in texts]
+    return [bool(end) and words[end] == 1 and _begins_another(end, in_order) for end in ends]
+
+
+def _begins_another(word: str, in_order: Sequence[str]) -> bool:
+    next_one = bisect_right(in_order, word)
+    return next_one < len(in_order) and in_order[next_one].startswith(word)

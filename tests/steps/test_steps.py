@@ -1,6 +1,8 @@
 """Steps 1 to 3 with a scripted client: sampling, rounds, the ledger, and the same bytes from the same responses."""
 
 import random
+import re
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,8 @@ from selfinstruct.similarity.pool import rouge_l
 from selfinstruct.steps.classification import choose_threshold, identify_classification, parse_labels
 from selfinstruct.steps.instances import build_instance_requests, choose_tasks, generate_instances
 from selfinstruct.steps.instructions import (
+    ROUNDS_OF_ONE_RULE,
+    ROUNDS_TOO_SIMILAR,
     ROUNDS_WITHOUT_GAIN,
     build_round,
     choose_seed_instructions,
@@ -108,11 +112,90 @@ def test_failed_requests_are_counted_and_have_no_candidates():
     assert not [one for round_ in rounds for one in round_.rejected if one.reason == "empty"]
 
 
+def stop_of(answer, **options):
+    """(the message of a run that stops for lack of gain, the requests that it asked)."""
+    client = ScriptedClient(answer)
+    with pytest.raises(SelfInstructError, match="step 1 stopped") as stopped:
+        run(client, **options)
+    return str(stopped.value), len(client.asked)
+
+
 def test_it_never_loops():
-    client = ScriptedClient(lambda request, number: completion(" no"))
-    with pytest.raises(SelfInstructError, match="20 rounds in a row"):
-        run(client)
-    assert len(client.asked) == 5 * ROUNDS_WITHOUT_GAIN
+    mixed = [" no", " Write a program that sorts numbers."]
+    message, asked = stop_of(lambda request, number: completion(mixed[number % 2]))
+    assert asked == 5 * ROUNDS_WITHOUT_GAIN
+    assert "20 rounds in a row" in message and "0 of 30" in message
+    assert "of 100 candidates dropped: too_short 50, write_a_program 50 (such as 'No')" in message
+
+
+SAME = " The very same words again here."
+ONE_RULE = {
+    "too_short": (lambda request, number: completion(" 写一首关于春天的短诗。"), ROUNDS_OF_ONE_RULE, 'quirks="fixed" reads other scripts'),
+    "non_ascii_start": (lambda request, number: completion(" Ü b e r"), ROUNDS_OF_ONE_RULE, 'quirks="fixed" reads other scripts'),
+    "punctuation_start": (lambda request, number: completion(" **9.** Name three old rivers."), ROUNDS_OF_ONE_RULE, 'quirks="fixed"'),
+    "empty": (lambda request, number: completion(""), ROUNDS_OF_ONE_RULE, "stop sequence"),
+    "cut_by_length": (lambda request, number: completion(SAME, "length"), ROUNDS_OF_ONE_RULE, "raise max_tokens"),
+    "cut_by_filter": (lambda request, number: completion(SAME, "content_filter"), ROUNDS_OF_ONE_RULE, "filter"),
+    "too_similar": (lambda request, number: completion(SAME), ROUNDS_TOO_SIMILAR + 1, "higher temperature"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ONE_RULE)
+def test_it_stops_sooner_where_one_rule_drops_everything_and_says_what_to_do(rule):
+    answer, rounds, advice = ONE_RULE[rule]
+    message, asked = stop_of(answer)
+    assert asked == 5 * rounds and f"{rule} {asked - (rule == 'too_similar') * 5}" in message
+    assert advice in message and message.endswith("rejections.jsonl has every one")
+
+
+def test_a_few_candidates_are_not_enough_to_stop_sooner():
+    _, asked = stop_of(lambda request, number: completion(" no"), requests_per_round=1)
+    assert asked == ROUNDS_WITHOUT_GAIN
+
+
+def test_fixed_is_no_advice_where_it_is_in_use():
+    message, _ = stop_of(lambda request, number: completion(" no"), quirks="fixed")
+    assert "quirks" not in message and "too_short 25" in message
+
+
+def test_requests_that_fail_are_counted_in_the_reason():
+    message, _ = stop_of(lambda request, number: completion("", error="HTTP 500"))
+    assert "100 of 100 requests failed" in message
+
+
+def other_seeds(*texts):
+    return [seed.model_copy(update={"instruction": text}) for seed, text in zip(seeds(), texts, strict=False)]
+
+
+CHINESE = ["写一首关于春天的短诗。", "列出五种节约用水的方法。", "把这句话翻译成英文。", "说出三条河的名字。"]
+CYRILLIC = [
+    "Напиши стих о весне, пожалуйста.",
+    "Назови три реки в Азии.",
+    "Переведи это на английский язык.",
+    "Опиши летний день ребёнку.",
+]
+CHATTY = ["Sum?", "Why so?", "Say hi.", "Name three rivers of Asia."]
+
+
+@pytest.mark.parametrize(
+    ("texts", "counts"),
+    [(CHINESE, "4 of the 4 seed instructions themselves (too_short 4)"), (CYRILLIC, "(non_ascii_start 4)"), (CHATTY, "3 of the 4")],
+)  # fmt: skip
+def test_it_warns_before_the_first_request_where_most_seed_instructions_fail_the_rules(texts, counts):
+    client = ScriptedClient(fresh)
+    rounds = generate_instructions(client, other_seeds(*texts), SETTINGS, num_prompt_instructions=2, max_rounds=1)
+    with pytest.warns(UserWarning, match=re.escape(counts)):
+        next(rounds)
+    with pytest.warns(UserWarning, match=re.escape(counts)):
+        choose_seed_instructions(other_seeds(*texts))
+
+
+def test_nothing_is_said_of_seed_instructions_that_the_rules_keep():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_seed_instructions(seeds()) and choose_seed_instructions(other_seeds(*CHINESE), quirks="fixed")
+        assert choose_seed_instructions(other_seeds(*CYRILLIC), quirks="fixed")
+        assert choose_seed_instructions(other_seeds(CHATTY[0], *CHATTY[2:]) + seeds()[3:])
 
 
 def test_the_seed_decides_and_nothing_else():
@@ -148,6 +231,19 @@ def test_classification_answers():
     )  # fmt: skip
     assert [answer.is_classification for answer in answers] == [" Yes", " No", ""]
     assert parse_labels(answers) == {"a": True, "b": False, "c": False}
+
+
+@pytest.mark.parametrize("text", ["Yes.", " Yes, it is.", "**Yes**", "Answer: yes", "The answer is: Yes", "YES!"])
+def test_a_yes_that_the_published_rule_reads_as_no_is_said_with_its_count(text):
+    given = {"a": text, "b": " Yes", "c": "No.", "d": text}
+    answers = [ClassificationAnswer(instruction=name, is_classification=one) for name, one in given.items()]
+    with pytest.warns(UserWarning, match="2 of 4 answers say yes") as said:
+        assert parse_labels(answers) == {"a": False, "b": True, "c": False, "d": False}
+    assert repr(text) in str(said[0].message) and 'quirks="fixed"' in str(said[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert parse_labels(answers, "fixed") == {"a": True, "b": True, "c": False, "d": True}
+        parse_labels(answers[1:3])
 
 
 def answer_with(margins):
