@@ -1,4 +1,4 @@
-"""No text makes the parser slow: its time grows with the length of a text, of which 30,000 blanks once took 3 s."""
+"""No text makes the parser slow: its time grows with the length of a text, of which 32,000 blanks once took 3 s."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from selfinstruct.steps import export
 from selfinstruct.steps.export import strip_field_name
 from selfinstruct.steps.quality import measure_quality
 
-SIZE = 30_000
+SIZE = 16_000
 PIECES = [
     "a", "A", " ", "\n", "\t", "1", ":", ".", "-", "Input ", "Input", "Output 1 ", "Output", "Output\n", "Example ", "Example\n", "Class label:",
     "\n1. ", "1. ", "\n1", "yes ", "map the ", "that map ", "file a ", "draw a ", "go to ", "conclusion ", "end in a ", "plot ", "a:",
@@ -34,7 +34,7 @@ FUNCTIONS = {
     "idioms": without_idioms,
     "field name": strip_field_name,
     "fixed field name": lambda text: strip_field_name(text, "fixed"),
-    "quality": lambda text: measure_quality([("a", Instance(input="", output=text + " end.x"))]),
+    "quality": lambda text: measure_quality([("a", Instance(input="", output=text))]),
     "words": lambda text: (count_words(text, "fixed"), split_ascii(text), split_unicode(text)),
 }
 
@@ -43,12 +43,12 @@ FUNCTIONS = {
 def test_a_long_text_of_one_kind(name):
     slow = {}
     for piece in PIECES:
-        for start in ("", "Input", "Output: a map "):
-            text = (start + piece * (SIZE // len(piece)))[:SIZE]
+        for start in ("", "Output", "Output: a map Input"):
+            text = start + piece * (SIZE // len(piece)) + "x"
             started = time.process_time()
             FUNCTIONS[name](text)
             slow[start, piece] = time.process_time() - started
-    assert max(slow.values()) < 1.0, max(slow, key=slow.get)
+    assert max(slow.values()) < 0.4, max(slow, key=slow.get)
 
 
 @pytest.mark.parametrize(
