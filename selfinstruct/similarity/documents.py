@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LANE_WIDTHS = (16, 32, 64)  # bits a lane: a query takes the narrowest that has a bit for each of its tokens
 FEWEST_IN_LANES = 3  # fewer queries than this are quicker one at a time
+BAND = 64 * 64  # tokens of a long query that are compared at a time: the memory of its table grows with their square
 
 
 class Matches(NamedTuple):
@@ -111,24 +112,43 @@ def lcs_rows(documents: Documents, queries: Documents, vocabulary: int) -> list[
     """
     import numpy as np
 
-    from .lcs import rows_by_lanes, rows_by_words
+    from .lcs import rows_by_lanes
 
     tokens, starts, _ = documents.arrays()
     lengths, rows = np.diff(queries.starts), [None] * len(queries)
     for members, bits in _group_queries(lengths):
-        out = np.empty((members.size, len(documents)), np.uint8 if lengths[members].max() < 256 else np.int32)
-        fill = rows_by_lanes if bits else rows_by_words
-        fill(tokens, starts, *_build_table(queries, members, bits, vocabulary), out)
+        if not bits:
+            (member,) = members
+            rows[member] = _row_of_one(documents, queries, member, vocabulary)
+            continue
+        out = np.empty((members.size, len(documents)), np.uint8)
+        rows_by_lanes(tokens, starts, *_build_table(queries, members, bits, vocabulary), out)
         for member, row in zip(members, out, strict=True):
             rows[member] = row
     return rows
+
+
+def _row_of_one(documents: Documents, queries: Documents, member: int, vocabulary: int) -> np.ndarray:
+    """LCS of a query that goes alone with every document, a band of its tokens after the other."""
+    import numpy as np
+
+    from .lcs import rows_by_words
+
+    tokens, starts, _ = documents.arrays()
+    ids = queries.ids(member)
+    out = np.zeros((1, len(documents)), np.uint8 if len(ids) < 256 else np.int32)
+    carries = np.zeros(tokens.size if len(ids) > BAND else 0, np.uint8)
+    for first in range(0, max(len(ids), 1), BAND):
+        band = Documents([ids[first : first + BAND]])
+        rows_by_words(tokens, starts, *_build_table(band, np.array([0]), 0, vocabulary), carries, out)
+    return out[0]
 
 
 def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: np.ndarray) -> Matches:
     """Scores and positions of each query's best document, the earliest among equals.
 
     own (queries,) names a document to leave out, or -1. Groups of queries run on all cores; each takes a few
-    kilobytes per length class, however many documents there are.
+    kilobytes per length class, however many documents there are; one that goes alone a few bytes per document.
     """
     import numpy as np
 
@@ -138,7 +158,7 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
     def search(group):
         members, bits = group
         scores[members], positions[members] = _best_of_group(
-            documents, _build_table(queries, members, bits, vocabulary), bits, lengths[members], own[members]
+            documents, queries, members, bits, vocabulary, lengths[members], own[members]
         )
 
     groups = list(_group_queries(lengths))
@@ -150,16 +170,19 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
     return Matches(scores, positions)
 
 
-def _best_of_group(documents: Documents, row_of_and_table, bits: int, lengths: np.ndarray, own: np.ndarray):
+def _best_of_group(documents: Documents, queries: Documents, members, bits: int, vocabulary: int, lengths, own):
     import numpy as np
 
-    from .lcs import best_by_lanes, best_by_words, pick_best
+    from .lcs import ROW_BYTES, best_by_lanes, best_by_words, pick_best
 
     class_lengths = np.asarray(documents.class_lengths)
-    shape = (class_lengths.size, row_of_and_table[1].shape[1] if bits else 1)
+    shape = (class_lengths.size, 8 * ROW_BYTES // bits if bits else 1)
     best, where = np.zeros(shape, np.uint8 if bits else np.int32), np.full(shape, -1)
-    find = best_by_lanes if bits else best_by_words
-    find(*documents.arrays(), *row_of_and_table, own, best, where)
+    if bits:
+        best_by_lanes(*documents.arrays(), *_build_table(queries, members, bits, vocabulary), own, best, where)
+    else:
+        row = _row_of_one(documents, queries, members[0], vocabulary)
+        best_by_words(row, documents.arrays()[2], own, best, where)
     scores, positions = np.zeros(own.size), np.full(own.size, -1)
     pick_best(best, where, lengths, class_lengths, own, len(documents), scores, positions)
     return scores, positions

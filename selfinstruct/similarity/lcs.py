@@ -4,7 +4,8 @@ The method is Hyyro's bit-parallel recurrence (2004). A query is a word of bits,
 its tokens through it: ``v = (v + (v & hit)) | (v & ~hit)``, where ``hit`` marks the query's positions holding that
 token; the zeros left in ``v`` count the LCS. Up to 64 queries lie side by side in the lanes of one 128-byte row, so
 that a token costs a few vector instructions for all of them. Queries over 64 tokens, and groups too small to fill
-lanes, go alone through 64-bit words with a carry.
+lanes, go alone through 64-bit words with a carry; of a very long one BAND words at a time, the carries of each token kept
+from one band to the next.
 
 All is integers up to `f_measure`, which is rouge_score's formula in rouge_score's order: decisions at 0.7 hang on the
 last bit. `documents` decides what runs when; it imports this module late, because numba is slow to load.
@@ -99,17 +100,21 @@ def _match_word(tokens, start, stop, row_of, table):
 
 
 @compile_loop
-def _match_words(tokens, start, stop, row_of, table, v):
-    """The same for a query of any length, carrying from column to column."""
+def _match_words(tokens, start, stop, row_of, table, v, carries):
+    """The same for a band of a query of any length, carrying from column to column, and at `carries` from band to band."""
     v[:] = -1
     for position in range(start, stop):
         row, carry = row_of[tokens[position]], np.uint64(0)
+        if carries.size:
+            carry = np.uint64(carries[position])
         for word in range(v.size):
             hit = table[row, word]
             partial = v[word] + (v[word] & hit)
             total = partial + carry
             carry = np.uint64(partial < v[word]) | np.uint64(total < partial)
             v[word] = total | (v[word] & ~hit)
+        if carries.size:
+            carries[position] = carry
     count = np.uint64(0)
     for word in range(v.size):
         count += _ones(~v[word])
@@ -132,12 +137,12 @@ def rows_by_lanes(tokens, starts, row_of, table, out):
 
 
 @compile_loop
-def rows_by_words(tokens, starts, row_of, table, out):
-    """The same for a query that goes alone, into out (1, documents)."""
+def rows_by_words(tokens, starts, row_of, table, carries, out):
+    """The same for a band of a query that goes alone, added to out (1, documents); without carries it is the whole query."""
     v = np.empty(table.shape[1], np.uint64)
     for document in range(starts.size - 1):
         one = tokens, starts[document], starts[document + 1], row_of, table
-        out[0, document] = _match_word(*one) if v.size == 1 else _match_words(*one, v)
+        out[0, document] += _match_word(*one) if v.size == 1 and not carries.size else _match_words(*one, v, carries)
 
 
 @compile_loop
@@ -158,12 +163,10 @@ def best_by_lanes(tokens, starts, classes, row_of, table, own, best, where):
 
 
 @compile_loop
-def best_by_words(tokens, starts, classes, row_of, table, own, best, where):
-    """The same for a query that goes alone, into best and where (classes, 1)."""
-    v = np.empty(table.shape[1], np.uint64)
+def best_by_words(row, classes, own, best, where):
+    """The same for a query that goes alone, from its row of LCS, into best and where (classes, 1)."""
     for document in range(classes.size):
-        one = tokens, starts[document], starts[document + 1], row_of, table
-        count = _match_word(*one) if v.size == 1 else _match_words(*one, v)
+        count = row[document]
         if count > best[classes[document], 0] and document != own[0]:
             best[classes[document], 0] = count
             where[classes[document], 0] = document
@@ -180,8 +183,8 @@ def f_measure(lcs, m, n):
 
 @compile_loop
 def f_table(m, class_lengths):
-    """F by (lcs, length class) for a query of m tokens."""
-    table = np.zeros((min(m, class_lengths.max()) + 1, class_lengths.size))
+    """F by (lcs, length class) for a query of m tokens, up to an LCS of 255; few texts have more in common."""
+    table = np.zeros((min(m, class_lengths.max(), 255) + 1, class_lengths.size))
     for lcs in range(1, table.shape[0]):
         for column in range(class_lengths.size):
             if lcs <= class_lengths[column]:
@@ -190,11 +193,13 @@ def f_table(m, class_lengths):
 
 
 @compile_loop
-def score_row(lcs, classes, table, scores, top, where):
-    """One query's scores (documents,), and its top.size best, descending, the earlier document first among equals."""
+def score_row(lcs, m, classes, class_lengths, scores, top, where):
+    """The scores (documents,) of a query of m tokens, and its top.size best, descending, the earlier document first among equals."""
+    table = f_table(m, class_lengths)
     top[:], last = -1.0, top.size - 1
     for document in range(lcs.size):
-        score = table[lcs[document], classes[document]]
+        in_common, kind = lcs[document], classes[document]
+        score = table[in_common, kind] if in_common < table.shape[0] else f_measure(in_common, m, class_lengths[kind])
         scores[document] = score
         if score > top[last]:
             place = last

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..files import ParameterError
-from .documents import Documents, Matches, best_scores, lcs_rows
+from .documents import BAND, Documents, Matches, best_scores, lcs_rows
 from .words import choose_tokenizer
 
 if TYPE_CHECKING:
@@ -44,13 +44,16 @@ BATCH = 64  # candidates compared with the pool in one pass; no answer depends o
 
 
 def rouge_l(a: str, b: str, *, quirks: str = "published", tokenizer: str | Callable = "rouge_score") -> float:
-    """ROUGE-L F of two texts, in [0, 1]; 0.0 if either has no token. For many pairs use a pool: this compiles nothing.
+    """ROUGE-L F of two texts, in [0, 1]; 0.0 if either has no token. For many pairs use a pool: this compiles nothing but for texts of
+    thousands of words.
 
     >>> rouge_l("Give three tips.", "Give me three good tips!")
     0.7499999999999999
     """
     split = choose_tokenizer(quirks, tokenizer)
     shorter, longer = sorted((split(a), split(b)), key=len)
+    if len(shorter) > BAND:  # whole numbers of that many bits for every token would fill the memory
+        return float(InstructionPool([a], quirks="fixed", tokenizer=split).scores(b)[0])
     positions: dict[str, int] = {}
     for position, token in enumerate(shorter):
         positions[token] = positions.get(token, 0) | 1 << position
@@ -149,13 +152,13 @@ class InstructionPool:
         """Fill scores (len(pool),) of a text of `length` tokens from its LCS row; return (scores, k best, positions)."""
         import numpy as np
 
-        from .lcs import f_table, score_row
+        from .lcs import score_row
 
         size = min(max(k, 1), row.size)
         top, where = np.empty(size), np.empty(size, np.int64)
         if size:
-            table = f_table(length, np.asarray(self._documents.class_lengths))
-            score_row(row, self._documents.arrays()[2], table, scores, top, where)
+            class_lengths = np.asarray(self._documents.class_lengths)
+            score_row(row, length, self._documents.arrays()[2], class_lengths, scores, top, where)
         return scores, top, where
 
     def _pair_leaders(self, top: np.ndarray, where: np.ndarray) -> list[tuple[str, float]]:

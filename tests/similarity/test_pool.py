@@ -10,6 +10,7 @@ import doctest
 import random
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct.files import PROJECT_ROOT, SelfInstructError, iter_lines
+from selfinstruct.similarity import documents
 from selfinstruct.similarity import pool as similarity
 from selfinstruct.similarity import words as tokenizers
 from selfinstruct.similarity.documents import merge_matches
@@ -160,6 +162,38 @@ def test_thousands_of_tokens():
     assert pool.scores(other)[1] == rouge_l(other, long) == oracle(other, long)
     ones = " ".join(["same"] * 2500)  # every bit set, every carry taken
     assert InstructionPool([ones]).scores(ones + " same").tolist() == [2 * (2500 / 2501) * 1.0 / (2500 / 2501 + 1.0)]
+
+
+@pytest.mark.parametrize("band", [64, 128, 192])
+def test_a_query_in_bands_scores_as_one_in_one_piece(monkeypatch, band):
+    monkeypatch.setattr(documents, "BAND", band)
+    rng, vocabulary = random.Random(band), "a b c d e of the 12".split()
+    texts = [
+        " ".join(rng.choices(vocabulary, k=size)) for size in (1, 63, 64, 65, 127, 128, 129, 191, 192, 193, 257, 400)
+    ]
+    pool = InstructionPool(texts)
+    for text in texts:
+        expected = [rouge_l(text, other) for other in texts]
+        assert pool.scores(text).tolist() == expected
+        assert pool.max_score(text) == 1.0 == best_matches([text], texts).scores[0]
+    others = [max(rouge_l(a, b) for b in texts if b is not a) for a in texts]
+    assert nearest_neighbours(texts).scores.tolist() == others
+
+
+def test_a_very_long_text_takes_memory_that_grows_with_its_length_alone():
+    long, short = " ".join(f"w{number}" for number in range(20_000)), "w1 w3 w2 and w40"
+    pool = InstructionPool([short, "nothing alike"])
+    pool.scores("w1")  # compiled before it is measured
+    tracemalloc.start()
+    try:
+        assert pool.scores(long).tolist() == [oracle(short, long), 0.0]
+        assert pool.max_score(long) == pool.scores(long)[0] == rouge_l(short, long)
+        assert [one is not None for one in pool.admit([long, long])] == [True, False]
+        assert rouge_l(long, long) == 1.0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 25e6  # a table of tokens by tokens has 50 MB
 
 
 @pytest.mark.parametrize("distinct", [70_000, 1_150_000])
