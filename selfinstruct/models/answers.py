@@ -293,6 +293,19 @@ def _ends_openly(text: str) -> bool:
     return text.endswith("\n\n") or text.rstrip(" \n*_").endswith((":", "："))
 
 
+_MARKER = re.compile(
+    r"^[ \t]{0,9}(?:#{1,6}[ \t]{0,9}(?:\*\*)?|\*\*)(Example[ \t]?\d{0,3}|(?:Input|Output)[ \t]?\d{0,3}|Class label)(:?)(?:\*\*)?(:?)",
+    re.MULTILINE,
+)
+_FIELD = re.compile(r"^\*\*([A-Za-z][\w ]{0,30})(?::\*\*|\*\*:)", re.MULTILINE)
+
+
+def _drop_emphasis(text: str, prompt: str) -> str:
+    """An answer of step 3 whose markers, and with them the names of its fields, are neither bold nor headings."""
+    plain, count = _MARKER.subn(r"\1\2\3", text)
+    return _FIELD.sub(r"\1:", plain) if count and _find_next_number(prompt) is None else text
+
+
 def _find_next_number(prompt: str) -> int | None:
     """The number that a list of tasks is to go on with, None where the prompt asks for something else."""
     last_line = prompt.rstrip().rsplit("\n", 1)[-1]
@@ -325,4 +338,5 @@ _CHAT_LAYERS: tuple[Layer, ...] = (
     ("prompt", _drop_echo),
     ("blank lines", _drop_blank_lines),
     ("numbers", _renumber),
+    ("emphasis", _drop_emphasis),
 )

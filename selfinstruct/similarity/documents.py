@@ -6,6 +6,7 @@ they fill the lanes of a kernel, and spreads groups over the cores.
 
 from __future__ import annotations
 
+import gc
 import math
 from array import array
 from collections.abc import Sequence
@@ -50,10 +51,10 @@ class Documents:
         length = len(ids)
         if length not in self._class_of:
             self._class_of[length] = len(self.class_lengths)
-            self.class_lengths.append(length)
-        self.tokens.extend(ids)
-        self.starts.append(len(self.tokens))
-        self.classes.append(self._class_of[length])
+            _grow(self.class_lengths, [length])
+        _grow(self.tokens, ids)
+        _grow(self.starts, [len(self.tokens)])
+        _grow(self.classes, [self._class_of[length]])
 
     def ids(self, position: int) -> array:
         """The token ids of one text."""
@@ -68,6 +69,14 @@ class Documents:
 
         kinds = (self.tokens, np.uint32), (self.starts, np.uint64), (self.classes, np.uint32)
         return tuple(np.asarray(values).view(kind) for values, kind in kinds)
+
+
+def _grow(values: array, more: Sequence[int]) -> None:
+    try:
+        values.extend(more)
+    except BufferError:  # a loop that was compiled a moment ago still holds a view of them, in a ring of references
+        gc.collect()
+        values.extend(more)
 
 
 def _group_queries(lengths: np.ndarray):

@@ -142,7 +142,10 @@ def rows_by_words(tokens, starts, row_of, table, carries, out):
     v = np.empty(table.shape[1], np.uint64)
     for document in range(starts.size - 1):
         one = tokens, starts[document], starts[document + 1], row_of, table
-        out[0, document] += _match_word(*one) if v.size == 1 and not carries.size else _match_words(*one, v, carries)
+        if v.size == 1 and not carries.size:
+            out[0, document] = _match_word(*one)
+        else:
+            out[0, document] += np.int64(_match_words(*one, v, carries))
 
 
 @compile_loop

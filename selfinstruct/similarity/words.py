@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ..files import ParameterError
 
@@ -81,13 +81,3 @@ def count_words(text: str, quirks: str = "published") -> int:
 
 def _is_letter(character: str) -> bool:
     return unicodedata.category(character)[0] in "LN"
-
-
-def measure_unspaced(texts: Iterable[str]) -> float:
-    """The share of `texts` most of whose letters are of a script without spaces; 0.0 where there are none.
-
-    >>> measure_unspaced(["写一首短诗。", "Write a poem."])
-    0.5
-    """
-    found = [2 * sum(map(_is_letter, UNSPACED.findall(text))) > sum(map(_is_letter, text)) for text in texts]
-    return sum(found) / len(found) if found else 0.0

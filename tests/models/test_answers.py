@@ -114,7 +114,9 @@ def test_step_2_is_read_behind_what_precedes_it(content, text):
     ("content", "text"),
     [("Here is an example:\n\nExample 1\nInput: a\nOutput: b", "Example 1\nInput: a\nOutput: b"), ("Sure!\n\nOutput: b", "Output: b"),
      ("```\nExample 1\nOutput:\n```python\nx\n```\n```", "Example 1\nOutput:\n```python\nx\n```"),
-     ("Task: Name the long river.\nOutput: b", "Output: b")],
+     ("Task: Name the long river.\nOutput: b", "Output: b"), ("### Example 1\n### Output:\nb", "Example 1\nOutput:\nb"),
+     ("**Example 1**\n**Input:** a\n**Output:** b", "Example 1\nInput: a\nOutput: b"), ("**Output**: b **c**", "Output: b **c**"),
+     ("Sure!\n\n**Class label:** Yes\n**Text:** a", "Class label: Yes\nText: a")],
 )  # fmt: skip
 def test_step_3_is_read_behind_what_precedes_it(content, text):
     assert read(content, STEP_3).text == text
@@ -123,7 +125,8 @@ def test_step_3_is_read_behind_what_precedes_it(content, text):
 @pytest.mark.parametrize(
     "content",
     ["Output:\n```python\nx = 1\n```", "Text:\n\nsome\nOutput: b", "Example 1\nInput: Hi there!\nOutput: b", "Output: use </reason>",
-     "Output:\n<order>\n<reason>Late</reason>\n</order>", "Output:\n[Thinking about it] Well.", "1. a\n2. b"],
+     "Output:\n<order>\n<reason>Late</reason>\n</order>", "Output:\n[Thinking about it] Well.", "1. a\n2. b",
+     "Output:\n**Note:** keep it", "# Report\nOutput: b"],
 )  # fmt: skip
 def test_what_belongs_to_an_instance_stays(content):
     assert read(content, STEP_3) == (content, "stop", ())

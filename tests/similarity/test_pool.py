@@ -363,6 +363,15 @@ def test_sharded_filter_decides_alike():
     assert fresh.tolist() == expected
 
 
+def test_a_pool_grows_while_garbage_still_holds_its_memory():
+    """numba leaves what a loop was compiled for in rings of references, which the collector has not come to yet."""
+    pool = InstructionPool(["a b"])
+    ring = [pool._documents.arrays()]
+    ring.append(ring)
+    del ring
+    assert pool.admit(["c d", "e"]) and pool.texts == ["a b", "c d", "e"]
+
+
 def test_threads_may_read_one_pool():
     pool, queries = InstructionPool(generated(300)), generated(24, seed=10)
     expected = [pool.scores(query).tolist() for query in queries]

@@ -3,7 +3,7 @@
 import pytest
 
 from selfinstruct.filters import MAX_WORDS, instruction_rejection
-from selfinstruct.similarity.words import count_words, measure_unspaced
+from selfinstruct.similarity.words import count_words
 
 WITHOUT_SPACES = {
     "Chinese": "写一首关于春天的短诗。",
@@ -22,7 +22,6 @@ def test_fixed_counts_the_words_of_scripts_without_spaces(script):
     text = WITHOUT_SPACES[script]
     assert count_words(text) == 1 and 4 <= count_words(text, "fixed") <= 20
     assert instruction_rejection(text) == "too_short" and instruction_rejection(text, "fixed") is None
-    assert measure_unspaced([text]) == 1.0
 
 
 @pytest.mark.parametrize("script", WITHOUT_SPACES)
@@ -45,8 +44,6 @@ def test_a_mixed_text_has_the_words_of_both(text, words):
 def test_text_with_spaces_counts_as_published():
     text = "It's a well-known fact - isn't it?"
     assert count_words(text, "fixed") == count_words(text) == len(text.split()) == 7
-    assert measure_unspaced([text, "봄에 대해 쓰세요", WITHOUT_SPACES["Thai"], "Translate 你好 into English"]) == 0.25
-    assert measure_unspaced([]) == 0.0
 
 
 def test_fixed_drops_a_word_that_is_hundreds_of_the_tokenizers():
