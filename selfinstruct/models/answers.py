@@ -317,11 +317,9 @@ def _renumber(text: str, prompt: str) -> str:
     number = _find_next_number(prompt)
     if number is None or is_canonical(text):
         return text
-    items = split_items(text)
-    whole = [re.sub(r"\n\s*\n", "\n", item) for item in items[:-1]] + items[
-        -1:
-    ]  # a blank line may end the last one only
-    return "\n".join(f"{number + place}. {item}" for place, item in enumerate(whole)).removeprefix(f"{number}.")
+    *others, last = split_items(text) or [""]  # a blank line may end the last one only
+    items = [*(re.sub(r"\n\s*\n", "\n", item) for item in others), last]
+    return "\n".join(f"{number + place}. {item}" for place, item in enumerate(items)).removeprefix(f"{number}.")
 
 
 Layer = tuple[str, Callable[[str, str], str]]
