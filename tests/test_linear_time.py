@@ -8,6 +8,7 @@ import pytest
 
 from selfinstruct import parsing
 from selfinstruct.filters import instruction_rejection, without_idioms
+from selfinstruct.paper import quirks
 from selfinstruct.parsing import parse_instances, parse_is_classification, split_instructions
 from selfinstruct.records import Instance
 from selfinstruct.similarity.words import count_words, split_ascii, split_unicode
@@ -29,6 +30,7 @@ FUNCTIONS = {
     "fixed instances": lambda text: parse_instances(text, "", False, None, "fixed"),
     "class labels": lambda text: parse_instances(text, "", True, None, "fixed"),
     "label": lambda text: parse_is_classification(text, "fixed"),
+    "marks of quirks": quirks._MARKER.search,
     "rules": instruction_rejection,
     "fixed rules": lambda text: instruction_rejection(text, "fixed"),
     "idioms": without_idioms,

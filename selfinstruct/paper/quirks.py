@@ -54,7 +54,7 @@ END = 90  # characters of a long text that are shown at either end
 # Q1: what capitals lost leave behind: a lone "i" (no roman numeral, no i.e.), a sentence that begins small (not after e.g.)
 _SMALL_I = re.compile(r"(?<![\w/(.-])i(?![\w/).-])")
 _SMALL_START = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\.)[.?!] [a-z]")
-_MARKER = re.compile(r"\bExample\b|\b(?:Input|Output)\s*\d*\s*:|\bClass label:")
+_MARKER = re.compile(r"\bExample\b|\b(?:Input|Output)\s*(?:\d+\s*)?:|\bClass label:")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from selfinstruct.records import ClassificationAnswer, Completion, MachineInstru
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
 from selfinstruct.steps.classification import choose_threshold, identify_classification, parse_labels
+from selfinstruct.steps.estimate import estimate_run
 from selfinstruct.steps.instances import build_instance_requests, choose_tasks, generate_instances
 from selfinstruct.steps.instructions import (
     ROUNDS_OF_ONE_RULE,
@@ -188,6 +189,16 @@ def test_it_warns_before_the_first_request_where_most_seed_instructions_fail_the
         next(rounds)
     with pytest.warns(UserWarning, match=re.escape(counts)):
         choose_seed_instructions(other_seeds(*texts))
+
+
+def test_the_estimate_of_a_run_warns_as_the_run_does(tmp_path):
+    path = write_records(tmp_path / "seeds.jsonl", other_seeds(*CHINESE, *CYRILLIC))
+    given = {"seed_tasks_path": str(path), "num_prompt_instructions": 2}
+    with pytest.warns(UserWarning, match="8 of the 8 seed instructions"):
+        estimate_run({"02_generate_instructions": given})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate_run({"02_generate_instructions": {**given, "quirks": "fixed"}})
 
 
 def test_nothing_is_said_of_seed_instructions_that_the_rules_keep():
