@@ -21,6 +21,7 @@ _CHARACTER_WORDS = (
 # here about three letters are one: Thai, Lao, Tibetan, Burmese, Khmer, and their smaller neighbours
 _LETTER_WORDS = "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
 LETTERS_A_WORD = 3
+PIECE = 2000  # characters
 UNSPACED = re.compile(f"[{_CHARACTER_WORDS}{_LETTER_WORDS}]")
 _CHARACTER_WORD = re.compile(f"[{_CHARACTER_WORDS}]")
 
@@ -45,7 +46,15 @@ _WORD_CHARACTERS = _WordCharacters()
 
 def split_unicode(text: str) -> list[str]:
     """Words of any script; of scripts written without spaces, characters. On ASCII text equal to `split_ascii`."""
-    return unicodedata.normalize("NFKC", text).lower().translate(_WORD_CHARACTERS).split()
+    return _normalise(text).lower().translate(_WORD_CHARACTERS).split()
+
+
+def _normalise(text: str) -> str:
+    """NFKC; of a long text word by word, and PIECE characters at a time, since marks out of order take the square of their number."""
+    if len(text) <= PIECE:
+        return unicodedata.normalize("NFKC", text)
+    words = ((word[start : start + PIECE] for start in range(0, len(word), PIECE)) for word in text.split())
+    return " ".join("".join(unicodedata.normalize("NFKC", piece) for piece in pieces) for pieces in words)
 
 
 TOKENIZERS = {"rouge_score": split_ascii, "unicode": split_unicode}

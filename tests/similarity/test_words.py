@@ -1,9 +1,11 @@
 """How many words a text has, in scripts with and without spaces."""
 
+import time
+
 import pytest
 
 from selfinstruct.filters import MAX_WORDS, instruction_rejection
-from selfinstruct.similarity.words import count_words
+from selfinstruct.similarity.words import count_words, split_unicode
 
 WITHOUT_SPACES = {
     "Chinese": "写一首关于春天的短诗。",
@@ -50,3 +52,12 @@ def test_fixed_drops_a_word_that_is_hundreds_of_the_tokenizers():
     text = "Say all of " + "a.b-c" * MAX_WORDS
     assert instruction_rejection(text) is None
     assert instruction_rejection(text, "fixed") == "too_long"
+
+
+def test_a_long_text_has_the_tokens_of_its_parts_and_takes_no_longer():
+    part = "Ｅ\u0301tude ﬁne \u1100\u1161 10\u00a0km ไทย "
+    assert split_unicode(part * 300) == split_unicode(part) * 300
+    assert split_unicode("e\u0301" * 1500) == ["é" * 1500]
+    started = time.process_time()
+    split_unicode("\u0300\u0316" * 40_000)
+    assert time.process_time() - started < 2  # in one piece it takes 6 s
