@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
 from helpers.asking import ask
-from helpers.scripted import ScriptedServer, answer
+from helpers.bootstrapping import seed_tasks
+from helpers.scripted import ScriptedServer, answer, prompt_of
+from helpers.scripted_method import respond
 
 from selfinstruct.models.answers import read_answer, read_finish_reason, read_text
 from selfinstruct.models.connection import connect
 from selfinstruct.models.store import ResponseStore
 from selfinstruct.prompts import request_settings
 from selfinstruct.records import Request
-from selfinstruct.steps.instructions import judge_completion
+from selfinstruct.steps.instructions import generate_instructions, judge_completion
 
 PROMPT = "Come up with a series of tasks:\n1. Sort the words.\n2. Name a river in Asia, please.\n9."
 STEP_2 = (
@@ -222,6 +225,33 @@ def test_an_unfinished_item_is_dropped_whatever_the_server_calls_it(tmp_path, re
     judged = judge_completion(completion, quirks)
     assert [text for text, why in judged if why is None] == kept
     assert {why for _, why in judged} - {None} <= {"cut_by_length", "cut_by_filter"}
+
+
+CHATTY = [
+    "{}", "<think>\nHm.\n\n1. No.\n</think>\n\n{}", "Sure! Here are some more tasks:\n\n{}", "```\n{}\n```\nAnything else?",
+    "Of course:\n{}<|im_end|>",
+]  # fmt: skip
+
+
+def chat_about(body):
+    """What the scripted model says, numbered from 1 in some style, with something around it: by the prompt, as all it says."""
+    items = respond(body).split("\n")
+    rng = random.Random(prompt_of(body))
+    style = rng.choice(["{}. {}", "{}) {}", "**{}.** {}", "Task {}: {}", "{}、{}", "({}) {}"])
+    numbered = [style.format(number, re.sub(r"^(\d+\.)? ", "", item)) for number, item in enumerate(items, 1)]
+    return rng.choice(CHATTY).format(rng.choice(["\n", "\n\n"]).join(numbered))
+
+
+@pytest.mark.parametrize("quirks", ["published", "fixed"])
+def test_a_chatty_model_gives_the_instructions_of_a_completion_model(tmp_path, quirks):
+    found = {}
+    for api, says in (("completions", respond), ("chat", chat_about)):
+        with ScriptedServer(says) as server, connect("m", server.url, api, store=tmp_path / f"{api}.sqlite") as client:
+            rounds = generate_instructions(
+                client, seed_tasks(), request_settings("instructions", False, quirks), quirks=quirks, max_rounds=4
+            )
+            found[api] = [one.instruction for round_ in rounds for one in round_.admitted]
+    assert found["chat"] == found["completions"] and len(found["chat"]) > 20
 
 
 # nothing breaks it, and nothing takes long
