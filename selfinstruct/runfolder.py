@@ -8,6 +8,9 @@
 NOTEBOOKS says which notebook reads and writes which files. run.json holds, by notebook, the parameters that files were
 made with ("parameters"), what the runner needs to skip what did not change ("notebooks") and what the model calls came to
 ("usage"); and the "model" and the "kit_version". Only this module opens it.
+
+Step files that are there before a notebook first writes into a folder come from another program, such as the released code.
+Notebooks 02 to 04 go on from them, as the released scripts do, with a copy in `taken_over/`; no other is ever replaced.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__
 from .files import (
@@ -38,15 +42,22 @@ from .files import (
 )
 from .records import Rejection
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+R = TypeVar("R", bound="BaseModel")
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 
 INSTRUCTIONS = "machine_generated_instructions.jsonl"
-CLASSIFICATION = "is_clf_or_not_*_template_1.jsonl"
+CLASSIFICATION = "is_clf_or_not*.jsonl"  # the released code and this kit have the model in the name, others have not
 INSTANCES = "machine_generated_instances.jsonl"
 ALL_INSTANCES = "finetuning_data/all_generated_instances.jsonl"
+SAMPLED_INSTANCES = "finetuning_data/sampled_generated_instances_*.jsonl"
 FINETUNING = "finetuning_data/gpt3_finetuning_data_*.jsonl"
 REJECTIONS = "rejections.jsonl"
 REPORT = "report.html"
+TAKEN_OVER = "taken_over"  # copies of files that the kit did not write, as they were
+CONTINUED = (INSTRUCTIONS, CLASSIFICATION, INSTANCES)  # of these it goes on from another program's
 _RUN_JSON = "run.json"
 
 
@@ -66,7 +77,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "02_generate_instructions": Notebook(writes=(INSTRUCTIONS,)),
     "03_identify_classification": Notebook(reads=(INSTRUCTIONS,), writes=(CLASSIFICATION,)),
     "04_generate_instances": Notebook(reads=(INSTRUCTIONS, CLASSIFICATION), writes=(INSTANCES,)),
-    "05_filter_and_export": Notebook(reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, FINETUNING)),
+    "05_filter_and_export": Notebook(
+        reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, SAMPLED_INSTANCES, FINETUNING)
+    ),
     "10_describe_dataset": Notebook(uses=(ALL_INSTANCES, CLASSIFICATION)),
     "11_parse_verb_nouns": Notebook(uses=(INSTRUCTIONS,)),
     "12_measure_lengths": Notebook(uses=(ALL_INSTANCES,)),
@@ -142,10 +155,12 @@ class RunFolder:
     def writing(self, name: str) -> Iterator[Callable[[Iterable[Any]], None]]:
         """Stream records into `name`: line by line to `name.partial`, renamed at the end, so that a finished file is whole.
 
-        An older file stays until then. After a stop the partial file holds the records so far.
+        An older file stays until then. After a stop the partial file holds the records so far. Lines of another program
+        come first, byte for byte.
         """
-        partial = self / f"{name}.partial"
-        write_text(partial, "")
+        partial, taken = self / f"{name}.partial", self / TAKEN_OVER / name
+        lines = taken.read_bytes().decode() if taken.is_file() else ""
+        write_text(partial, lines + "\n" * (lines[-1:] not in ("", "\n")))
 
         def write(records: Iterable[Any]) -> None:
             for record in records:
@@ -153,6 +168,37 @@ class RunFolder:
 
         yield write
         partial.replace(self / name)
+
+    def find_foreign(self, notebook: str) -> list[Path]:
+        """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet."""
+        if notebook in self.state.get("parameters", {}):
+            return []
+        return [path for pattern in find_notebook(notebook).writes for path in self.find(pattern)]
+
+    def check_foreign(self, notebook: str) -> None:
+        """Raise InputError where `notebook` would replace a file that the kit did not write and cannot go on from."""
+        for path in self.find_foreign(notebook):
+            if not any(fnmatch(path.name, pattern) for pattern in CONTINUED):
+                raise InputError(
+                    f"{show_path(path)}: not written by this kit, and {notebook} would replace it; choose another run_dir, or move "
+                    f"the file away (to analyse the data as it is: data={self})"
+                )
+
+    def take_over(self) -> None:
+        """Copy what another program wrote, and this notebook goes on from, to `taken_over/`; run.json names the files."""
+        foreign = self.find_foreign(self.notebook)
+        for path in foreign:
+            (self / TAKEN_OVER).mkdir(exist_ok=True)
+            shutil.copy2(path, self / TAKEN_OVER / path.name)
+        if foreign:
+            self.note(taken_over={self.notebook: [path.name for path in foreign]})
+
+    def load_taken_over(self, record: type[R], *patterns: str) -> list[R]:
+        """The rows of another program that this run goes on from, [] as a rule: of the newest file that matches the first of
+        `patterns` that any does. Raises InputError with file:line for a row that is no `record`.
+        """
+        found = filter(None, (self.find_newest(f"{TAKEN_OVER}/{pattern}") for pattern in patterns))
+        return next((load_records(path, record) for path in found), [])
 
     def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
         """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order."""
@@ -189,8 +235,11 @@ class RunFolder:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What run.json holds now, {} if there is none."""
-        return read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
+        """What run.json holds now, {} if there is none; raises InputError where it is not the kit's."""
+        state = read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
+        if isinstance(state, dict):
+            return state
+        raise InputError(f"{self}/{_RUN_JSON}: a {type(state).__name__}, not the kit's; choose another run_dir")
 
     def note(self, **facts: Any) -> None:
         """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""
@@ -202,10 +251,10 @@ class RunFolder:
     def note_model(self, client: Any) -> None:
         """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store.
 
-        The run's "model" is the one that wrote its files; who rates them, or answers elsewhere, is not. The keys go to
-        `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
+        The run's "model" is the one that wrote its files; who rates them, answers elsewhere or was not asked, is not. The
+        keys go to `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
         """
-        if find_notebook(self.notebook).writes:
+        if client.keys and find_notebook(self.notebook).writes:
             self.note(model=client.describe())
         self.note(usage={self.notebook: client.usage.model_dump()})
         write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in client.keys))
@@ -226,10 +275,12 @@ class RunFolder:
         return {name: value for name, value in self.parameters.items() if name in taken}
 
     def check_parameters(self, notebook: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raise ParameterError if the files of `notebook` in this folder were made with other parameters.
+        """Raise ParameterError if the files of `notebook` in this folder were made with other parameters, and InputError if
+        another program made them.
 
         `earlier` are the parameters of that time, `now` those of this call.
         """
+        self.check_foreign(notebook)
         if not any(self.find(pattern) for pattern in find_notebook(notebook).writes):
             return
         earlier, now = _select_fixed(earlier), _select_fixed(now)
@@ -253,6 +304,7 @@ def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> Ru
     run = RunFolder(declared["run_dir"], notebook, declared)
     now = _select_fixed({**declared, **derived})
     run.check_parameters(notebook, run.state.get("parameters", {}).get(notebook, {}), now)
+    run.take_over()
     run.note(kit_version=__version__, parameters={notebook: now})
     return run
 

@@ -4,6 +4,7 @@ from .classification import (
     build_classification_requests,
     choose_threshold,
     identify_classification,
+    name_answer_file,
     parse_bare_labels,
     parse_labels,
 )

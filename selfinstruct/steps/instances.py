@@ -5,15 +5,15 @@ instances = generate_instances(client, records, labels, prompts, settings)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..files import SelfInstructError
 from ..parsing import check_quirks
 from ..prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, PromptSet
-from ..records import Client, MachineInstances, MachineInstruction, Request, SeedTask
+from ..records import Client, Completion, MachineInstances, MachineInstruction, Request, SeedTask
 
-T = TypeVar("T", MachineInstruction, SeedTask)
+T = TypeVar("T", MachineInstruction, MachineInstances, SeedTask)
 
 
 def build_instance_requests(
@@ -81,20 +81,29 @@ def generate_instances(
     prompts: PromptSet,
     settings: dict[str, Any],
     desc: str = "instances",
+    known: Mapping[str, MachineInstances] = {},
     **layout: Any,
 ) -> list[MachineInstances]:
-    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
+    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`.
+
+    A task whose instruction is in `known` is not asked about.
+    """
     requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
-    completions = client.complete(requests, desc=desc)
-    starts = [prompts.answer_start(labels[record.instruction]) for record in records]
-    return [
-        MachineInstances(
-            instruction=record.instruction,
-            raw_instances="" if completion.error else start + completion.text,
-            instance_metadata=completion.metadata(request.prompt),
-            instruction_metadata=record.metadata,
-            most_similar=record.most_similar,
-            avg_similarity_score=record.avg_similarity_score,
-        )
-        for record, request, completion, start in zip(records, requests, completions, starts, strict=True)
-    ]
+    wanted = [pair for pair in zip(records, requests, strict=True) if pair[0].instruction not in known]
+    completions = client.complete([request for _, request in wanted], desc=desc)
+    made = (
+        _build_record(record, request, completion, prompts.answer_start(labels[record.instruction]))
+        for (record, request), completion in zip(wanted, completions, strict=True)
+    )
+    return [known[one.instruction] if one.instruction in known else next(made) for one in records]
+
+
+def _build_record(record: MachineInstruction, request: Request, completion: Completion, start: str) -> MachineInstances:
+    return MachineInstances(
+        instruction=record.instruction,
+        raw_instances="" if completion.error else start + completion.text,
+        instance_metadata=completion.metadata(request.prompt),
+        instruction_metadata=record.metadata,
+        most_similar=record.most_similar,
+        avg_similarity_score=record.avg_similarity_score,
+    )
