@@ -91,8 +91,10 @@ NOTEBOOKS: dict[str, Notebook] = {
     ),
 }
 
-# Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
+# Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely. Of
+# `max_instances_to_generate` it is the stop that counts, which is recorded as it was sent.
 FREE_PARAMETERS = {
+    "max_instances_to_generate",
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
     "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
 }  # fmt: skip
@@ -266,6 +268,22 @@ class RunFolder:
             raise InputError(f"{self}/answers: no keys of answers; run its notebooks again, which records them")
         return list(dict.fromkeys(keys))
 
+    def note_files(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        """Record the seed and prompt files that this notebook reads, part -> path and sha256, in run.json under "files"; as
+        "seed_tasks" those of step 1, which the run came from.
+
+        Raises ParameterError if files of this notebook in this folder were made when the content was another.
+        """
+        earlier = self.state.get("files", {}).get(self.notebook, {})
+        now = {one["sha256"] for one in files.values()}
+        changed = [one["path"] for one in earlier.values() if one["sha256"] not in now]
+        writes = find_notebook(self.notebook).writes
+        if changed and any(self.find(pattern) for pattern in writes):
+            advice = "choose another run_dir, or put the file back as it was"
+            raise ParameterError(f"{self} was made with another content of {', '.join(changed)}; {advice}")
+        came_from = {"seed_tasks": files["seed_tasks"]} if INSTRUCTIONS in writes else {}
+        self.note(files={self.notebook: files}, **came_from)
+
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Those of the notebook's parameters that `function` takes by the same name.
 
@@ -346,4 +364,11 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
 
 def _select_fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that decide what a step writes, as run.json holds them (JSON has no tuples)."""
+    if (
+        last := parameters.get("max_instances_to_generate")
+    ) and "stop" in parameters:  # once recorded as "Example 6" always
+        parameters = {
+            **parameters,
+            "stop": [f"Example {last + 1}" if s == "Example 6" else s for s in parameters["stop"]],
+        }
     return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))

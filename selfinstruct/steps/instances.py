@@ -22,7 +22,6 @@ def build_instance_requests(
     prompts: PromptSet,
     settings: dict[str, Any],
     *,
-    max_instances_to_generate: int = 5,
     request_batch_size: int = 5,
     quirks: str = "published",
 ) -> list[Request]:
@@ -32,8 +31,6 @@ def build_instance_requests(
     it depends on the task alone. A `max_tokens` below these is used as it is.
     """
     requests = []
-    last = f"Example {max_instances_to_generate + 1}"
-    stop = tuple(last if stop.startswith("Example ") else stop for stop in settings["stop"])
     span = 1 if check_quirks(quirks) else request_batch_size
     for start in range(0, len(instructions), span):
         batch = instructions[start : start + span]
@@ -42,7 +39,7 @@ def build_instance_requests(
             max_tokens = min(max_tokens, CLASSIFICATION_INSTANCE_MAX_TOKENS)
         for text in batch:
             prompt = prompts.instance_prompt(text, labels[text])
-            chosen = {**settings, "max_tokens": max_tokens, "stop": stop}
+            chosen = {**settings, "max_tokens": max_tokens}
             if labels[text]:  # the embedded model's alone is not 0: it keeps "Class label:" from coming a second time
                 chosen["frequency_penalty"] = 0.0
             requests.append(Request(prompt=prompt, **chosen))

@@ -172,7 +172,7 @@ def test_a_task_without_a_label_is_named(theirs):
         path.unlink()
     write_records(theirs / LABELS, read_rows(theirs / LABELS)[1:])
     with pytest.raises(
-        Exception, match="1 instructions have no classification answer .*run 03_identify_classification"
+        Exception, match=r"1 instructions have no classification answer .*run 03_identify_classification"
     ):
         run_cells("05_filter_and_export", theirs)
 
@@ -195,5 +195,5 @@ def test_a_last_line_without_its_end_is_kept_whole(theirs, server):
 
 def test_a_run_json_of_another_program_is_refused(theirs, server):
     write_json(theirs / "run.json", ["epoch", 1])
-    with pytest.raises(InputError, match="run.json: a list, not the kit's"):
+    with pytest.raises(InputError, match=r"run\.json: a list, not the kit's"):
         ask("02_generate_instructions", theirs, server)
