@@ -460,9 +460,9 @@ def test_what_the_notebooks_record_is_found(tmp_path):
 
     run_cells("17_compare_with_paper", folder)
     record = json.loads((folder / "results/17_compare_with_paper.json").read_text())
-    assert (
-        sum(sum(one.values()) for one in record["counts"].values()) == len(record["scorecard"]) == len(paper_numbers())
-    )
+    assert len(record["scorecard"]) == len(paper_numbers())
+    counted = [row for row in record["scorecard"] if row["counted"]]
+    assert sum(sum(one.values()) for one in record["counts"].values()) == len(counted) > 100
     page = scorecard_html(RunFolder(folder))
     assert "too little data: ours is write, with n = 12" in page
     cells = re.findall(r'<td class="(n|list)">([^<]*)', page)
