@@ -7,7 +7,8 @@
 
 NOTEBOOKS says which notebook reads and writes which files. run.json holds, by notebook, the parameters that files were
 made with ("parameters"), what the runner needs to skip what did not change ("notebooks") and what the model calls came to
-("usage"); and the "model" and the "kit_version". Only this module opens it.
+("usage"); the hashes of seed and prompt files ("files", "seed_tasks"); and the "model", the file of its "labels" and the
+"kit_version". Only this module opens it.
 
 Step files that are there before a notebook first writes into a folder come from another program, such as the released code.
 Notebooks 02 to 04 go on from them, as the released scripts do, with a copy in `taken_over/`; no other is ever replaced.
@@ -125,8 +126,9 @@ class RunFolder:
         return sorted(self.path.glob(pattern))
 
     def find_newest(self, pattern: str) -> Path | None:
-        """The file that matches `pattern` and was written last, None if there is none."""
-        return max(self.find(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
+        """The file that matches `pattern` and was written last, None if there is none; of several with labels the run's own."""
+        labels = self.state.get("labels")
+        return max(self.find(pattern), key=lambda path: (path.name == labels, path.stat().st_mtime_ns), default=None)
 
     def require(self, pattern: str) -> Path:
         """The newest file that matches `pattern`; raises InputError naming the notebook that writes it."""

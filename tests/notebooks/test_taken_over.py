@@ -10,6 +10,7 @@ from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
 
 from selfinstruct.files import InputError, append_record, iter_lines, read_json, write_json, write_records
+from selfinstruct.runfolder import CLASSIFICATION, RunFolder
 from selfinstruct.runner.run import run_notebooks
 from selfinstruct.steps import name_answer_file
 
@@ -112,6 +113,8 @@ def test_steps_2_and_3_ask_about_what_is_not_there(theirs, server):
     labels = read_rows(theirs / name_answer_file("org/scripted-1"))
     assert [row["instruction"] for row in labels] == [row["instruction"] for row in read_rows(theirs / STEP_1)]
     assert (theirs / LABELS).read_bytes() == other
+    (theirs / LABELS).touch()  # a copy of the folder may have its files in any order of time
+    assert RunFolder(theirs).require(CLASSIFICATION).name == name_answer_file("org/scripted-1")
     assert ask("04_generate_instances", theirs, server) == 1
     made = read_rows(theirs / STEP_3)
     assert [row["raw_instances"] for row in made[:-1]] == [ANSWER] * len(TASKS) and made[-1]["raw_instances"] != ANSWER
