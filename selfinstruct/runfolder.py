@@ -174,10 +174,15 @@ class RunFolder:
         partial.replace(self / name)
 
     def find_foreign(self, notebook: str) -> list[Path]:
-        """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet."""
-        if notebook in self.state.get("parameters", {}):
+        """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet.
+
+        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy.
+        """
+        state = self.state
+        if notebook in state.get("parameters", {}):
             return []
-        return [path for pattern in find_notebook(notebook).writes for path in self.find(pattern)]
+        copy = [] if state else [f"notebooks/{notebook}.ipynb"]
+        return [path for pattern in (*find_notebook(notebook).writes, *copy) for path in self.find(pattern)]
 
     def check_foreign(self, notebook: str) -> None:
         """Raise InputError where `notebook` would replace a file that the kit did not write and cannot go on from."""

@@ -129,6 +129,15 @@ def test_a_run_whose_stop_was_recorded_as_it_was_not_sent_goes_on(tmp_path):
         open_run(made, {**given, "max_instances_to_generate": 0}, stop=("Example 6", "Task:"))
 
 
+@pytest.mark.parametrize("name", ["01_read_seed_tasks", "10_describe_dataset"])
+def test_a_folder_with_notebooks_of_ones_own_is_no_run_folder(tmp_path, name):
+    """The project's root, for one: executed copies would take their place."""
+    write_text(tmp_path / f"notebooks/{name}.ipynb", "{}")
+    with pytest.raises(InputError, match=rf"{name}.ipynb: not written by this kit, and {name} would replace it"):
+        open_run(name, {"run_dir": str(tmp_path)})
+    assert not RunFolder(tmp_path).exists()
+
+
 def test_arguments_are_the_parameters_that_a_function_takes(tmp_path):
     run = open_run("a_notebook_of_my_own", {"run_dir": str(tmp_path), "model": "m", "other": 1})
     assert run.arguments(lambda model, step: None) == {"model": "m"}

@@ -317,7 +317,7 @@ def scorecard_html(run: RunFolder) -> str:
     if not record:
         return ""
     page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    rows = [readable(row) for row in record["scorecard"]]
+    rows = [readable({"counted": True, **row}) for row in record["scorecard"]]  # an older record does not say
     return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
 
 

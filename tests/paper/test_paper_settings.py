@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from click.testing import CliRunner
 from helpers.notebooks import run_cells
@@ -34,6 +36,11 @@ def test_each_key_is_a_parameter_of_some_notebook_and_none_is_missing():
         for name, parameter in one.items():
             if name in given:
                 parameter.convert(given[name])
+
+
+def test_the_page_on_the_paper_names_tests_that_are_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (PROJECT_ROOT / "docs/paper.md").read_text(encoding="utf-8"))
+    assert len(set(named)) >= 5 and [name for name in named if not (PROJECT_ROOT / name).is_file()] == []
 
 
 def test_of_the_file_a_notebook_gets_what_it_takes():
