@@ -95,9 +95,8 @@ NOTEBOOKS: dict[str, Notebook] = {
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely. Of
 # `max_instances_to_generate` it is the stop that counts, which is recorded as it was sent.
 FREE_PARAMETERS = {
-    "max_instances_to_generate",
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows", "max_instances_to_generate",
 }  # fmt: skip
 
 
@@ -371,11 +370,8 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
 
 def _select_fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that decide what a step writes, as run.json holds them (JSON has no tuples)."""
-    if (
-        last := parameters.get("max_instances_to_generate")
-    ) and "stop" in parameters:  # once recorded as "Example 6" always
-        parameters = {
-            **parameters,
-            "stop": [f"Example {last + 1}" if s == "Example 6" else s for s in parameters["stop"]],
-        }
-    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))
+    fixed = {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
+    examples = parameters.get("max_instances_to_generate")
+    if examples and "stop" in fixed:  # an earlier kit recorded "Example 6" whatever it sent
+        fixed["stop"] = [f"Example {examples + 1}" if stop == "Example 6" else stop for stop in fixed["stop"]]
+    return json.loads(json.dumps(fixed))

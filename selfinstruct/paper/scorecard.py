@@ -40,8 +40,8 @@ TOO_LITTLE = "too little data"
 OTHER_KIND = "another kind of data"
 GENERATED = ("generated data", "this run")
 KINDS = {  # data sets that no model generated, by the names of their files
-    "*seed_tasks*": "seed tasks", "*user_oriented*": "evaluation tasks", "*_predictions*": "evaluation tasks",
-    "*superni_test*": "evaluation tasks",
+    "*seed_tasks.*": "seed tasks", "seed_tasks": "seed tasks", "user_oriented_*": "evaluation tasks",
+    "*_predictions*": "evaluation tasks", "superni_test_*": "evaluation tasks",
 }  # fmt: skip
 GROUPS = {  # what a finding that was not measured needs, for the headline: by the reasons of paper_numbers.json
     "people who rate": ("ratings", "review", "evaluation"),

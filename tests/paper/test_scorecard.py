@@ -215,7 +215,7 @@ def describe(name, source, **numbers):
 @pytest.mark.parametrize(
     "source",
     ["user_oriented_instructions.jsonl", "seeds/published/human_eval/user_oriented_instructions.json", "x/seed_tasks.jsonl",
-     "human_eval/predictions/davinci_predictions.jsonl", "superni_test_set.jsonl"],
+     "human_eval/predictions/davinci_predictions.jsonl", "superni_test_set.jsonl", "x/my_seed_tasks.json"],
 )  # fmt: skip
 def test_what_nobody_generated_is_another_kind_of_data(tmp_path, source):
     card, rows = judged(tmp_path, n10=describe("theirs", source, mean_output_words=60.0, instances_per_instruction=1.0))
