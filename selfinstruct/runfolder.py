@@ -194,7 +194,10 @@ class RunFolder:
 
     def take_over(self) -> None:
         """Copy what another program wrote, and this notebook goes on from, to `taken_over/`; run.json names the files."""
-        foreign = self.find_foreign(self.notebook)
+        foreign, ledger = self.find_foreign(self.notebook), self / REJECTIONS
+        if foreign and foreign[0].name == INSTRUCTIONS and ledger.is_file():
+            load_records(ledger, Rejection)  # one of another form is refused before anything is asked
+            foreign.append(ledger)
         for path in foreign:
             (self / TAKEN_OVER).mkdir(exist_ok=True)
             shutil.copy2(path, self / TAKEN_OVER / path.name)
@@ -209,9 +212,13 @@ class RunFolder:
         return next((load_records(path, record) for path in found), [])
 
     def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
-        """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order."""
+        """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order, and those of the part of
+        step 1 that is taken over.
+        """
         path = self / REJECTIONS
         kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
+        taken = self.load_taken_over(Rejection, REJECTIONS) if step.startswith("1") else []
+        kept += [row for row in taken if row.step == step]
         return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
 
     def save_figure(self, figure: Any, name: str) -> Path:

@@ -190,6 +190,28 @@ def test_their_rows_that_cannot_be_read_are_named_and_left(theirs, server, row):
     assert (theirs / STEP_1).read_bytes() == text and server.bodies == []
 
 
+def test_the_ledger_of_their_step_1_stays(theirs, server):
+    rows = [{"step": step, "reason": "too_short", "candidate": "Say"} for step in ("1_instructions", "4_instances")]
+    write_records(theirs / "rejections.jsonl", rows)
+    for _ in range(2):
+        ask("02_generate_instructions", theirs, server, num_instructions_to_generate=8)
+        ledger = read_rows(theirs / "rejections.jsonl")
+        assert (ledger[0]["candidate"], ledger[0]["step"], ledger[-1]["step"]) == (
+            "Say",
+            rows[0]["step"],
+            rows[1]["step"],
+        )
+    new = sum(read_results(theirs, "02_generate_instructions")["rejected"].values())
+    assert len(ledger) == 2 + new > 2
+
+
+def test_a_ledger_of_another_form_is_refused_before_anything_is_asked(theirs, server):
+    write_records(theirs / "rejections.jsonl", [{"rejected": "Say"}])
+    with pytest.raises(InputError, match=r"rejections.jsonl:1: missing"):
+        ask("02_generate_instructions", theirs, server)
+    assert server.bodies == [] and not (theirs / "taken_over").exists()
+
+
 def test_a_last_line_without_its_end_is_kept_whole(theirs, server):
     (theirs / STEP_1).write_text((theirs / STEP_1).read_text().rstrip("\n"))
     ask("02_generate_instructions", theirs, server, num_instructions_to_generate=8)
