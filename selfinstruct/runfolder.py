@@ -269,8 +269,11 @@ class RunFolder:
         The run's "model" is the one that wrote its files; who rates them, answers elsewhere or was not asked, is not. The
         keys go to `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
         """
+        described = client.describe()
         if client.keys and find_notebook(self.notebook).writes:
-            self.note(model=client.describe())
+            self.note(model=described)
+        if adapted := described.get("adapted"):  # what this step could not send as its parameters say
+            self.note(adapted={self.notebook: adapted})
         self.note(usage={self.notebook: client.usage.model_dump()})
         write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in client.keys))
 

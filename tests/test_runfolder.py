@@ -68,6 +68,16 @@ def test_who_rates_a_run_is_not_its_model(tmp_path):
     assert "model" not in run.state and "14_review_quality" in run.state["usage"]
 
 
+def test_what_a_step_could_not_send_is_recorded_with_the_step(tmp_path):
+    class Adapted(Client):
+        def describe(self):
+            return {"model": "m", "adapted": {"stop": ""}}
+
+    RunFolder(tmp_path, "02_generate_instructions").note_model(Adapted())
+    RunFolder(tmp_path, "04_generate_instances").note_model(Client())
+    assert RunFolder(tmp_path).state["adapted"] == {"02_generate_instructions": {"stop": ""}}
+
+
 def test_outputs_are_what_notebooks_wrote(tmp_path):
     for name in ("run.json", "report.html", "store.sqlite-wal", INSTRUCTIONS, "figures/run.json"):
         write_text(tmp_path / name, "{}")
