@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from typing import Any
 
+from helpers.notebooks import run_cells
 from helpers.places import TESTS
 
 from selfinstruct.files import iter_lines
@@ -79,6 +81,16 @@ def test_step_4_writes_the_files_that_the_released_code_writes_row_for_row():
     seeds = build_seed_rows(load_seed_tasks(folder / "seed_tasks.jsonl"))
     finetuning = load_records(folder / "gpt3_finetuning_data_238.jsonl", FinetuningRow)
     assert build_finetuning_rows(rows, seeds, rng) == finetuning and len(finetuning) == 238
+
+
+def test_notebook_05_writes_them_too(tmp_path):
+    folder = GOLDEN / "step4_whole"
+    for name in ("machine_generated_instances.jsonl", "is_clf_or_not_embedded_template_1.jsonl"):
+        shutil.copy(folder / name, tmp_path)
+    run_cells("05_filter_and_export", tmp_path, seed_tasks_path=str(folder / "seed_tasks.jsonl"))
+    for name in ("all_generated_instances.jsonl", "gpt3_finetuning_data_238.jsonl"):
+        rows = [row for _, row in iter_lines(tmp_path / "finetuning_data" / name)]
+        assert rows == [row for _, row in iter_lines(folder / name)]
 
 
 # the rows reach what they are there for
