@@ -137,6 +137,14 @@ def test_labels_in_a_file_of_another_name_are_read(theirs, server, name):
     assert (theirs / name).is_file()
 
 
+def test_labels_that_are_true_or_false_are_read(theirs, server):
+    rows = [{"instruction": text, "is_classification": number < 2} for number, text in enumerate(TASKS)]
+    (theirs / LABELS).unlink()
+    write_records(theirs / "is_clf_or_not.jsonl", rows)
+    assert ask("03_identify_classification", theirs, server) == 0
+    assert read_results(theirs, "03_identify_classification")["classification"] == 2
+
+
 @pytest.mark.parametrize("only", [["05"], [], ["02", "05"]])
 def test_training_data_that_the_kit_did_not_write_is_refused_before_anything_runs(theirs, only):
     earlier = read_files(theirs)
