@@ -120,7 +120,7 @@ def run_steps(
     threshold = classification.choose_threshold("embedded", prompts)
     answers = classification.identify_classification(client, texts, prompts, settle("classification"), threshold)
     labels = classification.parse_labels(answers)
-    instances = generate_instances(client, records, labels, prompts, settle("instances"), max_instances_to_generate=2)
+    instances = generate_instances(client, records, labels, prompts, settle("instances"))
     seconds = time.perf_counter() - started
     tokens = client.usage.completion_tokens - before
     return Outcome(sum(len(one.requests) for one in rounds), records, answers, labels, instances, tokens, seconds)

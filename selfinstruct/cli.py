@@ -85,12 +85,11 @@ def run_command(
     Exit codes: 0 done, 1 a failure, 2 a wrong option, 3 stopped early by a limit or Ctrl-C.
     """
     from .runner import run as runner
-    from .runner.parameters import load_parameters
 
     chosen = [name.strip() for name in only.split(",") if name.strip()]
     if listing:
         return _list_parameters(chosen, start)
-    given = {**(load_parameters(Path(file)) if file else {}), **dict(pairs)}
+    given = {**(runner.read_parameters(Path(file), chosen, start) if file else {}), **dict(pairs)}
     if estimate:
         return click.echo(runner.estimate_notebooks(run, given, chosen, start).table())
     runner.run_notebooks(run, given, chosen, start, out=click.echo, tell_start=_tell_start)

@@ -26,7 +26,8 @@ class Ours(Record):
     """Where our number is: `results/<results>.json` ("run": run.json), and the paths in it of the value, its interval and n.
 
     An interval is a list of two, or a row with `low` and `high`. The value is `offset + scale * value`, in the published
-    unit. `published`: only where the notebook says that it followed `quirks="published"`, as the paper did.
+    unit. `published`: only where the notebook says that it followed `quirks="published"`, as the paper did. `positive`: a
+    count that is nothing at all where it is 0.
     """
 
     results: str
@@ -34,6 +35,7 @@ class Ours(Record):
     interval: str = ""
     count: str = ""
     published: bool = False
+    positive: bool = False
     scale: float = 1.0
     offset: float = 0.0
 
@@ -48,7 +50,9 @@ class PaperNumber(Record):
     """One published number; `when_off`, `given` and `not_measured` name entries of the reasons in the same file.
 
     `given`: why agreement with it is no finding, for what is set and not found, such as Table 4. `names`: the value is a
-    set of names, in no order. `whole`: a count, to compare with a data set of the paper's size only.
+    set of names, in no order. `whole`: a count, to compare with a data set of the paper's size only. `derived_from`: another
+    number that says the same, so that the two count once. `data`: the kinds of data set it is a number of; without, a finding
+    is one of generated data, a setting of any.
     """
 
     id: str
@@ -60,6 +64,8 @@ class PaperNumber(Record):
     tolerance: float = 0.0
     names: bool = False
     whole: bool = False
+    derived_from: str = ""
+    data: tuple[str, ...] = ()
     ours: Ours | None = None
     when_off: str = ""
     given: str = ""

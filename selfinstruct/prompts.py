@@ -11,8 +11,9 @@ other words.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,19 @@ EMBEDDED_REQUESTS: dict[str, dict[str, Any]] = {
         "max_tokens": 200, "top_p": 0.7, "presence_penalty": 0.5, "stop": ("\n\n", "\n14.", "\n14 ."), "logprobs": None,
     },
     "classification": {"max_tokens": 1, "logprobs": 20},
-    "instances": {  # the frequency penalty, input-first only, ends half of the loops
-        "max_tokens": 130, "frequency_penalty": 0.3, "stop": ("\n\n", "Example 6", "Task:"), "logprobs": None,
+    "instances": {  # two examples, not five; the frequency penalty, input-first only, ends half of the loops
+        "max_tokens": 130, "frequency_penalty": 0.3, "stop": ("\n\n", "Example 3", "Task:"), "logprobs": None,
     },
 }  # fmt: skip
 
 
-def request_settings(step: str, embedded: bool, quirks: str = "published", **chosen: Any) -> dict[str, Any]:
+def request_settings(
+    step: str, embedded: bool, quirks: str = "published", max_instances_to_generate: int = 0, **chosen: Any
+) -> dict[str, Any]:
     """Sampling parameters of one step: the paper's, what the embedded model changes, then what the caller chose.
 
-    A chosen value of None (or 0 for max_tokens) means "as the default". Raises ParameterError for an unknown name.
+    A chosen value of None (or 0 for max_tokens and max_instances_to_generate) means "as the default". The model is stopped
+    before the example after the last one that it may write. Raises ParameterError for an unknown name.
     """
     settings = {**PAPER_REQUESTS[step], **(EMBEDDED_REQUESTS[step] if embedded else {})}
     if step == "instructions" and quirks == "fixed" and not embedded:
@@ -79,6 +83,9 @@ def request_settings(step: str, embedded: bool, quirks: str = "published", **cho
             raise ParameterError(f"{name}: not a sampling parameter of step {step!r}; it takes {', '.join(settings)}")
         if value is not None and not (name == "max_tokens" and value == 0):
             settings[name] = value
+    if max_instances_to_generate:
+        last = f"Example {max_instances_to_generate + 1}"
+        settings["stop"] = tuple(last if stop.startswith("Example ") else stop for stop in settings["stop"])
     return settings
 
 
@@ -109,6 +116,7 @@ class PromptSet:
     seed_tasks: list[SeedTask] = field(default_factory=list, repr=False)
     output_first_start: str = ""
     name: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def classification_prompt(self, instruction: str) -> str:
         """The step-2 query: the demonstrations, then `instruction` and the open question."""
@@ -118,6 +126,14 @@ class PromptSet:
         """The step-3 query: output-first for a classification task, input-first for any other."""
         prefix = self.output_first if is_classification else self.input_first
         return f"{prefix} {instruction.strip()}\n{self.answer_start(is_classification)}"
+
+    def describe_files(self, *parts: str) -> dict[str, dict[str, str]]:
+        """The files of these `parts`, "seed_tasks" or a prefix, for run.json: part -> path and sha256 of what is in it."""
+        return {
+            part: {"path": show_path(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for part, path in self.files.items()
+            if part.removesuffix("_start") in parts
+        }
 
     def answer_start(self, is_classification: bool) -> str:
         """What the step-3 query says of the answer already; it belongs before the completion again."""
@@ -143,20 +159,25 @@ def load_prompts(
     seed_tasks, start = folder / "seed_tasks.jsonl", folder / "output_first_start.txt"
     if not seed_tasks.is_file():
         seed_tasks = project_path("seeds/seed_tasks.jsonl")
+    files = {"seed_tasks": project_path(seed_tasks_path or seed_tasks)}
+    files |= {name: _find_prefix(folder, name) for name in _RENDERERS}
     return PromptSet(
-        **{name: _load_prefix(folder, name) for name in _RENDERERS},
-        seed_tasks=load_seed_tasks(seed_tasks_path or seed_tasks),
+        **{name: _load_prefix(files[name], name) for name in _RENDERERS},
+        seed_tasks=load_seed_tasks(files["seed_tasks"]),
         output_first_start=start.read_text(encoding="utf-8").strip() if start.is_file() else "",
         name=str(prompt_source),
+        files={**files, "output_first_start": start} if start.is_file() else files,
     )
 
 
-def _load_prefix(folder: Path, name: str) -> str:
-    """A few-shot prefix as it stands in NAME.txt, or rendered from the demonstrations of NAME_demonstrations.jsonl."""
+def _find_prefix(folder: Path, name: str) -> Path:
+    """NAME.txt, a few-shot prefix as it is, or else NAME_demonstrations.jsonl, to render one from."""
     text = folder / f"{name}.txt"
-    if text.is_file():
-        return text.read_text(encoding="utf-8")
-    return _RENDERERS[name](_load_demonstrations(folder / f"{name}_demonstrations.jsonl"))
+    return text if text.is_file() else folder / f"{name}_demonstrations.jsonl"
+
+
+def _load_prefix(path: Path, name: str) -> str:
+    return path.read_text(encoding="utf-8") if path.suffix == ".txt" else _RENDERERS[name](_load_demonstrations(path))
 
 
 def _load_demonstrations(path: Path) -> list[dict[str, Any]]:

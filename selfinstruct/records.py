@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .files import InputError, iter_lines, load_records, project_path, show_path
 
@@ -50,10 +50,15 @@ class MachineInstruction(Record):
 
 
 class ClassificationAnswer(Record):
-    """A line of `is_clf_or_not_*.jsonl`; `is_classification` is the raw completion, such as " Yes"."""
+    """A line of `is_clf_or_not_*.jsonl`; `is_classification` is the raw completion, such as " Yes", or true, as others write."""
 
     instruction: str
     is_classification: str
+
+    @field_validator("is_classification", mode="before")
+    @classmethod
+    def _read_flag(cls, value: Any) -> Any:
+        return ("Yes" if value else "No") if isinstance(value, bool) else value
 
 
 class MachineInstances(Record):

@@ -7,7 +7,11 @@
 
 NOTEBOOKS says which notebook reads and writes which files. run.json holds, by notebook, the parameters that files were
 made with ("parameters"), what the runner needs to skip what did not change ("notebooks") and what the model calls came to
-("usage"); and the "model" and the "kit_version". Only this module opens it.
+("usage"); the hashes of seed and prompt files ("files", "seed_tasks"); and the "model", the file of its "labels" and the
+"kit_version". Only this module opens it.
+
+Step files that are there before a notebook first writes into a folder come from another program, such as the released code.
+Notebooks 02 to 04 go on from them, as the released scripts do, with a copy in `taken_over/`; no other is ever replaced.
 """
 
 from __future__ import annotations
@@ -15,12 +19,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__
 from .files import (
@@ -38,15 +43,22 @@ from .files import (
 )
 from .records import Rejection
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+R = TypeVar("R", bound="BaseModel")
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 
 INSTRUCTIONS = "machine_generated_instructions.jsonl"
-CLASSIFICATION = "is_clf_or_not_*_template_1.jsonl"
+CLASSIFICATION = "is_clf_or_not*.jsonl"  # the released code and this kit have the model in the name, others have not
 INSTANCES = "machine_generated_instances.jsonl"
 ALL_INSTANCES = "finetuning_data/all_generated_instances.jsonl"
+SAMPLED_INSTANCES = "finetuning_data/sampled_generated_instances_*.jsonl"
 FINETUNING = "finetuning_data/gpt3_finetuning_data_*.jsonl"
 REJECTIONS = "rejections.jsonl"
 REPORT = "report.html"
+TAKEN_OVER = "taken_over"  # copies of files that the kit did not write, as they were
+CONTINUED = (INSTRUCTIONS, CLASSIFICATION, INSTANCES)  # of these it goes on from another program's
 _RUN_JSON = "run.json"
 
 
@@ -66,7 +78,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "02_generate_instructions": Notebook(writes=(INSTRUCTIONS,)),
     "03_identify_classification": Notebook(reads=(INSTRUCTIONS,), writes=(CLASSIFICATION,)),
     "04_generate_instances": Notebook(reads=(INSTRUCTIONS, CLASSIFICATION), writes=(INSTANCES,)),
-    "05_filter_and_export": Notebook(reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, FINETUNING)),
+    "05_filter_and_export": Notebook(
+        reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, SAMPLED_INSTANCES, FINETUNING)
+    ),
     "10_describe_dataset": Notebook(uses=(ALL_INSTANCES, CLASSIFICATION)),
     "11_parse_verb_nouns": Notebook(uses=(INSTRUCTIONS,)),
     "12_measure_lengths": Notebook(uses=(ALL_INSTANCES,)),
@@ -78,10 +92,11 @@ NOTEBOOKS: dict[str, Notebook] = {
     ),
 }
 
-# Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
+# Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely. Of
+# `max_instances_to_generate` it is the stop that counts, which is recorded as it was sent.
 FREE_PARAMETERS = {
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows", "max_instances_to_generate",
 }  # fmt: skip
 
 
@@ -110,8 +125,9 @@ class RunFolder:
         return sorted(self.path.glob(pattern))
 
     def find_newest(self, pattern: str) -> Path | None:
-        """The file that matches `pattern` and was written last, None if there is none."""
-        return max(self.find(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
+        """The file that matches `pattern` and was written last, None if there is none; of several with labels the run's own."""
+        labels = self.state.get("labels")
+        return max(self.find(pattern), key=lambda path: (path.name == labels, path.stat().st_mtime_ns), default=None)
 
     def require(self, pattern: str) -> Path:
         """The newest file that matches `pattern`; raises InputError naming the notebook that writes it."""
@@ -142,10 +158,12 @@ class RunFolder:
     def writing(self, name: str) -> Iterator[Callable[[Iterable[Any]], None]]:
         """Stream records into `name`: line by line to `name.partial`, renamed at the end, so that a finished file is whole.
 
-        An older file stays until then. After a stop the partial file holds the records so far.
+        An older file stays until then. After a stop the partial file holds the records so far. Lines of another program
+        come first, byte for byte.
         """
-        partial = self / f"{name}.partial"
-        write_text(partial, "")
+        partial, taken = self / f"{name}.partial", self / TAKEN_OVER / name
+        lines = taken.read_bytes().decode() if taken.is_file() else ""
+        write_text(partial, lines + "\n" * (lines[-1:] not in ("", "\n")))
 
         def write(records: Iterable[Any]) -> None:
             for record in records:
@@ -154,10 +172,53 @@ class RunFolder:
         yield write
         partial.replace(self / name)
 
+    def find_foreign(self, notebook: str) -> list[Path]:
+        """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet.
+
+        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy.
+        """
+        state = self.state
+        if notebook in state.get("parameters", {}):
+            return []
+        copy = [] if state else [f"notebooks/{notebook}.ipynb"]
+        return [path for pattern in (*find_notebook(notebook).writes, *copy) for path in self.find(pattern)]
+
+    def check_foreign(self, notebook: str) -> None:
+        """Raise InputError where `notebook` would replace a file that the kit did not write and cannot go on from."""
+        for path in self.find_foreign(notebook):
+            if not any(fnmatch(path.name, pattern) for pattern in CONTINUED):
+                raise InputError(
+                    f"{show_path(path)}: not written by this kit, and {notebook} would replace it; choose another run_dir, or move "
+                    f"the file away (to analyse the data as it is: data={self})"
+                )
+
+    def take_over(self) -> None:
+        """Copy what another program wrote, and this notebook goes on from, to `taken_over/`; run.json names the files."""
+        foreign, ledger = self.find_foreign(self.notebook), self / REJECTIONS
+        if foreign and foreign[0].name == INSTRUCTIONS and ledger.is_file():
+            load_records(ledger, Rejection)  # one of another form is refused before anything is asked
+            foreign.append(ledger)
+        for path in foreign:
+            (self / TAKEN_OVER).mkdir(exist_ok=True)
+            shutil.copy2(path, self / TAKEN_OVER / path.name)
+        if foreign:
+            self.note(taken_over={self.notebook: [path.name for path in foreign]})
+
+    def load_taken_over(self, record: type[R], *patterns: str) -> list[R]:
+        """The rows of another program that this run goes on from, [] as a rule: of the newest file that matches the first of
+        `patterns` that any does. Raises InputError with file:line for a row that is no `record`.
+        """
+        found = filter(None, (self.find_newest(f"{TAKEN_OVER}/{pattern}") for pattern in patterns))
+        return next((load_records(path, record) for path in found), [])
+
     def write_rejections(self, step: str, rejections: Iterable[Rejection]) -> Path:
-        """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order."""
+        """Replace the rows of `step` in rejections.jsonl; those of other steps stay, in step order, and those of the part of
+        step 1 that is taken over.
+        """
         path = self / REJECTIONS
         kept = [row for row in load_records(path, Rejection) if row.step != step] if path.is_file() else []
+        taken = self.load_taken_over(Rejection, REJECTIONS) if step.startswith("1") else []
+        kept += [row for row in taken if row.step == step]
         return write_records(path, sorted([*kept, *rejections], key=lambda row: row.step))
 
     def save_figure(self, figure: Any, name: str) -> Path:
@@ -189,8 +250,11 @@ class RunFolder:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What run.json holds now, {} if there is none."""
-        return read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
+        """What run.json holds now, {} if there is none; raises InputError where it is not the kit's."""
+        state = read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
+        if isinstance(state, dict):
+            return state
+        raise InputError(f"{self}/{_RUN_JSON}: a {type(state).__name__}, not the kit's; choose another run_dir")
 
     def note(self, **facts: Any) -> None:
         """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""
@@ -202,11 +266,14 @@ class RunFolder:
     def note_model(self, client: Any) -> None:
         """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store.
 
-        The run's "model" is the one that wrote its files; who rates them, or answers elsewhere, is not. The keys go to
-        `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
+        The run's "model" is the one that wrote its files; who rates them, answers elsewhere or was not asked, is not. The
+        keys go to `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
         """
-        if find_notebook(self.notebook).writes:
-            self.note(model=client.describe())
+        described = client.describe()
+        if client.keys and find_notebook(self.notebook).writes:
+            self.note(model=described)
+        if adapted := described.get("adapted"):  # what this step could not send as its parameters say
+            self.note(adapted={self.notebook: adapted})
         self.note(usage={self.notebook: client.usage.model_dump()})
         write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in client.keys))
 
@@ -217,6 +284,22 @@ class RunFolder:
             raise InputError(f"{self}/answers: no keys of answers; run its notebooks again, which records them")
         return list(dict.fromkeys(keys))
 
+    def note_files(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        """Record the seed and prompt files that this notebook reads, part -> path and sha256, in run.json under "files"; as
+        "seed_tasks" those of step 1, which the run came from.
+
+        Raises ParameterError if files of this notebook in this folder were made when the content was another.
+        """
+        earlier = self.state.get("files", {}).get(self.notebook, {})
+        now = {one["sha256"] for one in files.values()}
+        changed = [one["path"] for one in earlier.values() if one["sha256"] not in now]
+        writes = find_notebook(self.notebook).writes
+        if changed and any(self.find(pattern) for pattern in writes):
+            advice = "choose another run_dir, or put the file back as it was"
+            raise ParameterError(f"{self} was made with another content of {', '.join(changed)}; {advice}")
+        came_from = {"seed_tasks": files["seed_tasks"]} if INSTRUCTIONS in writes else {}
+        self.note(files={self.notebook: files}, **came_from)
+
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Those of the notebook's parameters that `function` takes by the same name.
 
@@ -226,10 +309,12 @@ class RunFolder:
         return {name: value for name, value in self.parameters.items() if name in taken}
 
     def check_parameters(self, notebook: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raise ParameterError if the files of `notebook` in this folder were made with other parameters.
+        """Raise ParameterError if the files of `notebook` in this folder were made with other parameters, and InputError if
+        another program made them.
 
         `earlier` are the parameters of that time, `now` those of this call.
         """
+        self.check_foreign(notebook)
         if not any(self.find(pattern) for pattern in find_notebook(notebook).writes):
             return
         earlier, now = _select_fixed(earlier), _select_fixed(now)
@@ -253,6 +338,7 @@ def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> Ru
     run = RunFolder(declared["run_dir"], notebook, declared)
     now = _select_fixed({**declared, **derived})
     run.check_parameters(notebook, run.state.get("parameters", {}).get(notebook, {}), now)
+    run.take_over()
     run.note(kit_version=__version__, parameters={notebook: now})
     return run
 
@@ -294,4 +380,8 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
 
 def _select_fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that decide what a step writes, as run.json holds them (JSON has no tuples)."""
-    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}))
+    fixed = {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
+    examples = parameters.get("max_instances_to_generate")
+    if examples and "stop" in fixed:  # an earlier kit recorded "Example 6" whatever it sent
+        fixed["stop"] = [f"Example {examples + 1}" if stop == "Example 6" else stop for stop in fixed["stop"]]
+    return json.loads(json.dumps(fixed))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from typing import Any
 
+from helpers.notebooks import run_cells
 from helpers.places import TESTS
 
 from selfinstruct.files import iter_lines
@@ -17,10 +19,20 @@ from selfinstruct.filters import (
     instruction_rejection,
 )
 from selfinstruct.parsing import parse_instances, parse_instructions, parse_is_classification
-from selfinstruct.records import ClassificationAnswer, Instance, InstanceRow, MachineInstances, load_records
+from selfinstruct.records import (
+    ClassificationAnswer,
+    FinetuningRow,
+    Instance,
+    InstanceRow,
+    MachineInstances,
+    load_records,
+    load_seed_tasks,
+)
 from selfinstruct.steps.export import (
     TEMPLATES_WITH_INPUT,
     TEMPLATES_WITHOUT_INPUT,
+    build_finetuning_rows,
+    build_seed_rows,
     cap_instances,
     encode_instance,
     parse_task,
@@ -59,13 +71,26 @@ def test_step_4_encodes_a_row_as_the_released_code_does():
         assert encoded.model_dump() == {"prompt": row["prompt"], "completion": row["completion"]}
 
 
-def test_step_4_draws_the_instances_that_the_released_code_draws():
-    folder = GOLDEN / "step4_whole"
+def test_step_4_writes_the_files_that_the_released_code_writes_row_for_row():
+    folder, rng = GOLDEN / "step4_whole", random.Random(123)
     answers = load_records(folder / "is_clf_or_not_embedded_template_1.jsonl", ClassificationAnswer)
     labels = {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
     records = load_records(folder / "machine_generated_instances.jsonl", MachineInstances)
-    rows = cap_instances([parse_task(record, labels[record.instruction]) for record in records], random_seed=123)
+    rows = cap_instances([parse_task(record, labels[record.instruction]) for record in records], rng)
     assert rows == load_records(folder / "all_generated_instances.jsonl", InstanceRow)
+    seeds = build_seed_rows(load_seed_tasks(folder / "seed_tasks.jsonl"))
+    finetuning = load_records(folder / "gpt3_finetuning_data_238.jsonl", FinetuningRow)
+    assert build_finetuning_rows(rows, seeds, rng) == finetuning and len(finetuning) == 238
+
+
+def test_notebook_05_writes_them_too(tmp_path):
+    folder = GOLDEN / "step4_whole"
+    for name in ("machine_generated_instances.jsonl", "is_clf_or_not_embedded_template_1.jsonl"):
+        shutil.copy(folder / name, tmp_path)
+    run_cells("05_filter_and_export", tmp_path, seed_tasks_path=str(folder / "seed_tasks.jsonl"))
+    for name in ("all_generated_instances.jsonl", "gpt3_finetuning_data_238.jsonl"):
+        rows = [row for _, row in iter_lines(tmp_path / "finetuning_data" / name)]
+        assert rows == [row for _, row in iter_lines(folder / name)]
 
 
 # the rows reach what they are there for

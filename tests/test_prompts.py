@@ -1,8 +1,12 @@
 """The prompts, to the letter of the released layout."""
 
+import random
+import statistics
+
 import pytest
 
-from selfinstruct.files import InputError, ParameterError
+from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError
+from selfinstruct.models.protocol import approximate_tokens
 from selfinstruct.prompts import (
     PAPER_REQUESTS,
     build_instruction_prompt,
@@ -96,3 +100,20 @@ def test_bad_sources(tmp_path):
     (tmp_path / "classification_demonstrations.jsonl").write_text('{"task": 1}\n')
     with pytest.raises(InputError, match=r"demonstrations.jsonl:1.*instruction"):
         load_prompts(tmp_path)
+
+
+def test_notebook_02_says_how_long_our_prompts_are():
+    """Beside those of the paper, in tokens of four characters: 166 of step 1, then 890, 1,436 and 1,713."""
+    page = (
+        (PROJECT_ROOT / "notebooks/02_generate_instructions.ipynb")
+        .read_text(encoding="utf-8")
+        .replace('\\n",\n    "', " ")
+    )
+    prompts, rng = load_prompts("ours"), random.Random(0)
+    texts = [task.instruction for task in prompts.seed_tasks]
+    first = statistics.mean(approximate_tokens(build_instruction_prompt(rng.sample(texts, 8))) for _ in range(500))
+    others = [approximate_tokens(text) for text in (prompts.classification, prompts.input_first, prompts.output_first)]
+    assert 155 <= first <= 159 and "157 tokens on average" in page
+    assert (
+        "step 2 {:,} instead of 890; step 3 {:,} instead of 1,436 input-first, and {:,} instead".format(*others) in page
+    )

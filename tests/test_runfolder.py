@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import selfinstruct
 from selfinstruct.files import InputError, ParameterError, write_json, write_text
 from selfinstruct.models.spending import Usage
+from selfinstruct.prompts import load_prompts
 from selfinstruct.runfolder import INSTRUCTIONS, RunFolder, open_run
 
 PACKAGE = Path(selfinstruct.__file__).parent
@@ -66,6 +68,16 @@ def test_who_rates_a_run_is_not_its_model(tmp_path):
     assert "model" not in run.state and "14_review_quality" in run.state["usage"]
 
 
+def test_what_a_step_could_not_send_is_recorded_with_the_step(tmp_path):
+    class Adapted(Client):
+        def describe(self):
+            return {"model": "m", "adapted": {"stop": ""}}
+
+    RunFolder(tmp_path, "02_generate_instructions").note_model(Adapted())
+    RunFolder(tmp_path, "04_generate_instances").note_model(Client())
+    assert RunFolder(tmp_path).state["adapted"] == {"02_generate_instructions": {"stop": ""}}
+
+
 def test_outputs_are_what_notebooks_wrote(tmp_path):
     for name in ("run.json", "report.html", "store.sqlite-wal", INSTRUCTIONS, "figures/run.json"):
         write_text(tmp_path / name, "{}")
@@ -90,6 +102,50 @@ def test_files_made_with_other_parameters_are_refused_in_words_and_left(tmp_path
     ):
         open_run("02_generate_instructions", given, model="n")
     assert RunFolder(tmp_path).state["parameters"]["02_generate_instructions"]["temperature"] == 0.9
+
+
+def test_content_that_has_changed_under_one_path_is_another_run(tmp_path):
+    run, seeds = RunFolder(tmp_path / "run", "02_generate_instructions"), tmp_path / "mine.jsonl"
+    text = (PACKAGE.parent / "seeds/seed_tasks.jsonl").read_text(encoding="utf-8")
+    other, third = text.replace("Name", "Say"), text.replace("Name", "Tell")
+
+    def note(path, content):
+        run.note_files(load_prompts(seed_tasks_path=write_text(path, content)).describe_files("seed_tasks"))
+
+    note(seeds, text)
+    assert run.state["seed_tasks"] == {"path": str(seeds), "sha256": sha256(text.encode()).hexdigest()}
+    note(seeds, other)  # no file of the notebook was made
+    write_text(run / INSTRUCTIONS, "")
+    note(seeds, other)
+    with pytest.raises(ParameterError, match=r"with another content of .*mine\.jsonl; choose another run_dir, or put"):
+        note(seeds, third)
+    note(tmp_path / "moved.jsonl", other)  # the same content elsewhere
+
+
+def test_each_notebook_answers_for_the_files_it_reads(tmp_path):
+    prompts = load_prompts("short")
+    assert set(prompts.describe_files("output_first")) == {"output_first", "output_first_start"}
+    run = RunFolder(tmp_path, "04_generate_instances")
+    run.note_files(prompts.describe_files("input_first", "output_first"))
+    assert set(run.state["files"]) == {"04_generate_instances"} and "seed_tasks" not in run.state
+
+
+def test_a_run_whose_stop_was_recorded_as_it_was_not_sent_goes_on(tmp_path):
+    given, made = {"run_dir": str(tmp_path), "max_instances_to_generate": 2}, "04_generate_instances"
+    write_json(tmp_path / "run.json", {"parameters": {made: {**given, "stop": ["Example 6", "Task:"]}}})
+    write_text(tmp_path / "machine_generated_instances.jsonl", "")
+    open_run(made, {**given, "max_instances_to_generate": 0}, stop=("Example 3", "Task:"))
+    with pytest.raises(ParameterError, match=r"stop was \['Example 3', 'Task:'\], now \['Example 6', 'Task:'\]"):
+        open_run(made, {**given, "max_instances_to_generate": 0}, stop=("Example 6", "Task:"))
+
+
+@pytest.mark.parametrize("name", ["01_read_seed_tasks", "10_describe_dataset"])
+def test_a_folder_with_notebooks_of_ones_own_is_no_run_folder(tmp_path, name):
+    """The project's root, for one: executed copies would take their place."""
+    write_text(tmp_path / f"notebooks/{name}.ipynb", "{}")
+    with pytest.raises(InputError, match=rf"{name}.ipynb: not written by this kit, and {name} would replace it"):
+        open_run(name, {"run_dir": str(tmp_path)})
+    assert not RunFolder(tmp_path).exists()
 
 
 def test_arguments_are_the_parameters_that_a_function_takes(tmp_path):

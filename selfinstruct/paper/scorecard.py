@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,12 @@ WIDEST_SHARE = 15.0  # points: 200 answers, as in Table 2, leave at most 14
 WIDEST = 0.3  # of the published value, for averages; beyond either, an interval covers nearly anything
 ENOUGH = 30  # values: with fewer, a bootstrap interval is too narrow to be believed
 TOO_LITTLE = "too little data"
+OTHER_KIND = "another kind of data"
+GENERATED = ("generated data", "this run")
+KINDS = {  # data sets that no model generated, by the names of their files
+    "*seed_tasks.*": "seed tasks", "seed_tasks": "seed tasks", "user_oriented_*": "evaluation tasks",
+    "*_predictions*": "evaluation tasks", "superni_test_*": "evaluation tasks",
+}  # fmt: skip
 GROUPS = {  # what a finding that was not measured needs, for the headline: by the reasons of paper_numbers.json
     "people who rate": ("ratings", "review", "evaluation"),
     "the paper's models or test sets": ("gpt3", "gpt3_training", "11b", "superni", "price", "baselines"),
@@ -46,7 +53,10 @@ ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A published number beside ours; `difference` is ours less published, in `unit`."""
+    """A published number beside ours; `difference` is ours less published, in `unit`.
+
+    `counted` is False where another row says the same: it stands in the tables, and the two count once.
+    """
 
     id: str
     what: str
@@ -60,6 +70,7 @@ class ScoreRow:
     verdict: str
     reason: str
     finding: bool = True  # False: set, not found
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Scorecard:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """How many rows have each verdict: "findings", and apart from them "settings", which agree because they were set."""
-        counted = Counter((row.finding, row.verdict) for row in self.rows)
+        counted = Counter((row.finding, row.verdict) for row in self.rows if row.counted)
         kinds = ("findings", True), ("settings", False)
         return {kind: {verdict: counted[found, verdict] for verdict in VERDICTS} for kind, found in kinds}
 
@@ -94,7 +105,7 @@ class Scorecard:
         """How many findings came out as published, of those that this run can measure, and why the rest was not measured."""
         found = self.counts["findings"]
         measured = found["reproduced"] + found["differs"]
-        missing = Counter(group_reason(row.reason) for row in self._select("not measured"))
+        missing = Counter(group_reason(row.reason) for row in self._select("not measured") if row.counted)
         needs = ", ".join(f"{group} ({count})" for group, count in missing.most_common())
         rest = f"; the other {missing.total()} need {needs}" if missing else ""
         return f"of the {measured} findings this run can measure, {found['reproduced']} came out as published{rest}"
@@ -112,7 +123,7 @@ class Scorecard:
 
     def reasons(self) -> dict[str, int]:
         """Why findings were not measured, and how many for each reason."""
-        counted = Counter(row.reason for row in self._select("not measured"))
+        counted = Counter(row.reason for row in self._select("not measured") if row.counted)
         return dict(counted.most_common())
 
     def _select(self, verdict: str, finding: bool = True) -> list[ScoreRow]:
@@ -128,6 +139,8 @@ def group_reason(reason: str) -> str:
     """What a finding that was not measured needs, in a few words."""
     if reason.startswith(TOO_LITTLE):
         return "more data"
+    if reason.startswith(OTHER_KIND):
+        return OTHER_KIND
     if reason.startswith("counts "):
         return "a data set of the paper's size"
     sentences = reasons()
@@ -142,7 +155,8 @@ def build_scorecard(run: RunFolder, data_set: str = "") -> Scorecard:
     results = {**run.all_results(), "run": run.state}
     data = _choose_data(results, data_set)
     problems = _leave_out_others(results, data)
-    rows = [_score(number, results, data) for number in paper_numbers()]
+    kind = GENERATED[1] if data in ("", run.path.name) else find_kind(results, data)
+    rows = _count_once([_score(number, results, data, kind) for number in paper_numbers()])
     label = find_author(data) or (author_of(run) if data == run.path.name else "")
     return Scorecard(data, label, rows, _size(results, data), problems)
 
@@ -159,7 +173,8 @@ def _choose_data(results: dict[str, Any], data: str) -> str:
 
 def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
     """Take out of `results` what another file of the same name gave, and say so: the first notebook's file counts."""
-    sources = {name: source for name, record in results.items() if (source := look_up(record, "sources/{data}", data))}
+    paths = {name: "data" if name.startswith("14") else "sources/{data}" for name in results}
+    sources = {name: source for name, record in results.items() if (source := look_up(record, paths[name], data))}
     first = next(iter(sources.values()), "")
     others = {name: source for name, source in sources.items() if source != first}
     for name in others:
@@ -168,9 +183,29 @@ def _leave_out_others(results: dict[str, Any], data: str) -> list[str]:
     return [f"{name} is left out: it read {one}, and {next(iter(sources))} {first}" for name, one in others.items()]
 
 
-def _score(number: PaperNumber, results: dict[str, Any], data: str) -> ScoreRow:
-    found = find_ours(number, results, data)
+def find_kind(results: dict[str, Any], data: str) -> str:
+    """What kind of data set it is, by the name of its file: generated data unless it is one of KINDS."""
+    sources = (look_up(record, "sources/{data}", data) for record in results.values())
+    name = Path(next(filter(None, sources), data)).name
+    return next((kind for pattern, kind in KINDS.items() if fnmatch(name, pattern)), GENERATED[0])
+
+
+def _count_once(rows: list[ScoreRow]) -> list[ScoreRow]:
+    """The rows with those marked that follow from another row, unless they alone are measured."""
+    verdicts = {row.id: row.verdict for row in rows}
+    first = {number.id: number.derived_from for number in paper_numbers() if number.derived_from}
+    alone = {
+        row.id for row in rows if row.verdict != "not measured" and verdicts.get(first.get(row.id)) == "not measured"
+    }
+    return [replace(row, counted=row.id not in first or row.id in alone) for row in rows]
+
+
+def _score(number: PaperNumber, results: dict[str, Any], data: str, kind: str) -> ScoreRow:
+    found, kinds = find_ours(number, results, data), number.data or ((kind,) if number.given else GENERATED)
     verdict, reason = judge(number, found)
+    if found.value is not None and kind not in kinds:
+        found, verdict = Found(), "not measured"
+        reason = f"{OTHER_KIND}: this is a number of {kinds[0]}, and {data} has {kind}"
     size = _size(results, data)
     if number.whole and verdict != "not measured" and abs(size - INSTRUCTIONS) > SAME_SIZE * INSTRUCTIONS:
         verdict = "not measured"
@@ -213,6 +248,8 @@ def find_ours(number: PaperNumber, results: dict[str, Any], data: str) -> Found:
     if ours.published and record.get("quirks") != "published":
         return Found()
     value, interval, count = (look_up(record, path, data) for path in (ours.key, ours.interval, ours.count))
+    if ours.positive and not value:
+        return Found()
     if isinstance(interval, dict):
         interval = [interval["low"], interval["high"]]
     ends = tuple(sorted(map(ours.in_unit, interval or ())))
@@ -280,7 +317,7 @@ def scorecard_html(run: RunFolder) -> str:
     if not record:
         return ""
     page = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    rows = [readable(row) for row in record["scorecard"]]
+    rows = [readable({"counted": True, **row}) for row in record["scorecard"]]  # an older record does not say
     return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render({**record, "rows": rows})
 
 

@@ -24,7 +24,7 @@ from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
 from .execution import Step, execute_step, lock_folder
 from .kernels import kernel_environment
-from .parameters import check_names, check_prerequisites, notebook_parameters
+from .parameters import check_names, check_prerequisites, load_parameters, notebook_parameters
 from .report import build_funnels, write_report
 
 if TYPE_CHECKING:
@@ -121,6 +121,17 @@ def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str =
     if only:
         return [path for path in found if any(_fits(path, wanted) for wanted in only)]
     return [path for path in found if path.stem >= start and find_notebook(path.stem).main]
+
+
+def read_parameters(file: Path, only: Sequence[str] = (), start: str = "") -> dict[str, Any]:
+    """The parameters of a YAML file but for those that only other notebooks take: one file may hold those of all.
+
+    Raises InputError with file:line for what is no such file; a name that no notebook has is refused with the others.
+    """
+    names = {path: set(notebook_parameters(path)) for path in sorted(NOTEBOOKS_DIR.glob("[0-9]*.ipynb"))}
+    taken = set().union(*(names[path] for path in choose_notebooks(NOTEBOOKS_DIR, only, start)))
+    others = set().union(*names.values()) - taken
+    return {name: value for name, value in load_parameters(file).items() if name not in others}
 
 
 def _fits(path: Path, wanted: str) -> bool:

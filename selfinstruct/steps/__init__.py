@@ -4,6 +4,7 @@ from .classification import (
     build_classification_requests,
     choose_threshold,
     identify_classification,
+    name_answer_file,
     parse_bare_labels,
     parse_labels,
 )
@@ -20,6 +21,7 @@ from .export import (
 )
 from .instances import build_instance_requests, choose_tasks, generate_instances
 from .instructions import (
+    MACHINE_INSTRUCTIONS_IN_PROMPT,
     Round,
     build_pool,
     build_round,

@@ -9,8 +9,9 @@ is not its answer but its margin, log p(" Yes") - log p(" No"), against a thresh
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..parsing import parse_is_classification
@@ -41,16 +42,27 @@ def identify_classification(
     prompts: PromptSet,
     settings: dict[str, Any],
     threshold: float | None = None,
+    known: Mapping[str, ClassificationAnswer] = {},
 ) -> list[ClassificationAnswer]:
     """Step 2: the raw answer to "Is it classification?" for every instruction, "" where the request failed.
 
-    With a `threshold` the answer is " Yes" where the margin is above it, else " No", and the margin stands beside it.
+    With a `threshold` the answer is " Yes" where the margin is above it, else " No", and the margin stands beside it. An
+    instruction that is in `known` is not asked about.
     """
-    requests = build_classification_requests(instructions, prompts, settings)
-    completions = client.complete(requests, desc="is it classification?")
-    return [
-        _build_answer(text, completion, threshold) for text, completion in zip(instructions, completions, strict=True)
-    ]
+    asked = [text for text in instructions if text not in known]
+    completions = client.complete(build_classification_requests(asked, prompts, settings), desc="is it classification?")
+    answers = (_build_answer(text, one, threshold) for text, one in zip(asked, completions, strict=True))
+    return [known[text] if text in known else next(answers) for text in instructions]
+
+
+def name_answer_file(model: str) -> str:
+    """The released name of the file with a model's answers.
+
+    >>> name_answer_file("org/some model")
+    'is_clf_or_not_some-model_template_1.jsonl'
+    """
+    engine = re.sub(r"[^\w.-]+", "-", model.rsplit("/", 1)[-1]).strip("-")
+    return f"is_clf_or_not_{engine}_template_1.jsonl"
 
 
 def _build_answer(instruction: str, completion: Completion, threshold: float | None) -> ClassificationAnswer:

@@ -159,7 +159,8 @@ def _sample_requests(
     step: str, given: Mapping[str, Any], seeds: Sequence[SeedTask], instructions: int, embedded: bool, admitted: float
 ) -> tuple[int, list[Request]]:
     """(calls of a step, a sample of its requests), seed tasks standing in for `instructions` machine-written ones."""
-    quirks, names = given.get("quirks", "published"), ("max_tokens", "temperature", "top_p", "presence_penalty")
+    quirks = given.get("quirks", "published")
+    names = ("max_tokens", "temperature", "top_p", "presence_penalty", "max_instances_to_generate")
     chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
     settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
     if step == STEPS[0]:
@@ -173,10 +174,7 @@ def _sample_requests(
     labels = {task.instruction: task.is_classification for task in seeds}
     only = {name: given.get(name, False) for name in ("generation_tasks_only", "classification_tasks_only")}
     texts = [task.instruction for task in choose_tasks(seeds, labels, **only)]
-    requests = build_instance_requests(
-        texts[:SAMPLED_PROMPTS], labels, prompts, settings,
-        max_instances_to_generate=given.get("max_instances_to_generate", 5), quirks=quirks,
-    )  # fmt: skip
+    requests = build_instance_requests(texts[:SAMPLED_PROMPTS], labels, prompts, settings, quirks=quirks)
     return round(tasks * len(texts) / len(seeds)), requests
 
 

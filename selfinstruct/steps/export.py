@@ -1,7 +1,13 @@
 """Step 4: raw instances to fine-tuning rows (paper sections 2.2 "Filtering" and 2.3; released prepare_for_finetuning.py).
 
-The released code draws from a `set`, so its files change with the interpreter's hash seed (Q15), and its sampling of
-instructions fails on Python 3.11 (Q16). Both are corrected in both modes: first-seen order takes the set's place.
+    rng = random.Random(123)
+    rows = cap_instances(tasks, rng)
+    finetuning = build_finetuning_rows(rows, build_seed_rows(seed_tasks), rng)
+
+One stream of chance goes through the whole step, in the released order: cap, sample of instructions, then coin and template of
+each row, shuffle. The released code draws from a `set`, so its files change with the interpreter's hash seed (Q15), and its
+sampling of instructions fails on Python 3.11 (Q16). Both are corrected in both modes: first-seen order takes the set's place,
+and but for that the files are the released code's, row for row.
 """
 
 from __future__ import annotations
@@ -78,12 +84,11 @@ def parse_task(record: MachineInstances, is_classification: bool, quirks: str = 
     return task
 
 
-def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[InstanceRow]:
-    """At most five instances of each task, drawn with `random_seed`; what is left out joins the task's rejections.
+def cap_instances(tasks: Sequence[ParsedTask], rng: random.Random) -> list[InstanceRow]:
+    """At most five instances of each task, drawn by `rng`; what is left out joins the task's rejections.
 
     As released, the draw also shuffles the instances of a task that has five or fewer.
     """
-    rng = random.Random(random_seed)
     rows = []
     for task in tasks:
         chosen = rng.sample(task.kept, min(len(task.kept), MAX_INSTANCES_PER_TASK))
@@ -93,12 +98,10 @@ def cap_instances(tasks: Sequence[ParsedTask], random_seed: int = 123) -> list[I
     return rows
 
 
-def sample_instructions(
-    rows: Sequence[InstanceRow], num_instructions: int, random_seed: int = 123
-) -> list[InstanceRow]:
+def sample_instructions(rows: Sequence[InstanceRow], num_instructions: int, rng: random.Random) -> list[InstanceRow]:
     """The rows of `num_instructions` instructions drawn from all of them (released option --num_instructions)."""
     unique = list(dict.fromkeys(row.instruction for row in rows))
-    chosen = set(random.Random(random_seed).sample(unique, min(num_instructions, len(unique))))
+    chosen = set(rng.sample(unique, min(num_instructions, len(unique))))
     return [row for row in rows if row.instruction in chosen]
 
 
@@ -134,16 +137,12 @@ def encode_instance(instruction: str, input: str, output: str, rng: random.Rando
 
 
 def build_finetuning_rows(
-    generated: Sequence[InstanceRow],
-    seeds: Sequence[InstanceRow] = (),
-    random_seed: int = 123,
-    quirks: str = "published",
+    generated: Sequence[InstanceRow], seeds: Sequence[InstanceRow], rng: random.Random, quirks: str = "published"
 ) -> list[FinetuningRow]:
     """Fine-tuning rows: one coin for field name and blank lines, a template, exact repetitions dropped, shuffled.
 
     Released rows hold {prompt, completion} alone; fixed rows also say where they come from (Q19).
     """
-    rng = random.Random(random_seed)
     rows: dict[tuple[str, str], FinetuningRow] = {}
     for index, row in enumerate([*generated, *seeds]):
         text = row.input

@@ -5,15 +5,15 @@ instances = generate_instances(client, records, labels, prompts, settings)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..files import SelfInstructError
 from ..parsing import check_quirks
 from ..prompts import CLASSIFICATION_INSTANCE_MAX_TOKENS, PromptSet
-from ..records import Client, MachineInstances, MachineInstruction, Request, SeedTask
+from ..records import Client, Completion, MachineInstances, MachineInstruction, Request, SeedTask
 
-T = TypeVar("T", MachineInstruction, SeedTask)
+T = TypeVar("T", MachineInstruction, MachineInstances, SeedTask)
 
 
 def build_instance_requests(
@@ -22,7 +22,6 @@ def build_instance_requests(
     prompts: PromptSet,
     settings: dict[str, Any],
     *,
-    max_instances_to_generate: int = 5,
     request_batch_size: int = 5,
     quirks: str = "published",
 ) -> list[Request]:
@@ -32,8 +31,6 @@ def build_instance_requests(
     it depends on the task alone. A `max_tokens` below these is used as it is.
     """
     requests = []
-    last = f"Example {max_instances_to_generate + 1}"
-    stop = tuple(last if stop.startswith("Example ") else stop for stop in settings["stop"])
     span = 1 if check_quirks(quirks) else request_batch_size
     for start in range(0, len(instructions), span):
         batch = instructions[start : start + span]
@@ -42,7 +39,7 @@ def build_instance_requests(
             max_tokens = min(max_tokens, CLASSIFICATION_INSTANCE_MAX_TOKENS)
         for text in batch:
             prompt = prompts.instance_prompt(text, labels[text])
-            chosen = {**settings, "max_tokens": max_tokens, "stop": stop}
+            chosen = {**settings, "max_tokens": max_tokens}
             if labels[text]:  # the embedded model's alone is not 0: it keeps "Class label:" from coming a second time
                 chosen["frequency_penalty"] = 0.0
             requests.append(Request(prompt=prompt, **chosen))
@@ -81,20 +78,29 @@ def generate_instances(
     prompts: PromptSet,
     settings: dict[str, Any],
     desc: str = "instances",
+    known: Mapping[str, MachineInstances] = {},
     **layout: Any,
 ) -> list[MachineInstances]:
-    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`."""
+    """Step 3: the raw instances of every task, "" where the request failed; `layout` goes to `build_instance_requests`.
+
+    A task whose instruction is in `known` is not asked about.
+    """
     requests = build_instance_requests([record.instruction for record in records], labels, prompts, settings, **layout)
-    completions = client.complete(requests, desc=desc)
-    starts = [prompts.answer_start(labels[record.instruction]) for record in records]
-    return [
-        MachineInstances(
-            instruction=record.instruction,
-            raw_instances="" if completion.error else start + completion.text,
-            instance_metadata=completion.metadata(request.prompt),
-            instruction_metadata=record.metadata,
-            most_similar=record.most_similar,
-            avg_similarity_score=record.avg_similarity_score,
-        )
-        for record, request, completion, start in zip(records, requests, completions, starts, strict=True)
-    ]
+    wanted = [pair for pair in zip(records, requests, strict=True) if pair[0].instruction not in known]
+    completions = client.complete([request for _, request in wanted], desc=desc)
+    made = (
+        _build_record(record, request, completion, prompts.answer_start(labels[record.instruction]))
+        for (record, request), completion in zip(wanted, completions, strict=True)
+    )
+    return [known[one.instruction] if one.instruction in known else next(made) for one in records]
+
+
+def _build_record(record: MachineInstruction, request: Request, completion: Completion, start: str) -> MachineInstances:
+    return MachineInstances(
+        instruction=record.instruction,
+        raw_instances="" if completion.error else start + completion.text,
+        instance_metadata=completion.metadata(request.prompt),
+        instruction_metadata=record.metadata,
+        most_similar=record.most_similar,
+        avg_similarity_score=record.avg_similarity_score,
+    )

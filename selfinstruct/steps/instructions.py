@@ -126,8 +126,9 @@ def generate_instructions(
     rouge_threshold: float = 0.7,
     quirks: str = "published",
     max_rounds: int = 0,
+    earlier: Sequence[MachineInstruction] = (),
 ) -> Iterator[Round]:
-    """Step 1: yield rounds until the pool holds `num_instructions_to_generate` machine-written instructions.
+    """Step 1: yield rounds until the pool holds `num_instructions_to_generate` machine-written instructions, `earlier` ones included.
 
     The count is checked between rounds, so the last round may overshoot (Q9); `quirks="fixed"` stops at the number. Raises
     SelfInstructError after 20 rounds in a row that admit nothing, or fewer where one rule drops everything, and says why: the
@@ -135,9 +136,10 @@ def generate_instructions(
     """
     fixed = check_quirks(quirks)
     human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only, quirks)
-    pool, machine, asked = build_pool(human, quirks), [], Counter()
-    rng, gainless, request_idx = random.Random(random_seed), [], 0
-    while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx >= max_rounds):
+    machine, first = [record.instruction for record in earlier], earlier[-1].request_idx + 1 if earlier else 0
+    pool, asked = build_pool([*human, *machine], quirks), Counter()
+    rng, gainless, request_idx = random.Random(random_seed), [], first
+    while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx - first >= max_rounds):
         requests = build_round(
             rng, human, machine, settings, requests_per_round=requests_per_round, asked=asked,
             num_prompt_instructions=num_prompt_instructions, use_clf_seed_tasks_only=use_clf_seed_tasks_only,

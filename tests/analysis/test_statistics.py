@@ -116,6 +116,18 @@ def test_bootstrap_of_a_median_agrees_with_drawing_one_by_one(count):
     assert bootstrap_interval(values, "median", draws=20_000) == pytest.approx(tuple(plain), abs=1)
 
 
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_instances_of_one_instruction_are_drawn_together(statistic):
+    """Thirty instructions of five equal instances each say as much as thirty values, and not as much as 150."""
+    single = np.random.default_rng(3).integers(1, 40, 30)
+    values, of = np.repeat(single, 5), np.repeat([f"task {k}" for k in range(30)], 5)
+    alone, together = bootstrap_interval(single, statistic), bootstrap_interval(values, statistic, of=of)
+    assert together == pytest.approx(alone, abs=1.0)
+    low, high = bootstrap_interval(values, statistic)
+    assert high - low < 0.75 * (together[1] - together[0])
+    assert bootstrap_interval([True] * 150, of=of)[0] == bootstrap_interval([True] * 30)[0]
+
+
 def test_a_share_of_none_or_all_is_not_certain():
     assert bootstrap_interval([False] * 60) == pytest.approx(
         (0, 0.0602), abs=1e-3
@@ -142,9 +154,9 @@ def test_numbers_for_reading():
 
 def test_intervals_of_table_1():
     records = {record["number"]: record for record in measure_intervals(SMALL)}
-    assert list(records) == [name for name in analysis.TABLE_1 if "share" in name or "mean" in name]
+    assert set(records) == {name for name in analysis.TABLE_1 if "share" in name or "mean" in name or "_per_" in name}
     share = records["empty_input_share"]
-    assert (share["n"], share["value"], share["low"], share["high"], share["covers_paper"]) == (4, 0.5, 0, 1, True)
+    assert (share["n"], share["value"], share["low"], share["high"], share["covers_paper"]) == (3, 0.5, 0, 1, True)
     assert records["mean_instruction_words"]["covers_paper"] is False
     assert [record["part"] for record in measure_medians(Dataset("t", [Row("Say yes.")], "x"))] == ["instruction"]
 

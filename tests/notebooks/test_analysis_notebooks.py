@@ -68,7 +68,7 @@ def test_describe(run_dir):
     assert results["scripts"] == {"mine": {"Latin": 4}}
     assert sum(results["languages"]["mine"].values()) == 4
     assert results["headline"].startswith("4 instructions of")
-    assert len(results["intervals"]) == 5
+    assert len(results["intervals"]) == 6
 
 
 def test_verbs_and_nouns(run_dir):

@@ -48,10 +48,10 @@ def test_failed_request_has_no_choices():
 def test_cap_is_five_and_says_what_it_left_out():
     text = "".join(f"Example {n}\nInput: {n}\nOutput: o{n}\n" for n in range(1, 9))
     task = parse_task(raw(text), False)
-    rows = cap_instances([task])
+    rows = cap_instances([task], random.Random(123))
     assert len(rows) == 5
     assert [one.reason for one in task.rejected] == ["over_the_cap"] * 3
-    assert rows == cap_instances([parse_task(raw(text), False)])
+    assert rows == cap_instances([parse_task(raw(text), False)], random.Random(123))
 
 
 def test_templates_and_the_leading_space():
@@ -93,10 +93,10 @@ def test_braces_in_the_data_are_data():
 
 def test_rows_are_unique_shuffled_and_repeatable():
     rows = [row(n) for n in range(30)]
-    built = build_finetuning_rows([*rows, *rows])
-    assert built == build_finetuning_rows([*rows, *rows])
+    built = build_finetuning_rows([*rows, *rows], [], random.Random(123))
+    assert built == build_finetuning_rows([*rows, *rows], [], random.Random(123))
     assert len({(one.prompt, one.completion) for one in built}) == len(built)
-    assert built != build_finetuning_rows([*rows, *rows], random_seed=5)
+    assert built != build_finetuning_rows([*rows, *rows], [], random.Random(5))
     assert [one.completion for one in built] != sorted(one.completion for one in built)
     assert set(built[0].model_dump()) == {"prompt", "completion"}
 
@@ -105,12 +105,12 @@ def test_fixed_rows_say_where_they_come_from():
     task = SeedTask(
         id="s", name="n", instruction="I", instances=[{"input": "", "output": "O"}], is_classification=False
     )
-    built = build_finetuning_rows([row(1)], build_seed_rows([task]), quirks="fixed")
+    built = build_finetuning_rows([row(1)], build_seed_rows([task]), random.Random(123), "fixed")
     assert sorted((one.instruction, one.is_seed) for one in built) == [("I", True), ("Task 1", False)]
 
 
 def test_sampling_instructions_keeps_their_rows():
     rows = [row(n, str(k)) for n in range(10) for k in range(2)]
-    sampled = sample_instructions(rows, 3)
+    sampled = sample_instructions(rows, 3, random.Random(123))
     assert len({one.instruction for one in sampled}) == 3 and len(sampled) == 6
-    assert sample_instructions(rows, 99) == rows
+    assert sample_instructions(rows, 99, random.Random(123)) == rows

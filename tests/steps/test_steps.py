@@ -311,11 +311,15 @@ def test_what_the_query_says_of_the_answer_stands_before_it_again():
     assert [record.raw_instances for record in made] == ["Class label: Spam\nwin", "", "Output: x"]
 
 
-def test_the_embedded_models_stops_hold_the_blank_line_and_the_last_example():
-    [request] = build_instance_requests(
-        ["a"], {"a": False}, TEMPLATES, request_settings("instances", True), max_instances_to_generate=2
-    )
-    assert request.stop == ("\n\n", "Example 3", "Task:")
+@pytest.mark.parametrize(
+    ("embedded", "examples", "stop"),
+    [(True, 0, ("\n\n", "Example 3", "Task:")), (True, 5, ("\n\n", "Example 6", "Task:")),
+     (False, 0, ("Example 6", "Task:")), (False, 1, ("Example 2", "Task:"))],
+)  # fmt: skip
+def test_the_stop_before_the_last_example_is_in_the_settings_as_it_is_sent(embedded, examples, stop):
+    settings = request_settings("instances", embedded, max_instances_to_generate=examples)
+    [request] = build_instance_requests(["a"], {"a": False}, TEMPLATES, settings)
+    assert request.stop == settings["stop"] == stop
 
 
 def test_a_frequency_penalty_is_for_input_first_only():
@@ -332,9 +336,8 @@ def test_instance_prompts_and_the_batch_that_decides_max_tokens():
     assert [request.max_tokens for request in requests] == [300] * 5 + [350] * 5
     assert [request.prompt[0] for request in requests[:3]] == ["I", "O", "I"]
     assert requests[0].stop == ("Example 6", "Task:")
-    fixed = build_instance_requests(texts, labels, TEMPLATES, settings, quirks="fixed", max_instances_to_generate=2)
+    fixed = build_instance_requests(texts, labels, TEMPLATES, settings, quirks="fixed")
     assert [request.max_tokens for request in fixed] == [350, 300] + [350] * 8
-    assert fixed[0].stop == ("Example 3", "Task:")
 
 
 def test_choosing_tasks():
