@@ -16,8 +16,10 @@ The error tree; a caller that only wants to report catches the root:
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -101,8 +103,13 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
 
 def load_records(path: str | Path, record: type[R], unfinished: bool = False) -> list[R]:
     """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
-    lines = iter_lines(path, unfinished)
-    return [_validate(record, value, f"{show_path(path)}:{number}") for number, value in lines]
+    return [row for _, row in iter_records(path, record, unfinished)]
+
+
+def iter_records(path: str | Path, record: type[R], unfinished: bool = False) -> Iterator[tuple[int, R]]:
+    """(line number, `record`) of each line, one at a time: for whoever does not need all of a long file at once."""
+    for number, value in iter_lines(path, unfinished):
+        yield number, _validate(record, value, f"{show_path(path)}:{number}")
 
 
 def _validate(record: type[R], value: dict[str, Any], where: str) -> R:
@@ -126,30 +133,70 @@ def dump_line(record: BaseModel | dict[str, Any]) -> str:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` whole or not at all: to a neighbour first, then renamed over `path`."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as out:
-            out.write(text)
-        os.chmod(out.name, 0o644)
-        os.replace(out.name, path)
-    except OSError as error:
-        raise InputError(f"{show_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
-    return path
+    return _write_whole(Path(path), iter([text]))
 
 
 def write_records(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> Path:
-    """Write `records` as JSONL, whole or not at all."""
-    return write_text(path, "".join(dump_line(record) for record in records))
+    """Write `records` as JSONL, one by one, whole or not at all."""
+    return _write_whole(Path(path), map(dump_line, records))
+
+
+def _write_whole(path: Path, parts: Iterator[str]) -> Path:
+    written, temporary = 0, None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
+            temporary = out.name
+            for part in map(str.encode, parts):
+                written += len(part)
+                out.write(part)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise explain_write_error(path, error, written + sum(len(part.encode()) for part in parts)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    return path
+
+
+def _remove(temporary: str | None) -> None:
+    if temporary:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def explain_write_error(path: Path, error: OSError, size: int) -> InputError:
+    """The error for a file that cannot be written: its cause, and for a full disk how many bytes there should be."""
+    where, reason = show_path(path), error.strerror or str(error)
+    if error.errno == errno.EFBIG:
+        return InputError(
+            f"{where}: cannot be written ({reason}, {describe_space(path, size)}); raise the limit: ulimit -f"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = f"the disk is full ({reason}, {describe_space(path, size)})"
+        return InputError(f"{where}: {full}; free some space, and run the same command again")
+    return InputError(f"{where}: cannot be written ({reason}); is the folder yours? choose a folder you may write to")
+
+
+def describe_space(path: Path, size: int) -> str:
+    """Such as "61.3 MB needed, 0.1 MB free"."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    with contextlib.suppress(OSError):
+        return f"{size / 1e6:,.3f} MB needed, {shutil.disk_usage(folder).free / 1e6:,.3f} MB free"
+    return f"{size / 1e6:,.3f} MB needed"
 
 
 def append_record(path: str | Path, *records: BaseModel | dict[str, Any]) -> None:
     """Add JSON lines to `path`, on disk before returning; a last line that a kill cut off is removed first."""
-    with Path(path).open("a+b") as out:
-        _cut_unfinished_line(out)
-        out.writelines(dump_line(record).encode() for record in records)
+    lines = [dump_line(record).encode() for record in records]
+    try:
+        with Path(path).open("a+b") as out:
+            _cut_unfinished_line(out)
+            out.writelines(lines)
+    except OSError as error:
+        raise explain_write_error(Path(path), error, sum(map(len, lines))) from error
 
 
 def _cut_unfinished_line(file: BinaryIO) -> None:

@@ -17,14 +17,8 @@ from helpers.places import TESTS
 from selfinstruct.files import InputError
 from selfinstruct.models.protocol import make_job, request_key
 from selfinstruct.models.session import session_name
-from selfinstruct.models.store import (
-    ResponseStore,
-    count_calls,
-    export_responses,
-    import_responses,
-    list_responses,
-    verify_store,
-)
+from selfinstruct.models.store import ResponseStore, count_calls
+from selfinstruct.models.upkeep import export_responses, import_responses, list_responses, verify_store
 from selfinstruct.records import Request
 
 WRITER = """
