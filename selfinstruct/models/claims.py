@@ -11,6 +11,7 @@ Nobody waits here; `client` puts aside what others ask, and comes back for their
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..files import SelfInstructError
 from .session import find_process, is_alive
 from .store import ResponseStore
 
@@ -48,9 +50,10 @@ class Claims:
         return set(keys) - {row["key"] for row in rows if _is_valid(*tuple(row)[:4])}
 
     def release(self, keys: Iterable[str]) -> None:
-        """End this client's claims on `keys`: others may ask them."""
-        for key in keys:
-            self._store.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self._owner))
+        """End this client's claims on `keys`: others may ask them. On a full disk they last until their time is over."""
+        with contextlib.suppress(SelfInstructError):
+            for key in keys:
+                self._store.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self._owner))
 
 
 def _is_valid(machine: str, pid: int, started: float, until: float) -> bool:

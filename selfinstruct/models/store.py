@@ -31,6 +31,7 @@ from .session import session_name
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0
+LONGEST_EVIDENCE = 100_000  # characters of the body of a failed request
 LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
 NO_MODEL_CALLED = "Every answer came from the store; no model was called"
 
@@ -226,7 +227,7 @@ class ResponseStore:
             "INSERT INTO failures (key, model, step, request, error, failed_at, response, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, 1) "
             "ON CONFLICT(key) DO UPDATE SET error = excluded.error, failed_at = excluded.failed_at, "
             "response = excluded.response, attempts = attempts + 1",
-            (key, model, step, dump_canonical(request), error, at, response),
+            (key, model, step, dump_canonical(request), error, at, _shorten(response)),
         )
 
     def failures(self) -> list[dict[str, Any]]:
@@ -287,6 +288,11 @@ def hash_answer(values: Mapping[str, Any]) -> str:
 
 def _hash_values(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _shorten(evidence: str) -> str:
+    """The beginning of a response's body, in characters that a file can hold."""
+    return evidence[:LONGEST_EVIDENCE].encode("utf-8", "replace").decode()
 
 
 def find_damage(row: sqlite3.Row) -> str | None:
