@@ -284,25 +284,29 @@ def test_keys_are_sha256_of_the_sorted_request():
 # several at once on a new store, and stores of before
 
 
-def test_a_new_store_can_be_opened_by_many_at_once(tmp_path):
-    """The switch to write-ahead logging fails at once where another is at it."""
-    faults = []
+def test_a_new_store_can_be_opened_while_another_command_makes_it(store):
+    """The switch to write-ahead logging fails at once where another is at it, whatever the timeout."""
+    other = sqlite3.connect(store, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.2, other.execute, ("COMMIT",))
+    end.start()
+    with ResponseStore(store) as opened:
+        assert opened.put(row())
+    end.join()
+    other.close()
 
-    def open_one(path, together) -> None:
-        together.wait()
-        try:
-            ResponseStore(path).close()
-        except InputError as error:
-            faults.append(error)
 
-    for number in range(20):
-        together = threading.Barrier(4)
-        threads = [threading.Thread(target=open_one, args=(tmp_path / f"{number}.sqlite", together)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert faults == []
+def test_a_store_that_stays_locked_says_by_whom(store, monkeypatch):
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.1)
+    ResponseStore(store).close()
+    other = sqlite3.connect(store, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with (
+        ResponseStore(store) as opened,
+        pytest.raises(InputError, match=r"another command .* \(database is locked\); wait"),
+    ):
+        opened.put(row())
+    other.close()
 
 
 VERSION_1 = """
