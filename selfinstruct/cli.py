@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, show_path
+from .files import (
+    DISK_FULL,
+    InputError,
+    ParameterError,
+    SelfInstructError,
+    StoppedEarly,
+    explain_write_error,
+    show_path,
+)
 
 if TYPE_CHECKING:
     from .review.items import Review
@@ -35,6 +43,10 @@ class OneLineErrors(click.Group):
             ctx.exit(STOPPED_EARLY)
         except SelfInstructError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise click.ClickException(str(explain_write_error(Path(error.filename or "."), error, 0))) from error
 
 
 def make_run(value: str) -> RunFolder:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 R = TypeVar("R", bound="BaseModel")
 
 
@@ -174,9 +175,8 @@ def explain_write_error(path: Path, error: OSError, size: int) -> InputError:
         return InputError(
             f"{where}: cannot be written ({reason}, {describe_space(path, size)}); raise the limit: ulimit -f"
         )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = f"the disk is full ({reason}, {describe_space(path, size)})"
-        return InputError(f"{where}: {full}; free some space, and run the same command again")
+    if error.errno in DISK_FULL:
+        return InputError(f"{where}: the disk is full ({reason}, {describe_space(path, size)}); free some space")
     return InputError(f"{where}: cannot be written ({reason}); is the folder yours? choose a folder you may write to")
 
 

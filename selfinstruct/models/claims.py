@@ -33,7 +33,11 @@ class Claims:
         self._process = find_process()
 
     def take(self, key: str, lasts_s: float) -> bool:
-        """Claim a request for `lasts_s` seconds at most; False where its answer is stored, or somebody else asks for it."""
+        """Claim a request for `lasts_s` seconds at most; False where its answer is stored, or somebody else asks for it.
+
+        Raises InputError where the disk has no space for an answer.
+        """
+        self._store.require_space()
         with self._store.transaction() as execute:
             if execute("SELECT 1 FROM responses WHERE key = ?", (key,)).fetchone():
                 return False

@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import random
+import shutil
 import sqlite3
 import threading
 import time
@@ -31,6 +32,7 @@ from .session import session_name
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0
+SPACE_FOR_ANSWERS = 10_000_000  # bytes that must be free before one is asked for
 LONGEST_EVIDENCE = 100_000  # characters of the body of a failed request
 LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
 NO_MODEL_CALLED = "Every answer came from the store; no model was called"
@@ -84,7 +86,11 @@ class ResponseStore:
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._db.text_factory = lambda raw: raw.decode(errors="replace")  # a broken byte is for the hash to find
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self) -> None:
         self._switch_to_wal()
@@ -211,6 +217,14 @@ class ResponseStore:
         found = [row[0] for row in self.run("PRAGMA integrity_check")]
         return None if found == ["ok"] else "; ".join(found)
 
+    def require_space(self) -> None:
+        """Raise InputError where the disk is too full for an answer: better before it is paid for than after."""
+        free = shutil.disk_usage(self.path.parent).free
+        if free < SPACE_FOR_ANSWERS:
+            raise explain_write_error(
+                self.path, OSError(errno.ENOSPC, "too little space for answers"), SPACE_FOR_ANSWERS
+            )
+
     def __len__(self) -> int:
         return self.run("SELECT COUNT(*) FROM responses")[0][0]
 
@@ -332,7 +346,8 @@ def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int)
         )
     if isinstance(error, sqlite3.OperationalError):
         facts = f"{error}; {describe_space(path, size)}"
-        return InputError(f"{where}: cannot be used ({facts}); check the disk, and choose a folder you may write to")
+        advice = "check the disk and what you may use of it (quota, ulimit -f), and choose a folder you may write to"
+        return InputError(f"{where}: cannot be used ({facts}); {advice}")
     return InputError(f"{where}: not a store of responses ({error}); move it away or name another")
 
 

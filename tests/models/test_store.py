@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import threading
 
 import pytest
-from helpers.asking import ANSWER, ask, asks, row
+from helpers.asking import ANSWER, ask, asks, echo, row
 from helpers.places import TESTS
 from helpers.scripted import ScriptedServer
 
@@ -567,7 +568,7 @@ def test_a_full_disk_is_named_with_the_space_that_is_needed_and_nothing_is_half_
         limit_size(store, 4)
         large = row("x" * 50_000)
         with pytest.raises(
-            InputError, match=r"the disk is full \(.*, 0\.05\d MB needed, .* MB free\); free some space, and run"
+            InputError, match=r"the disk is full \(.*, 0\.05\d MB needed, .* MB free\); free some space$"
         ):
             store.put(large)
         with pytest.raises(InputError, match="the disk is full"):
@@ -575,15 +576,17 @@ def test_a_full_disk_is_named_with_the_space_that_is_needed_and_nothing_is_half_
         assert len(store) == 1 and store.put(row("small"))
 
 
-def test_a_full_disk_ends_the_asking_before_more_is_paid(store):
-    """The claim finds it, and it is written before a request is sent."""
-    with ScriptedServer(lambda body: "x" * 20_000) as server, connect("scripted", server.url, store=store) as client:
-        limit_size(client.store, 12)
-        with pytest.raises(InputError, match="the disk is full"):
+def test_a_full_disk_ends_the_asking_before_more_is_paid(store, monkeypatch):
+    """Each answer takes space, and nothing is asked that could not be kept."""
+    usage = shutil.disk_usage(store.parent)
+    free = iter([20_000_000] * 6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free, 400_000)))
+    with ScriptedServer(echo) as server, connect("scripted", server.url, store=store, concurrency=1) as client:
+        said = r"the disk is full \(.*, 10\.000 MB needed, 0\.400 MB free\); free some space; 6 of 40 requests were answered"
+        with pytest.raises(InputError, match=said):
             client.complete(asks(40))
-        assert len(server.bodies) < 10
-    with ResponseStore(store) as rows:
-        assert len(rows.run("SELECT key FROM claims")) <= 4
+        assert len(server.bodies) == 6
+        assert len(client.complete(asks(6))) == 6  # what is there is there
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write everywhere")
