@@ -267,7 +267,7 @@ def store_verify(path: str) -> None:
         raise SelfInstructError(
             f"{path}: {found}; {advice}; for a fault of the file restore it, or delete it and run again"
         )
-    click.echo(f"{count:,} responses, all sound")
+    click.echo(f"{count:,} response{'s' * (count != 1)}, all sound")
 
 
 @main.group()

@@ -20,8 +20,9 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -102,15 +103,30 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
 
 
-def load_records(path: str | Path, record: type[R], unfinished: bool = False) -> list[R]:
-    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
-    return [row for _, row in iter_records(path, record, unfinished)]
+def load_records(path: str | Path, record: type[R], unfinished: bool = False, without: Container[str] = ()) -> list[R]:
+    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong.
+
+    `without` names what is left out of the dicts in a line, such as the prompt of a completion, which fills the memory.
+    """
+    return [row for _, row in iter_records(path, record, unfinished, without)]
 
 
-def iter_records(path: str | Path, record: type[R], unfinished: bool = False) -> Iterator[tuple[int, R]]:
-    """(line number, `record`) of each line, one at a time: for whoever does not need all of a long file at once."""
+def iter_records(
+    path: str | Path, record: type[R], unfinished: bool = False, without: Container[str] = ()
+) -> Iterator[tuple[int, R]]:
+    """(line number, `record`) of each line, one at a time: for whoever does not need all of a long file at once.
+
+    What lines have in common is in memory once: the record of a completion, which step 1 writes with each of its
+    instructions, and the instructions that are the names in `most_similar`.
+    """
+    before: dict[str, Any] = {}
     for number, value in iter_lines(path, unfinished):
+        for name, part in value.items():
+            if isinstance(part, dict):
+                kept = {sys.intern(key): one for key, one in part.items() if key not in without}
+                value[name] = before[name] if kept == before.get(name) else kept
         yield number, _validate(record, value, f"{show_path(path)}:{number}")
+        before = value
 
 
 def _validate(record: type[R], value: dict[str, Any], where: str) -> R:

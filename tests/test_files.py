@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.files import InputError, append_record, iter_lines, usable_cpus, write_records, write_text
+from selfinstruct.files import (
+    InputError,
+    append_record,
+    iter_lines,
+    load_records,
+    usable_cpus,
+    write_records,
+    write_text,
+)
+from selfinstruct.records import MachineInstruction
 
 
 def test_a_container_counts_its_share_of_the_machine(tmp_path: Path):
@@ -130,3 +139,22 @@ def test_other_causes_are_named_as_well(tmp_path: Path, monkeypatch, number, mes
 def test_a_line_that_cannot_be_appended_is_a_full_disk_too():
     with pytest.raises(InputError, match=r"/dev/full: the disk is full"):
         append_record("/dev/full", {"n": 1})
+
+
+# read into little memory
+
+
+def test_what_lines_have_in_common_is_in_memory_once(tmp_path: Path):
+    """Step 1 writes the record of a completion with each of its instructions."""
+    metadata = {"prompt": "1. Sing.", "response": {"choices": [{"text": " Dance."}]}}
+    rows = [{"instruction": text, "most_similar": {"Sing.": 0.5}, "metadata": metadata} for text in ("Hop.", "Run.")]
+    rows.append({"instruction": "Sing.", "metadata": {"prompt": "1. Sing.", "n": 1}})
+    path = write_records(tmp_path / "rows.jsonl", rows)
+    first, second, third = load_records(path, MachineInstruction)
+    assert [one.metadata for one in (first, second, third)] == [row["metadata"] for row in rows]
+    assert first.metadata["prompt"] is second.metadata["prompt"]
+    assert next(iter(first.most_similar)) is next(iter(second.most_similar))
+    first.metadata["n"] = 2
+    assert "n" not in second.metadata
+    (lean, *_) = load_records(path, MachineInstruction, without=("prompt",))
+    assert lean.metadata == {"response": metadata["response"]}
