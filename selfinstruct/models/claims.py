@@ -6,7 +6,8 @@
     claims.release([key])               # after a request that failed
 
 A claim ends with its process: on this machine that is seen at once, of another machine the claim's own time must run out.
-Nobody waits here; `client` puts aside what others ask, and comes back for their answers.
+Nobody waits here; `client` puts aside what others ask, and comes back for their answers. A batch job claims its requests until
+it is written down: from then on the store's row of the job says who asks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..files import SelfInstructError
 from .session import find_process, is_alive
@@ -37,16 +39,23 @@ class Claims:
 
         Raises InputError where the disk has no space for an answer.
         """
+        return bool(self.take_all([key], lasts_s))
+
+    def take_all(self, keys: Iterable[str], lasts_s: float) -> set[str]:
+        """Those of `keys` that are this client's to ask, claimed in one go as with `take`."""
         self._store.require_space()
         with self._store.transaction() as execute:
-            if execute("SELECT 1 FROM responses WHERE key = ?", (key,)).fetchone():
-                return False
-            claim = execute("SELECT machine, pid, started, until, owner FROM claims WHERE key = ?", (key,)).fetchone()
-            if claim and claim["owner"] != self._owner and _is_valid(*tuple(claim)[:4]):
-                return False
-            mine = (key, self._owner, identify_machine(), *self._process, time.time() + lasts_s)
-            execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)", mine)
-            return True
+            return {key for key in keys if self._take(execute, key, lasts_s)}
+
+    def _take(self, execute: Any, key: str, lasts_s: float) -> bool:
+        if execute("SELECT 1 FROM responses WHERE key = ?", (key,)).fetchone():
+            return False
+        claim = execute("SELECT machine, pid, started, until, owner FROM claims WHERE key = ?", (key,)).fetchone()
+        if claim and claim["owner"] != self._owner and _is_valid(*tuple(claim)[:4]):
+            return False
+        mine = (key, self._owner, identify_machine(), *self._process, time.time() + lasts_s)
+        execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)", mine)
+        return True
 
     def find_free(self, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that nobody else asks for."""

@@ -255,10 +255,12 @@ class ResponseStore:
 
     def put_batch(self, row: dict[str, Any]) -> None:
         """Record a batch job: `tag` (ours, known before the provider gives its `batch_id`), endpoint, status, submitted_at,
-        `keys` of its requests, and `changes`, the parameters adapted in them."""
+        `keys` of its requests, and `changes`, the parameters adapted in them. It takes the place of claims on `keys`."""
         values = {**row, "keys": json.dumps(row["keys"]), "changes": json.dumps(row["changes"])}
         sql = "INSERT OR REPLACE INTO batches VALUES (:tag, :batch_id, :endpoint, :status, :submitted_at, :keys, :changes)"
-        self.run(sql, values)
+        with self.transaction() as execute:
+            execute(sql, values)
+            self._db.executemany("DELETE FROM claims WHERE key = ?", ((key,) for key in row["keys"]))
 
     def batches(self, endpoint: str) -> list[dict[str, Any]]:
         """Batch jobs of `endpoint`, oldest first, as they were put."""
