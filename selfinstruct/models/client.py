@@ -165,7 +165,7 @@ class ModelClient:
             progress.bar.close()
         answers = dict(self._arrived)
         if self._halting is not None:
-            self._tally.add([*answers, *self._failures], answers)
+            self._tally.add([*answers, *self._failures], answers, self._of_others)
             raise self._explain_halt(len(answers), len(jobs)) from None
         return answers
 

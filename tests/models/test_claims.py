@@ -140,6 +140,25 @@ def test_waiting_holds_no_thread_and_the_bar_is_true(store):
     assert news[-1][:2] == (5, 5) and "1 cached" in news[-1][2] and "asked by" not in news[-1][2]
 
 
+def test_what_others_paid_is_not_ours_even_where_we_are_stopped(store, prices):
+    """An answer comes from elsewhere, then Ctrl-C."""
+    with ScriptedServer(EachTimeAnother()) as server:
+        with connect("scripted", server.url, store=store, concurrency=1, price_table=prices) as client:
+            job = client._make_job(ask("theirs"))
+            claim_from_elsewhere(store, job.key, 600)
+
+            def come(progress) -> list:
+                client._arrived[job.key] = row()
+                client._of_others.add(job.key)
+                raise KeyboardInterrupt
+
+            client._wait_for_others = come
+            with pytest.raises(StoppedEarly):
+                client.complete([ask("theirs"), ask("ours")])
+    assert (client.usage.requests, client.usage.cached) == (2, 1)
+    assert 0 < client.usage.spent_usd < client.usage.cost_usd
+
+
 def test_ctrl_c_ends_the_wait_for_others(store):
     with ScriptedServer(EachTimeAnother()) as server, connect("scripted", server.url, store=store) as client:
         claim_from_elsewhere(store, find_key(client, ask()), 600)
