@@ -92,7 +92,7 @@ def test_an_answer_that_came_first_is_the_answer(store):
 
             (completion,) = client.complete([ask()])
     assert completion.text == " é 漢"
-    assert client.budget.tokens > 0  # it was paid for
+    assert len(server.bodies) == 1
 
 
 def test_a_request_that_fails_is_free_at_once(store):
