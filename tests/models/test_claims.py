@@ -162,11 +162,13 @@ def test_what_others_paid_is_not_ours_even_where_we_are_stopped(store, prices):
 def test_ctrl_c_ends_the_wait_for_others(store):
     with ScriptedServer(EachTimeAnother()) as server, connect("scripted", server.url, store=store) as client:
         claim_from_elsewhere(store, find_key(client, ask()), 600)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
         interrupt = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
         started = time.monotonic()
         interrupt.start()
         with pytest.raises(StoppedEarly, match="Ctrl-C"):
             client.complete([ask()])
+        signal.signal(signal.SIGINT, before)
         assert time.monotonic() - started < 5 and server.bodies == []
 
 
