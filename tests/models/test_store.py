@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pytest
 from helpers.asking import ANSWER, ask, asks, echo, row
@@ -59,6 +60,19 @@ def test_what_was_put_comes_back_whole(path):
         assert store.put(row())
         assert store.get_many([row().key, "unknown"]) == {row().key: row()}
         assert len(store) == 1
+
+
+def test_answers_are_read_without_their_requests(path):
+    """Of 52,000 prompts, which whoever asks has in memory, that is half a gigabyte."""
+    with ResponseStore(path) as store:
+        store.put_all(row("x" * 50_000 + str(number)) for number in range(100))
+        keys = [one["key"] for one in store.scan(columns="key")]
+        tracemalloc.start()
+        answers = store.get_answers(keys)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert len(answers) == 100 and peak < 1_000_000
+    assert all(answer.response == {"choices": ANSWER["choices"]} for answer in answers.values())
 
 
 def test_the_first_answer_stays(path):
