@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -346,6 +347,9 @@ def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int)
         return InputError(
             f"{where}: {why}; `selfinstruct store export` saves what can be read: import that into a new one"
         )
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        why = error if os.access(path.parent, os.W_OK) else f"its folder is read-only; {error}"
+        return InputError(f"{where}: cannot be used ({why}); choose a folder you may write to")
     if isinstance(error, sqlite3.OperationalError):
         facts = f"{error}; {describe_space(path, size)}"
         advice = "check the disk and what you may use of it (quota, ulimit -f), and choose a folder you may write to"
