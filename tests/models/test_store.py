@@ -607,7 +607,7 @@ def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
     (tmp_path / "s.sqlite").mkdir()  # root, who may write everywhere, cannot open this either
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(
-        InputError, match="its folder is read-only; unable to open .*; choose a folder you may write to"
+        InputError, match=r"its folder is read-only; unable to open .*; choose a folder you may write to"
     ):
         ResponseStore(tmp_path / "s.sqlite")
 
