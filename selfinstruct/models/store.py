@@ -69,6 +69,7 @@ _INSERT = (
     f"INSERT OR IGNORE INTO responses ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
 )
 _READ = {*_COLUMNS} - {"answer_sha256"}
+_ALL = ", ".join(_COLUMNS)
 _WITHOUT_REQUEST = ", ".join(name for name in _COLUMNS if name != "request")
 
 
@@ -130,6 +131,8 @@ class ResponseStore:
             return
         except OSError as error:
             fault = explain_write_error(self.path, error, size)
+        except UnicodeDecodeError as error:  # a damaged schema: SQLite's message quotes it
+            fault = _explain_damage(self.path, error)
         except sqlite3.DatabaseError as error:
             fault = _explain_database_error(self.path, error, size)
         raise fault
@@ -155,7 +158,7 @@ class ResponseStore:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, StoredResponse]:
         """The stored responses among `keys`."""
-        return {row["key"]: self._read_row(row) for row in self._look_up("*", keys)}
+        return {row["key"]: self._read_row(row) for row in self._look_up(_ALL, keys)}
 
     def get_answers(self, keys: Iterable[str]) -> dict[str, StoredResponse]:
         """As `get_many` with every `request` left empty: whoever asks has them, and 52,000 are half a gigabyte."""
@@ -197,7 +200,7 @@ class ResponseStore:
         """Every response in the order of arrival; of one model or step only if named."""
         return map(self._read_row, self.scan(model, step))
 
-    def scan(self, model: str = "", step: str = "", columns: str = "*") -> Iterator[sqlite3.Row]:
+    def scan(self, model: str = "", step: str = "", columns: str = _ALL) -> Iterator[sqlite3.Row]:
         """The rows of `rows` as they are in the file, read page by page."""
         last = 0
         sql = f"SELECT {columns}, rowid AS at FROM responses WHERE at > ? AND ? IN ('', model) AND ? IN ('', step)"
@@ -304,7 +307,7 @@ def hash_answer(values: Mapping[str, Any]) -> str:
 
 
 def _hash_values(*values: Any) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, default=repr).encode()).hexdigest()
 
 
 def _shorten(evidence: str) -> str:
@@ -315,9 +318,9 @@ def _shorten(evidence: str) -> str:
 def find_damage(row: sqlite3.Row) -> str | None:
     """What of `row` is not as it was stored, or None."""
     if row["answer_sha256"] != hash_answer(row):
-        return f"the answer {row['key'][:12]} is not the one that was stored (its hash is another)"
+        return f"the answer {str(row['key'])[:12]} is not the one that was stored (its hash is another)"
     request = row["request"] if "request" in row.keys() else None  # noqa: SIM118  a Row is no mapping
-    if request is not None and row["key"] != hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest():
+    if request is not None and row["key"] != hashlib.sha256(str(request).encode("utf-8", "surrogatepass")).hexdigest():
         return f"key {row['key'][:12]} is not the hash of its request"
     return None
 
@@ -334,6 +337,11 @@ def find_change(stored: StoredResponse) -> str | None:
     return None
 
 
+def _explain_damage(path: Path, error: Exception) -> InputError:
+    advice = "import an export of it into a new one; `selfinstruct store export` may still save a part"
+    return InputError(f"{show_path(path)}: the file is damaged ({error}); {advice}")
+
+
 def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int) -> InputError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     where = show_path(path)
@@ -343,10 +351,7 @@ def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int)
         why = f"another command has been writing to it for {BUSY_SECONDS:g} s"
         return InputError(f"{where}: {why} ({error}); wait for it, or end it, and run this one again")
     if code == sqlite3.SQLITE_CORRUPT:
-        why = f"the file is damaged ({error})"
-        return InputError(
-            f"{where}: {why}; `selfinstruct store export` saves what can be read: import that into a new one"
-        )
+        return _explain_damage(path, error)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         why = error if os.access(path.parent, os.W_OK) else f"its folder is read-only; {error}"
         return InputError(f"{where}: cannot be used ({why}); choose a folder you may write to")

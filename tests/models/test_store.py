@@ -421,6 +421,15 @@ def test_a_flipped_bit_never_gives_another_answer(path):
     assert reported >= 20 and harmless  # a flip in free space, say
 
 
+def test_a_damaged_schema_is_named_as_damage(path):
+    """SQLite's own message quotes it, in bytes that are no text."""
+    with ResponseStore(path) as store:
+        store.put(row())
+    path.write_bytes(path.read_bytes().replace(b"TABLE responses", b"TABL\xf3 responses"))
+    with pytest.raises(InputError, match=r"the file is damaged .*import an export of it"):
+        ResponseStore(path)
+
+
 def test_a_changed_answer_stops_a_replay_and_says_how_to_ask_again(path):
     with ResponseStore(path) as store:
         store.put_all([row(), row("q")])
@@ -439,7 +448,14 @@ def test_a_changed_answer_stops_a_replay_and_says_how_to_ask_again(path):
 
 
 @pytest.mark.parametrize(
-    "change", ["finish_reason = 'length'", "completion_tokens = 1", "created_at = ''", "answer_sha256 = ''"]
+    "change",
+    [
+        "finish_reason = 'length'",
+        "completion_tokens = 1",
+        "created_at = ''",
+        "answer_sha256 = ''",
+        "finish_reason = x'ff00'",
+    ],
 )
 def test_every_fact_of_an_answer_is_hashed(path, change):
     with ResponseStore(path) as store:
