@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .files import InputError, ParameterError, SelfInstructError, StoppedEarly, show_path
+from .files import (
+    DISK_FULL,
+    InputError,
+    ParameterError,
+    SelfInstructError,
+    StoppedEarly,
+    explain_write_error,
+    show_path,
+)
 
 if TYPE_CHECKING:
     from .review.items import Review
@@ -35,6 +43,10 @@ class OneLineErrors(click.Group):
             ctx.exit(STOPPED_EARLY)
         except SelfInstructError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise click.ClickException(str(explain_write_error(Path(error.filename or "."), error, 0))) from error
 
 
 def make_run(value: str) -> RunFolder:
@@ -165,7 +177,7 @@ def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
 
 @main.group()
 def store() -> None:
-    """Every response of a model, once: list them, publish them, replay those of others."""
+    """Every response of a model, once: list them, publish them, replay those of others, drop what must go."""
 
 
 store_file = click.option(
@@ -178,7 +190,7 @@ store_file = click.option(
 @store_file
 def store_list(path: str) -> None:
     """List what is in the store: a row for each model and step."""
-    from .models.store import list_responses
+    from .models.upkeep import list_responses
 
     for row in list_responses(path):
         click.echo(
@@ -199,7 +211,7 @@ def store_export(path: str, out: str, model: str, step: str, run: RunFolder | No
 
     First it says what goes out: models, endpoints (an address of yours may be among them) and steps.
     """
-    from .models.store import export_responses
+    from .models.upkeep import export_responses
 
     keys = run.read_keys() if run else None
     written = export_responses(path, out, model, step, keys, tell=click.echo)
@@ -211,25 +223,50 @@ def store_export(path: str, out: str, model: str, step: str, run: RunFolder | No
 @click.argument("source", type=click.Path(dir_okay=False))
 def store_import(path: str, source: str) -> None:
     """Add the responses of an exported file; a run then replays them without calling a model."""
-    from .models.store import import_responses
+    from .models.upkeep import import_responses
 
     added, known = import_responses(path, source)
     click.echo(f"{added:,} responses added, {known:,} were there already")
 
 
+@store.command("drop")
+@store_file
+@click.option("--model", default="", help="This model's.")
+@click.option("--step", default="", help="This step's, such as 02.")
+@click.option("--run-dir", "run", type=make_run, metavar="PATH", help="Those that this run was made of.")
+@click.option("--key", "beginnings", multiple=True, help="The one with this key, or beginning of one; may be repeated.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def store_drop(path: str, model: str, step: str, run: RunFolder | None, beginnings: tuple[str, ...], yes: bool) -> None:
+    """Remove responses and records of failures for good, once you have agreed to what goes.
+
+    Several options together choose what fits all of them. A run that needs a dropped response asks the model again.
+    """
+    from .models.upkeep import drop_responses, find_keys
+
+    keys = run.read_keys() if run else None
+    if beginnings:
+        named = find_keys(path, beginnings)
+        keys = named if keys is None else [key for key in keys if key in named]
+    dropped = drop_responses(path, lambda question: yes or click.confirm(question), model, step, keys, tell=click.echo)
+    click.echo(f"{dropped:,} response{'s' * (dropped != 1)} dropped")
+
+
 @store.command("verify")
 @store_file
 def store_verify(path: str) -> None:
-    """Check the file, and every response against the request it answers."""
-    from .models.store import verify_store
+    """Check the file, every response against the request it answers, and every answer against its hash."""
+    from .models.upkeep import verify_store
 
     count, faults = verify_store(path)
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
         found = f"{len(faults)} faults in {count:,} responses"
-        raise SelfInstructError(f"{path}: {found}; restore it, or delete it and run again")
-    click.echo(f"{count:,} responses, all sound")
+        advice = "drop those with a key (selfinstruct store drop --key KEY), and a run asks them again"
+        raise SelfInstructError(
+            f"{path}: {found}; {advice}; for a fault of the file restore it, or delete it and run again"
+        )
+    click.echo(f"{count:,} response{'s' * (count != 1)}, all sound")
 
 
 @main.group()

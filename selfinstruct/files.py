@@ -16,10 +16,13 @@ The error tree; a caller that only wants to report catches the root:
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 R = TypeVar("R", bound="BaseModel")
 
 
@@ -99,10 +103,30 @@ def _parse_object(line: bytes, where: str) -> dict[str, Any]:
     raise InputError(f"{where}: a {type(value).__name__}, not an object; every line must be one JSON object")
 
 
-def load_records(path: str | Path, record: type[R], unfinished: bool = False) -> list[R]:
-    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong."""
-    lines = iter_lines(path, unfinished)
-    return [_validate(record, value, f"{show_path(path)}:{number}") for number, value in lines]
+def load_records(path: str | Path, record: type[R], unfinished: bool = False, without: Container[str] = ()) -> list[R]:
+    """Every line of `path` as a validated `record`; raises InputError with file:line and the field that is wrong.
+
+    `without` names what is left out of the dicts in a line, such as the prompt of a completion, which fills the memory.
+    """
+    return [row for _, row in iter_records(path, record, unfinished, without)]
+
+
+def iter_records(
+    path: str | Path, record: type[R], unfinished: bool = False, without: Container[str] = ()
+) -> Iterator[tuple[int, R]]:
+    """(line number, `record`) of each line, one at a time: for whoever does not need all of a long file at once.
+
+    What lines have in common is in memory once: the record of a completion, which step 1 writes with each of its
+    instructions, and the instructions that are the names in `most_similar`.
+    """
+    before: dict[str, Any] = {}
+    for number, value in iter_lines(path, unfinished):
+        for name, part in value.items():
+            if isinstance(part, dict):
+                kept = {sys.intern(key): one for key, one in part.items() if key not in without}
+                value[name] = before[name] if kept == before.get(name) else kept
+        yield number, _validate(record, value, f"{show_path(path)}:{number}")
+        before = value
 
 
 def _validate(record: type[R], value: dict[str, Any], where: str) -> R:
@@ -126,30 +150,69 @@ def dump_line(record: BaseModel | dict[str, Any]) -> str:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` whole or not at all: to a neighbour first, then renamed over `path`."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as out:
-            out.write(text)
-        os.chmod(out.name, 0o644)
-        os.replace(out.name, path)
-    except OSError as error:
-        raise InputError(f"{show_path(path)}: cannot be written ({error.strerror}); is the folder yours?") from error
-    return path
+    return _write_whole(Path(path), iter([text]))
 
 
 def write_records(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> Path:
-    """Write `records` as JSONL, whole or not at all."""
-    return write_text(path, "".join(dump_line(record) for record in records))
+    """Write `records` as JSONL, one by one, whole or not at all."""
+    return _write_whole(Path(path), map(dump_line, records))
+
+
+def _write_whole(path: Path, parts: Iterator[str]) -> Path:
+    written, temporary = 0, None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
+            temporary = out.name
+            for part in map(str.encode, parts):
+                written += len(part)
+                out.write(part)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise explain_write_error(path, error, written + sum(len(part.encode()) for part in parts)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    return path
+
+
+def _remove(temporary: str | None) -> None:
+    if temporary:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def explain_write_error(path: Path, error: OSError, size: int) -> InputError:
+    """The error for a file that cannot be written: its cause, and for a full disk how many bytes there should be."""
+    where, reason = show_path(path), error.strerror or str(error)
+    if error.errno == errno.EFBIG:
+        return InputError(
+            f"{where}: cannot be written ({reason}, {describe_space(path, size)}); raise the limit: ulimit -f"
+        )
+    if error.errno in DISK_FULL:
+        return InputError(f"{where}: the disk is full ({reason}, {describe_space(path, size)}); free some space")
+    return InputError(f"{where}: cannot be written ({reason}); is the folder yours? choose a folder you may write to")
+
+
+def describe_space(path: Path, size: int) -> str:
+    """Such as "61.3 MB needed, 0.1 MB free"."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    with contextlib.suppress(OSError):
+        return f"{size / 1e6:,.3f} MB needed, {shutil.disk_usage(folder).free / 1e6:,.3f} MB free"
+    return f"{size / 1e6:,.3f} MB needed"
 
 
 def append_record(path: str | Path, *records: BaseModel | dict[str, Any]) -> None:
     """Add JSON lines to `path`, on disk before returning; a last line that a kill cut off is removed first."""
-    with Path(path).open("a+b") as out:
-        _cut_unfinished_line(out)
-        out.writelines(dump_line(record).encode() for record in records)
+    lines = [dump_line(record).encode() for record in records]
+    try:
+        with Path(path).open("a+b") as out:
+            _cut_unfinished_line(out)
+            out.writelines(lines)
+    except OSError as error:
+        raise explain_write_error(Path(path), error, sum(map(len, lines))) from error
 
 
 def _cut_unfinished_line(file: BinaryIO) -> None:

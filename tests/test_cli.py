@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -262,3 +264,31 @@ def test_fetch_from_an_empty_name_is_refused():
     done = invoke("fetch", "--from", "")
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert done.output.startswith("Error: '': neither a folder nor a web address")
+
+
+def test_drop_says_what_goes_asks_and_takes_no_for_an_answer(tmp_path):
+    here, run = str(tmp_path / "here.sqlite"), tmp_path / "run"
+    with ResponseStore(here) as store:
+        store.put_all([stored("a", "1"), stored("b", "2"), row("of another model")])
+    write_text(run / "answers/02_generate_instructions.keys", stored("a", "1").key + "\n" + "0" * 64 + "\n")
+    drop = ("store", "drop", "--store", here)
+    assert invoke(*drop).exit_code == 1 and "name what must go" in invoke(*drop).output
+    refused = CliRunner().invoke(main, [*drop, "--run-dir", str(run)], input="n\n")
+    assert "scripted, completions at http://127.0.0.1: 1 response (step 02: 1)" in refused.output
+    assert "Drop 1 response (3 + 2 tokens)?" in refused.output and "0 responses dropped" in refused.output
+    assert invoke(*drop, "--run-dir", str(run), "--yes").output.endswith("\n1 response dropped\n")
+    assert "1 response dropped" in invoke(*drop, "--key", stored("b", "2").key[:12], "--yes").output
+    assert "no responses of step '02' in it; there are: m step 1" in invoke(*drop, "--step", "02", "--yes").output
+    assert invoke("store", "verify", "--store", here).output == "1 response, all sound\n"
+
+
+def test_a_full_disk_in_any_place_is_one_line(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/figure.png")
+
+    monkeypatch.setattr("selfinstruct.models.upkeep.list_responses", fail)
+    done = invoke("store", "list")
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        r"Error: /somewhere/figure.png: the disk is full \(No space left .*\); free some space\n", done.output
+    )

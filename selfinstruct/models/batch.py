@@ -27,6 +27,7 @@ from .protocol import Job, StoredResponse, approximate_tokens, find_fault, sends
 
 MAX_REQUESTS = 50_000  # the provider's limits for one job
 MAX_BYTES = 190_000_000
+CLAIM_S = 600.0  # in which a file is sent and its job written down
 POLL_S = 15.0
 SUBMISSIONS_A_CALL = 5
 TAG = "selfinstruct"
@@ -168,6 +169,10 @@ class BatchClient(ModelClient):
         return [self._submit_job(part, url) for part in parts]
 
     def _submit_job(self, lines: dict[str, str], url: str) -> dict[str, Any]:
+        mine = self._claims.take_all(lines, CLAIM_S)
+        lines = {key: line for key, line in lines.items() if key in mine}
+        if not lines:
+            return {"batch_id": "of another command", "keys": [], "state": "just being submitted"}
         client, tag = self.endpoint.client, uuid.uuid4().hex
         row = {"tag": tag, "batch_id": "", "endpoint": self.endpoint.identity, "status": "submitting"}
         # to the microsecond: jobs of one submission keep their order

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
 from ..records import Completion, Request
+from .claims import Claims
 from .endpoint import Endpoint, RequestFailed
 from .protocol import (
     Job,
@@ -33,6 +34,7 @@ from .spending import Budget, Pace, Tally, Usage
 from .store import NO_MODEL_CALLED, ResponseStore
 
 TICK_S = 1.0  # how often a bar moves its clock
+POLLS_S = (0.02, 0.25)  # how often the answers to what others ask are looked for: at first, and at last
 
 
 class ModelClient:
@@ -56,6 +58,9 @@ class ModelClient:
         self._arrived: dict[str, StoredResponse] = {}
         self._failures: dict[str, str] = {}
         self._in_flight: set[str] = set()
+        self._claims = Claims(store)
+        self._aside: list[Job] = []  # what another client asks at the moment
+        self._of_others: set[str] = set()  # what another client asked, and this one waited for
         self._left_some = False
         self._taken_off: dict[str, tuple[str, ...]] = {}
         self.on_progress: Callable[[int, int, str], None] | None = None
@@ -70,12 +75,13 @@ class ModelClient:
         Raises EndpointError and StoppedEarly as `connection` says; what has arrived by then is in the store.
         """
         jobs = [self._make_job(request) for request in requests]
-        answers = self.store.get_many(job.key for job in jobs)
+        answers = self.store.get_answers(job.key for job in jobs)
         missing = {job.key: job for job in jobs if job.key not in answers}
         cached = set(answers)
         self._failures = {}
         if missing:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
+            cached |= self._of_others
             if len(self._failures) == len(missing) and not cached and not self.budget.succeeded:
                 last = list(self._failures.values())[-1]
                 raise EndpointError(f"every request failed ({len(missing)} of {len(missing)}); the last: {last}")
@@ -154,12 +160,15 @@ class ModelClient:
     def _fetch(self, jobs: list[Job], desc: str, cached: int) -> dict[str, StoredResponse]:
         """The answers to `jobs` that could be had, each written to the store the moment it came."""
         self._stopped = threading.Event()
-        self._halting, self._arrived = None, {}
+        self._halting, self._arrived, self._of_others, self._aside = None, {}, set(), []
         self._pool = self._pool or ThreadPool(self.concurrency)
         progress = Progress(desc, len(jobs), cached, self.budget, self.on_progress)
         sent = self._pool.imap_unordered(self._answer, jobs)
         try:
             progress.follow(sent)
+            while self._aside and self._halting is None:
+                sent = self._pool.imap_unordered(self._answer, self._wait_for_others(progress))
+                progress.follow(sent)
         except KeyboardInterrupt:
             self._halt(StoppedEarly("stopped by Ctrl-C"))
             self._keep_in_flight(sent, progress)
@@ -168,9 +177,33 @@ class ModelClient:
             progress.bar.close()
         answers = dict(self._arrived)
         if self._halting is not None:
-            self._tally.add([*answers, *self._failures], answers)
+            self._tally.add([*answers, *self._failures], answers, self._of_others)
             raise self._explain_halt(len(answers), len(jobs)) from None
         return answers
+
+    def _wait_for_others(self, progress: Progress) -> list[Job]:
+        """Take the answers to what was put aside as others write them; returns what nobody asks any more, [] once all is there.
+
+        No thread waits; what came counts as cached, since others paid for it.
+        """
+        pause, longest = POLLS_S
+        while self._aside:
+            keys = [job.key for job in self._aside]
+            free = self._claims.find_free(
+                keys
+            )  # before the look into the store: what is settled in between is found there
+            found = self.store.get_answers(keys)
+            self._arrived |= found
+            self._of_others |= found.keys()
+            left = [job for job in self._aside if job.key not in found]
+            self._aside = [job for job in left if job.key not in free]
+            progress.add_cached(len(found), waiting=len(self._aside))
+            if len(left) > len(self._aside):
+                return [job for job in left if job.key in free]
+            if left:
+                time.sleep(pause)
+                pause = min(2 * pause, longest)
+        return []
 
     def _keep_in_flight(self, sent: IMapIterator, progress: Progress) -> None:
         """After Ctrl-C: wait for the answers to what is in flight, since it is paid for. A second Ctrl-C leaves it."""
@@ -184,6 +217,7 @@ class ModelClient:
             left = count_noun(len(self._in_flight), "request")
             self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
             self._left_some = True
+            self._claims.release(list(self._in_flight))
             self._pool.terminate()  # its threads are daemons and hold nobody, not even the process's end
             self._pool = None
 
@@ -204,7 +238,7 @@ class ModelClient:
     # one request, in a thread
 
     def _answer(self, job: Job) -> bool:
-        """One request from start to end; False where it was not sent."""
+        """One request from start to end; False where it was not sent, such as one that another client asks just now."""
         expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
         if not self._stopped.is_set():
             self.pace.wait(expected, self._stopped)
@@ -212,16 +246,22 @@ class ModelClient:
             self._halt(StoppedEarly(limit))
         if self._stopped.is_set():
             return False
-        self._in_flight.add(job.key)
         try:
+            if not self._claims.take(job.key, 2 * self.endpoint.timeout_s):
+                self._aside.append(job)
+                self.pace.settle(expected, 0)
+                return False
+            self._in_flight.add(job.key)
             stored = self._ask(job)
             self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
         except RequestFailed as error:
-            if self._record_failure(job, str(error)):
+            if self._record_failure(job, str(error), error.body):
                 self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
         except SelfInstructError as error:
             self._halt(error)
         finally:
+            if job.key in self._in_flight and job.key not in self._arrived:
+                self._claims.release([job.key])
             self._in_flight.discard(job.key)
         return True
 
@@ -232,20 +272,21 @@ class ModelClient:
         return stored
 
     def _store_answer(self, job: Job, answer: dict[str, Any], latency_s: float) -> StoredResponse:
-        """The row of the store for `answer`, counted; a batch job's only where it is new, since a job may be read twice."""
+        """The row that the store keeps for `answer`, counted; a batch job's only where it is new, since a job may be read twice."""
         stored = build_stored_response(
             job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=latency_s,
             transport=self.transport, session=self._session,
         )  # fmt: skip
-        if self.store.put(stored) or self.transport == "live":
+        kept = self.store.settle(stored)
+        if kept is stored or self.transport == "live":
             self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
         self.budget.count_success()
-        return stored
+        return kept
 
-    def _record_failure(self, job: Job, error: str) -> bool:
+    def _record_failure(self, job: Job, error: str, body: str = "") -> bool:
         """Record a request that failed for good; True when too many have failed in a row."""
         self._failures[job.key] = error
-        self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now())
+        self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now(), body)
         return self.budget.count_failure()
 
 
@@ -265,8 +306,14 @@ class Progress:
         from tqdm.auto import tqdm
 
         self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
+        self._waiting = 0
         self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
         self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
+
+    def add_cached(self, number: int, waiting: int) -> None:
+        """Count answers that others have fetched; `waiting` are still to come from them."""
+        self._through, self._cached, self._waiting = self._through + number, self._cached + number, waiting
+        self._show(tick=not number)
 
     def follow(self, sent: IMapIterator) -> None:
         """Wait until all of `sent` has come; what is True there is a request that is through, well or badly."""
@@ -289,6 +336,8 @@ class Progress:
         seconds = max(time.monotonic() - self._started, 1e-3)
         rate = (self._budget.tokens - self._tokens) / seconds
         parts = [f"{self._budget.failed - self._failed} failed", f"{cached} cached", f"{rate:.0f} tokens/s"]
+        if self._waiting:
+            parts.append(f"{self._waiting} asked by another command")
         if self._budget.price is not None and self._budget.price.completion:
             parts.append(f"${self._budget.spent_usd:.4f}")
         return ", ".join(parts)

@@ -103,7 +103,11 @@ def public_url(base_url: str) -> str:
 
 
 class RequestFailed(Exception):
-    """One request that failed for good; the run goes on."""
+    """One request that failed for good; the run goes on. `body` is what was answered, kept as evidence."""
+
+    def __init__(self, reason: str, body: str = ""):
+        super().__init__(reason)
+        self.body = body
 
 
 @dataclass

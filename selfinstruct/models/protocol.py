@@ -108,6 +108,7 @@ class StoredResponse(BaseModel):
     latency_s: float
     transport: str = "live"  # or "batch", which providers bill at another price
     session: str = ""  # which command fetched it: limits count the spending of one command
+    answer_sha256: str = ""  # filled in by the store: the hash of all but the request, whose hash the key is
 
 
 def build_stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:

@@ -12,11 +12,18 @@ OWNER_VARIABLE = "SELFINSTRUCT_OWNER_PID"
 
 
 def find_owner() -> list[float]:
-    """[pid, start time] of the owner; the time tells a reused pid apart."""
+    """[pid, start time] of the owner."""
     import psutil
 
     named = os.environ.get(OWNER_VARIABLE, "")
-    pid = int(named) if named.isdigit() and psutil.pid_exists(int(named)) else os.getpid()
+    return find_process(int(named) if named.isdigit() and psutil.pid_exists(int(named)) else os.getpid())
+
+
+def find_process(pid: int = 0) -> list[float]:
+    """[pid, start time] of a process, this one by default; the time tells a reused pid apart."""
+    import psutil
+
+    pid = pid or os.getpid()
     return [pid, psutil.Process(pid).create_time()]
 
 

@@ -11,6 +11,7 @@ from helpers.asking import ask, asks, echo
 from helpers.scripted import Reply, ScriptedServer, answer, prompt_of
 
 from selfinstruct.files import EndpointError, StoppedEarly
+from selfinstruct.models.claims import Claims
 from selfinstruct.models.connection import connect
 from selfinstruct.models.store import ResponseStore
 
@@ -99,6 +100,20 @@ def submit(batch, requests, **settings) -> str:
     with batch(**settings) as client, pytest.raises(StoppedEarly) as caught:
         client.complete(requests)
     return str(caught.value)
+
+
+def test_requests_that_another_command_is_just_submitting_are_not_submitted_again(batch, api, tmp_path):
+    with batch() as client, ResponseStore(tmp_path / "s.sqlite") as store:
+        keys = [client._make_job(one).key for one in asks(3)]
+        Claims(store).take_all(keys[:2], 600)
+        with pytest.raises(StoppedEarly, match=r"batch_1: 1 requests, submitted"):
+            client.complete(asks(3))
+        with pytest.raises(StoppedEarly, match="batch of another command: 0 requests, just being submitted"):
+            client.complete(asks(2))
+        store.run("UPDATE claims SET pid = 0")  # it died before it was through
+        assert "batch_2: 2 requests" in submit(batch, asks(2))
+        assert store.run("SELECT * FROM claims") == []
+    assert sorted(one["custom_id"] for job in api.jobs for one in api.requests(job)) == sorted(keys)
 
 
 def failed_with(word: str, error: dict, status: int = 400):

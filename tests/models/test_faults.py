@@ -21,7 +21,8 @@ from helpers.scripted import Reply, ScriptedServer, prompt_of
 
 from selfinstruct.files import EndpointError, write_records
 from selfinstruct.models.connection import connect
-from selfinstruct.models.store import ResponseStore, verify_store
+from selfinstruct.models.store import ResponseStore
+from selfinstruct.models.upkeep import verify_store
 from selfinstruct.steps.classification import identify_classification
 
 STEP_2 = {"max_tokens": 3, "temperature": 0.0, "top_p": 0.0, "stop": ("\n",), "logprobs": None}

@@ -11,7 +11,7 @@ from helpers.scripted import MODEL, ScriptedServer
 from helpers.scripted_method import respond
 
 from selfinstruct.files import load_records
-from selfinstruct.models.store import export_responses, import_responses
+from selfinstruct.models.upkeep import export_responses, import_responses
 from selfinstruct.records import MachineInstruction, Rejection
 from selfinstruct.runfolder import NOTEBOOKS_DIR, RunFolder
 from selfinstruct.runner.run import choose_notebooks, run_notebooks
