@@ -13,7 +13,10 @@ import json
 import os
 import socket
 import threading
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,14 +24,18 @@ from urllib.request import getproxies
 
 from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
+from .deadline import Calls
 from .protocol import find_fault, sends_chat
 
 LIBRARY_RETRIES = 4  # the openai library's: 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections
 BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
 CONNECT_SECONDS = 10.0
+PATIENCE_S = 300.0  # how long a whole request may take where timeout_s=0: this, and so much for each of its max_tokens
+PATIENCE_A_TOKEN_S = 0.5
 SHORTENINGS = 3  # how often a request that is too long for the model is tried with fewer tokens
 SHORTEST_SECRET = 8
+MAX_DEPTH = 100  # lists and objects within one another in an answer; those of servers have ten
 NO_SERVER = "{url}: no server answers there ({why}); start it, or check base_url"
 
 
@@ -122,9 +129,10 @@ class Endpoint:
     weights_sha256: str | None = None
     slots: int = 1  # of the embedded server
     deterministic: bool = False
-    timeout_s: float = 600.0
+    timeout_s: float = 0.0  # for a whole request, retries and pauses included; 0: depends on its max_tokens
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
+    _calls: Any = None
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -138,15 +146,15 @@ class Endpoint:
 
     @property
     def client(self) -> Any:
-        """The openai library's client, opened at first use; the embedded server is started then, too."""
+        """The openai library's asynchronous client, opened at first use; the embedded server is started then, too."""
         with self._lock:
             if self._openai is None:
-                self._openai = self._open_client()
+                self._openai, self._calls = self._open_client(), Calls()
             return self._openai
 
     def _open_client(self) -> Any:
         import httpx2
-        from openai import DefaultHttpxClient, OpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         base_url, key = self.provider.base_url, self.key
         if self.embedded:
@@ -159,48 +167,65 @@ class Endpoint:
         on_loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
         if on_loopback or not getproxies():
             _check_listening(base_url)
-        http = DefaultHttpxClient(
-            timeout=httpx2.Timeout(self.timeout_s, connect=min(CONNECT_SECONDS, self.timeout_s)),
+        http = DefaultAsyncHttpxClient(
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the deadline of a call ends all else
             trust_env=not on_loopback,  # loopback never goes through a proxy
         )
-        return OpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
+        return AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
 
     def close(self) -> None:
         """Close the connections; the embedded server stays for others and ends with its owner."""
         with self._lock:
             if self._openai is not None:
-                self._openai.close()
-                self._openai = None
+                self._calls.run(self._openai.close(), CONNECT_SECONDS)
+                self._calls.close()
+                self._openai = self._calls = None
+
+    def find_patience(self, body: dict[str, Any]) -> float:
+        """How many seconds a whole request may take, retries and pauses included."""
+        return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
+
+    def call(self, ask: Callable[[Any], Awaitable[Any]], seconds: float) -> Any:
+        """What `await ask(client)` gives, its client being the openai library's; TimeoutError after `seconds`."""
+        client = self.client
+        return self._calls.run(ask(client), seconds)
 
     def ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         """The decoded answer to `body`, after all retries.
 
         Raises RequestFailed where this request failed for good, EndpointError where every other would fail as well.
         """
-        fault = ""
+        fault, text, patience = None, "", self.find_patience(body)
+        ends = time.monotonic() + patience
         for attempt in range(BAD_ANSWER_RETRIES + 1):
             if attempt and stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1)):
                 break
-            text = self.hide_key(self._send(body))
+            try:
+                text = self.hide_key(self._send(body, ends))
+            except TimeoutError:
+                late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline"
+                raise RequestFailed(fault or late, text) from None
             try:
                 answer = decode_answer(text)
                 fault = find_fault(answer)
             except ValueError:
                 fault = f"the answer is not JSON: {text[:80]!r}"
+            except RecursionError:
+                raise RequestFailed("the answer is nested too deeply to be read", text) from None
             if fault is None:
                 return answer
-        raise RequestFailed(fault)
+        raise RequestFailed(fault, text)
 
-    def _send(self, body: dict[str, Any]) -> str:
-        """The raw body of the answer; parameters that the model refuses are adapted on the way."""
+    def _send(self, body: dict[str, Any], ends: float) -> str:
+        """The raw body of the answer; parameters that the model refuses are adapted on the way. TimeoutError at `ends`."""
         import openai
 
         refusals, shortenings = (openai.BadRequestError, openai.UnprocessableEntityError), 0
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                resource = self.client.chat.completions if sends_chat(self.api) else self.client.completions
-                return resource.with_raw_response.create(**sent).text
+                silence = self.find_patience(body) / 2  # of a server that has hung: time is left for a second try
+                return self.call(partial(self._post, sent, silence), ends - time.monotonic())
             except openai.OpenAIError as error:
                 too_long = isinstance(error, openai.BadRequestError) and self.adaptation.detect_too_long(error, sent)
                 if too_long and shortenings < SHORTENINGS:
@@ -208,6 +233,13 @@ class Endpoint:
                 elif not (isinstance(error, refusals) and self.adaptation.learn(error, sent, body)):
                     # from None: the library's own message may quote the server's, key included
                     raise self.explain_error(error) from None
+
+    async def _post(self, sent: dict[str, Any], silence: float, client: Any) -> str:
+        import httpx2
+
+        timeout = httpx2.Timeout(silence, connect=CONNECT_SECONDS)
+        resource = client.chat.completions if sends_chat(self.api) else client.completions
+        return (await resource.with_raw_response.create(**sent, timeout=timeout)).text
 
     def hide_key(self, text: str) -> str:
         """`text` without the key, whoever wrote it there. Words that local servers take for a key, such as "none", are no secret."""
@@ -230,7 +262,7 @@ class Endpoint:
         if isinstance(error, openai.RateLimitError) and "insufficient_quota" in (str(error.code) + message):
             return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
         if isinstance(error, openai.APITimeoutError):
-            return RequestFailed(f"no answer within {self.timeout_s:g} s")
+            return RequestFailed(f"no connection within {CONNECT_SECONDS:g} s")
         if isinstance(error, openai.APIConnectionError):
             return self._explain_connection_error(error, url)
         status = getattr(error, "status_code", None)
@@ -267,8 +299,23 @@ def _read_message(error: Exception) -> str:
 
 
 def decode_answer(text: str) -> Any:
-    """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it."""
+    """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it.
+
+    NaN, infinities and numbers of 400 digits stay text: JSON has none, and whoever reads our files must not stumble.
+    """
     if "\\ud" in text.lower():
         whole = json.dumps(json.loads(text), ensure_ascii=False)
         text = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return json.loads(text)
+    value = json.loads(text, parse_constant=str, parse_int=lambda digits: int(digits) if len(digits) < 400 else digits)
+    if measure_depth(value) > MAX_DEPTH:
+        raise RecursionError
+    return value
+
+
+def measure_depth(value: Any) -> int:
+    """How many lists and objects are within one another; it stops counting where they are too many."""
+    level, depth = [value], -1
+    while level and depth <= MAX_DEPTH:
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level, depth = [part for parts in inner for part in parts], depth + 1
+    return depth

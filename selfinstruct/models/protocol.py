@@ -17,6 +17,13 @@ from ..records import Completion, Request
 
 APIS = ("completions", "chat", "batch", "batch-completions")
 
+ABOUT_A_MESSAGE = ("role", "name", "id", "type", "annotations")  # what else a message has, the model wrote
+LONGEST_TOKEN = 128  # characters, of blanks say
+TOKENS_BETWEEN = 4  # around a message of a chat
+UNSEEN_TOKENS = (
+    200_000  # the most that a server counts beside the texts: thoughts that it does not send, a prompt of its own
+)
+
 # Chat models answer rather than continue; this makes them do what the prompts of the paper expect of a completion model.
 CONTINUE_TEXT = (
     "You are a text completion engine. The user's message is the beginning of a document. Reply with the text that follows "
@@ -112,12 +119,11 @@ class StoredResponse(BaseModel):
 
 def build_stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:
     """The row of the store for `answer`; `facts` are endpoint, step, latency_s, transport and session."""
-    prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
-    choice = answer["choices"][0]
+    usage = read_usage(answer, job.request)
     return StoredResponse(
         key=job.key, model=job.body["model"], api=job.canonical["api"], request=job.canonical,
-        response={"choices": answer["choices"]}, finish_reason=str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, created_at=_read_time(answer), **facts,
+        response={"choices": answer["choices"]}, finish_reason=read_finish_reason(answer["choices"][0]),
+        prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, created_at=_read_time(answer), **facts,
     )  # fmt: skip
 
 
@@ -125,38 +131,108 @@ def find_row_fault(row: StoredResponse) -> str | None:
     """What is wrong with a stored response, or None: its key must be its request's, and it must hold an answer."""
     if row.key != request_key(row.request):
         return f"key {row.key[:12]} is not the hash of its request"
-    if not isinstance(row.response.get("choices"), list) or not row.response["choices"]:
+    if find_fault(row.response):
         return f"response {row.key[:12]} holds no choices"
     return None
 
 
 def find_fault(response: Any) -> str | None:
-    """Why a decoded response body is not an answer, or None."""
+    """Why a decoded response body is not an answer, or None. What is one may still be of no use: `find_unusable`."""
     if not isinstance(response, dict):
         return f"the answer is a {type(response).__name__}, not an object"
     choices = response.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return "the answer has no choices" + (f": {str(response['error'])[:200]}" if response.get("error") else "")
-    choice = choices[0]
-    if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
-        return "the answer's choice has no text"
     return None
 
 
-def read_usage(response: dict[str, Any], prompt: str) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) as the server counts them; about 4 characters a token where it does not say."""
-    usage = response.get("usage") if isinstance(response.get("usage"), dict) else {}
-    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt_tokens, int):
-        prompt_tokens = approximate_tokens(prompt)
-    if not isinstance(completion_tokens, int):
-        completion_tokens = approximate_tokens(read_text(response["choices"][0]))
-    return prompt_tokens, completion_tokens
+def find_unusable(answer: dict[str, Any], request: Request) -> str | None:
+    """Why an answer without a fault cannot be stored, with the server's own hint, or None.
+
+    An empty text is an answer. No text, or an empty one next to thoughts, a refusal or a tool call, is none: stored, it would
+    be replayed for ever.
+    """
+    choice = answer["choices"][0]
+    text, elsewhere = read_text(choice, None), _find_elsewhere(choice)
+    if text or (text == "" and not any(isinstance(value, str | list) for value in elsewhere.values())):
+        return None
+    hints = [f"finish_reason {read_finish_reason(choice)!r}"]
+    hints += [f"{name}: {_shorten(value)}" for name, value in elsewhere.items()]
+    hints += [f"{name}: {_shorten(answer[name])}" for name in ("error", "detail", "warning") if answer.get(name)]
+    advice = f"; raise max_tokens ({request.max_tokens})" if read_finish_reason(choice) == "length" else ""
+    return f"the answer has no text ({'; '.join(hints)}){advice}"
+
+
+def _find_elsewhere(choice: dict[str, Any]) -> dict[str, Any]:
+    """What a model wrote besides the text, by its name: thoughts, a refusal, tool calls, a text in a form that is not read."""
+    message = choice.get("message") if isinstance(choice.get("message"), dict) else {"message": choice.get("message")}
+    found = {"reasoning": choice.get("reasoning"), "text": choice.get("text"), **message}
+    return {
+        name: value
+        for name, value in found.items()
+        if value and name not in ABOUT_A_MESSAGE and value != read_text(choice)
+    }
+
+
+def _shorten(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return repr(" ".join(text.split())[:120])
+
+
+class TokenCounts(NamedTuple):
+    """What a request used; `doubt` says which figures of the server cannot be, "" if none."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    doubt: str = ""
+
+
+def read_usage(answer: dict[str, Any], request: Request) -> TokenCounts:
+    """The tokens as the server counts them. Where it does not, or its figure cannot be, the text itself is counted."""
+    usage = answer.get("usage")
+    texts = {"prompt_tokens": request.prompt, "completion_tokens": _read_everything(answer["choices"][0])}
+    usage = usage if isinstance(usage, dict) else dict.fromkeys(texts, usage)
+    counts, doubts = [], []
+    for name, text in texts.items():
+        count = usage.get(name)
+        if not _is_possible(count, text):
+            doubts += [f"{name}={json.dumps(count)[:30]} for {len(text)} characters"] if count is not None else []
+            count = approximate_tokens(text)
+        counts.append(int(count))
+    return TokenCounts(*counts, ", ".join(doubts))
+
+
+def _is_possible(count: Any, text: str) -> bool:
+    """True if `count` is a number of tokens that this text may have, with others that we do not see."""
+    if isinstance(count, bool) or not isinstance(count, int | float) or count % 1 != 0:
+        return False
+    return len(text) / LONGEST_TOKEN <= count <= UNSEEN_TOKENS + len(text.encode("utf-8", "replace"))
+
+
+def _read_everything(choice: dict[str, Any]) -> str:
+    """The text of a choice and what the model wrote elsewhere in it: all of it is paid for."""
+    others = (one if isinstance(one, str) else json.dumps(one) for one in _find_elsewhere(choice).values())
+    return "".join([read_text(choice), *others])
+
+
+def expect_tokens(job: Job) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) that a request may come to."""
+    texts = [message["content"] for message in job.body.get("messages", [])] or [job.body["prompt"]]
+    return approximate_tokens("".join(texts)) + len(texts) * TOKENS_BETWEEN, job.request.max_tokens
 
 
 def approximate_tokens(text: str) -> int:
-    """Tokens of an English text, roughly: one for every four characters."""
-    return -(-len(text) // 4)
+    """Tokens of a text, roughly: one for every four characters of English, for two Greek or Cyrillic ones, for one Chinese one.
+
+    >>> approximate_tokens("A short text"), approximate_tokens("Краткий текст"), approximate_tokens("一篇短文")
+    (3, 7, 4)
+    """
+    if text.isascii():
+        return -(-len(text) // 4)
+    quarters = len(text) + sum(
+        1 if char < "\u0800" else 3 if char < "\U00010000" else 7 for char in text if char > "\x7f"
+    )
+    return -(-quarters // 4)
 
 
 def _read_time(answer: dict[str, Any]) -> str:
@@ -172,16 +248,23 @@ def utc_now() -> str:
     return str(datetime.now(UTC).replace(tzinfo=None, microsecond=0))
 
 
-def read_text(choice: dict[str, Any]) -> str:
-    """The raw text of a choice of either kind of API, "" where it has none."""
-    text = choice["text"] if isinstance(choice.get("text"), str) else (choice.get("message") or {}).get("content")
-    return text if isinstance(text, str) else ""
+def read_text(choice: dict[str, Any], missing: Any = "") -> Any:
+    """The raw text of a choice of either kind of API, `missing` where it has none."""
+    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+    text = choice["text"] if isinstance(choice.get("text"), str) else message.get("content")
+    return text if isinstance(text, str) else missing
+
+
+def read_finish_reason(choice: dict[str, Any]) -> str:
+    """Why the text ends, as a word: some servers send a number or an object for it, or nothing."""
+    reason = choice.get("finish_reason")
+    return reason or "stop" if isinstance(reason, str | None) else json.dumps(reason)[:40]
 
 
 def read_completion(stored: StoredResponse, request: Request, cached: bool) -> Completion:
     """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
     choice = stored.response["choices"][0]
-    text, finish_reason = read_text(choice), choice.get("finish_reason") or "stop"
+    text, finish_reason = read_text(choice), read_finish_reason(choice)
     if "text" not in choice:
         text = _drop_echo(text, request.prompt)
     cut = min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=None)
