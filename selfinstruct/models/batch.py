@@ -172,9 +172,11 @@ class BatchClient(ModelClient):
 
     def _name_odd_lines(self, row: dict[str, Any], lines: list[Line]) -> None:
         """Warn of lines that nobody can read or that are for nobody, each with its place."""
-        odd = [f"{line.where}: {line.odd}" for line in lines if line.odd]
-        foreign = (line for line in lines if line.key and not KEY.fullmatch(line.key))
-        odd += [f"{line.where}: custom_id {line.key[:70]!r} is none of ours" for line in foreign]
+        reasons = (
+            f"custom_id {line.key[:70]!r} is none of ours" if line.key and not KEY.fullmatch(line.key) else line.odd
+            for line in lines
+        )
+        odd = [f"{line.where}: {reason}" for line, reason in zip(lines, reasons, strict=True) if reason]
         if odd:
             more = f"; and {len(odd) - NAMED_LINES} more" if len(odd) > NAMED_LINES else ""
             listed = "; ".join(odd[:NAMED_LINES]) + more

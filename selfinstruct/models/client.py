@@ -40,6 +40,14 @@ TICK_S = 1.0  # how often a bar moves its clock
 POLLS_S = (0.02, 0.25)  # how often the answers to what others ask are looked for: at first, and at last
 
 
+class UselessAnswer(RequestFailed):
+    """A request whose answer has come, is `used` for, and cannot be stored."""
+
+    def __init__(self, reason: str, body: str, used: Amount):
+        super().__init__(reason, body)
+        self.used = used
+
+
 class ModelClient:
     """Made by `connect`; use it from one thread, it uses `concurrency` of its own."""
 
@@ -58,7 +66,7 @@ class ModelClient:
         self._pool: ThreadPool | None = None
         self._arrived: dict[str, StoredResponse] = {}
         self._failures: dict[str, str] = {}
-        self._unusable: dict[
+        self._may_be_paid: dict[
             str, str
         ] = {}  # key -> what is wrong with its answer: a new client asks it again, not this one
         self._doubts_usage = False
@@ -80,7 +88,7 @@ class ModelClient:
         """
         jobs = [self._make_job(request) for request in requests]
         answers = self.store.get_answers(job.key for job in jobs)
-        self._failures = {job.key: self._unusable[job.key] for job in jobs if job.key in self._unusable}
+        self._failures = {job.key: self._may_be_paid[job.key] for job in jobs if job.key in self._may_be_paid}
         missing = {job.key: job for job in jobs if job.key not in answers and job.key not in self._failures}
         cached = set(answers)
         if missing:
@@ -249,6 +257,7 @@ class ModelClient:
             used = self.budget.measure(stored.prompt_tokens, stored.completion_tokens)
             self.pace.settle(expected, used.tokens)
         except RequestFailed as error:
+            used = getattr(error, "used", None)
             if self._record_failure(job, str(error), error.body):
                 self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
         except SelfInstructError as error:
@@ -287,8 +296,7 @@ class ModelClient:
         self._say_doubt(usage.doubt)
         if fault := find_unusable(answer, job.request):
             self.budget.count(used, wasted=True)
-            self._unusable[job.key] = fault
-            raise RequestFailed(fault, json.dumps(answer, ensure_ascii=False))
+            raise UselessAnswer(fault, json.dumps(answer, ensure_ascii=False), used)
         stored = build_stored_response(
             job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=latency_s,
             transport=self.transport, session=self._session,
@@ -317,6 +325,8 @@ class ModelClient:
     def _record_failure(self, job: Job, error: str, body: str = "") -> bool:
         """Record a request that failed for good; True when too many have failed in a row."""
         self._failures[job.key] = error
+        if body or self.transport == "batch":
+            self._may_be_paid[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now(), body)
         return self.budget.count_failure()
 
@@ -338,7 +348,7 @@ class Progress:
 
         self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
         self._waiting = 0
-        self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
+        self._started, self._tokens, self._failed = time.monotonic(), budget.spent.tokens, budget.failed
         self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
     def add_cached(self, number: int, waiting: int) -> None:
@@ -365,12 +375,12 @@ class Progress:
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
         seconds = max(time.monotonic() - self._started, 1e-3)
-        rate = (self._budget.tokens - self._tokens) / seconds
+        rate = (self._budget.spent.tokens - self._tokens) / seconds
         parts = [f"{self._budget.failed - self._failed} failed", f"{cached} cached", f"{rate:.0f} tokens/s"]
         if self._waiting:
             parts.append(f"{self._waiting} asked by another command")
         if self._budget.price is not None and self._budget.price.completion:
-            parts.append(f"${self._budget.spent_usd:.4f}")
+            parts.append(f"${self._budget.spent.usd:.4f}")
         return ", ".join(parts)
 
 

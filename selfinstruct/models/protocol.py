@@ -191,7 +191,8 @@ def read_usage(answer: dict[str, Any], request: Request) -> TokenCounts:
     """The tokens as the server counts them. Where it does not, or its figure cannot be, the text itself is counted."""
     usage = answer.get("usage")
     texts = {"prompt_tokens": request.prompt, "completion_tokens": _read_everything(answer["choices"][0])}
-    usage = usage if isinstance(usage, dict) else dict.fromkeys(texts, usage)
+    if not isinstance(usage, dict):
+        usage = {} if usage is None else dict.fromkeys(texts, str(usage))
     counts, doubts = [], []
     for name, text in texts.items():
         count = usage.get(name)
@@ -217,8 +218,9 @@ def _read_everything(choice: dict[str, Any]) -> str:
 
 def expect_tokens(job: Job) -> tuple[int, int]:
     """(prompt tokens, completion tokens) that a request may come to."""
-    texts = [message["content"] for message in job.body.get("messages", [])] or [job.body["prompt"]]
-    return approximate_tokens("".join(texts)) + len(texts) * TOKENS_BETWEEN, job.request.max_tokens
+    messages = job.body.get("messages", [])
+    text = "".join(message["content"] for message in messages) or job.request.prompt
+    return approximate_tokens(text) + len(messages) * TOKENS_BETWEEN, job.request.max_tokens
 
 
 def approximate_tokens(text: str) -> int:

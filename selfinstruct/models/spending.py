@@ -27,6 +27,7 @@ PER = 1_000_000
 TABLE_FORM = '{"as_of": "2026-11-05", "models": {"gpt-4o": {"prompt": 2.5, "completion": 10.0, "batch": 0.5}}}'
 WAIT_S = 0.5  # how often a request that waits for room looks if all is stopped
 READ_EVERY_S = 0.25  # how old the sum of what a whole command has spent may be
+ROUNDING_USD = 1e-9
 COUNTED_TOKENS = 1_000  # prices are read for a request of this size: some providers take more for very long prompts
 
 
@@ -147,6 +148,7 @@ class Budget:
     in_a_row: int = 0
     _wasted: Amount = NOTHING  # for answers that are of no use
     _in_flight: int = 0
+    _queue: list[object] = field(default_factory=list)
     _excess: float = 0.0  # used / expected of the worst request so far; 0 before the first one
     _read_again_at: float = 0.0
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
@@ -155,14 +157,6 @@ class Budget:
     def is_limited(self) -> bool:
         """True if there is a limit to keep."""
         return bool(self.max_cost_usd or self.max_tokens_total)
-
-    @property
-    def tokens(self) -> float:
-        return self.spent.tokens
-
-    @property
-    def spent_usd(self) -> float:
-        return self.spent.usd
 
     def measure(self, prompt_tokens: int, completion_tokens: int, transport: str = "live") -> Amount:
         """What these tokens come to."""
@@ -175,24 +169,34 @@ class Budget:
             self._wasted = self._wasted.plus(amount, wasted)
 
     def reserve(self, most: Amount, stopped: threading.Event) -> str | None:
-        """Set `most` aside for one request; returns the limit that leaves no room for it, in words, where there is one.
+        """Set `most` aside for one request, in turn; returns the limit that leaves no room for it, in words, where there is one.
 
-        Under a limit the first request goes alone: what it comes to tells how the server counts.
+        The first request goes alone: what it comes to tells how the server counts.
         """
+        if not self.is_limited:
+            return None
         with self._changed:
-            self._read_spent()
-            while self._in_flight and not stopped.is_set() and (self.find_limit(most) or self._waits_for_first):
+            self._queue.append(turn := object())
+            while not stopped.is_set() and (self._queue[0] is not turn or self._must_wait(most)):
                 self._changed.wait(WAIT_S)
-                self._read_spent()
-            if self.find_limit(most):
-                self._read_spent(now=True)  # answers that were stored and not yet counted are counted twice until now
+            self._read_spent(
+                now=self.find_limit(most) is not None
+            )  # exact: what was stored a moment ago may count twice
             limit = self.find_limit(most)
             if limit is None:
                 self.reserved, self._in_flight = self.reserved.plus(most), self._in_flight + 1
+            self._queue.remove(turn)
+            self._changed.notify_all()
             return limit
+
+    def _must_wait(self, most: Amount) -> bool:
+        self._read_spent()
+        return self._in_flight > 0 and (not self._excess or self.find_limit(most) is not None)
 
     def settle(self, most: Amount, used: Amount | None) -> None:
         """Give back what was set aside for a request; `used` is what it came to, None where it failed."""
+        if not self.is_limited:
+            return
         with self._changed:
             self._in_flight -= 1
             self.reserved = self.reserved.plus(most, -1) if self._in_flight else NOTHING
@@ -206,7 +210,7 @@ class Budget:
         excess = max(self._excess, 1.0)
         held, more = NOTHING.plus(self.reserved, excess), NOTHING.plus(most, excess)
         after = self.spent.plus(held).plus(more)
-        if self.max_cost_usd and after.usd > self.max_cost_usd:
+        if self.max_cost_usd and after.usd > self.max_cost_usd + ROUNDING_USD:
             sums = f"${self.spent.usd:.4f} spent by this command, ${held.usd:.4f} set aside for requests on their way"
             return f"max_cost_usd={self.max_cost_usd:g} is reached: {sums}, and the next may cost ${more.usd:.4f}"
         if self.max_tokens_total and after.tokens > self.max_tokens_total:
@@ -216,13 +220,9 @@ class Budget:
             )
         return None
 
-    @property
-    def _waits_for_first(self) -> bool:
-        return self.is_limited and not self._excess
-
     def _read_spent(self, now: bool = False) -> None:
         """Read from time to time what the whole command has spent: the sum over 52,000 answers takes 10 ms."""
-        if self.is_limited and (now or time.monotonic() > self._read_again_at):
+        if now or time.monotonic() > self._read_again_at:
             self.spent = self.find_spent().plus(self._wasted)
             self._read_again_at = time.monotonic() + READ_EVERY_S
 
