@@ -81,7 +81,7 @@ NOTEBOOKS: dict[str, Notebook] = {
 # Parameters that change when or how fast a run goes, never what it writes: a later call may change them freely.
 FREE_PARAMETERS = {
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show_rows",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows", "timeout_s",
 }  # fmt: skip
 
 

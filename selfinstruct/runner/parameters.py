@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "num_instructions_to_generate": (1, None), "requests_per_round": (1, None), "size": (1, None),
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
-    "requests_per_minute": (0, None), "show_rows": (0, None), "tokens_per_minute": (0, None),
+    "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
