@@ -22,7 +22,7 @@ from typing import Any
 from ..files import EndpointError, StoppedEarly
 from .adaptation import Adaptation
 from .client import ModelClient
-from .endpoint import RequestFailed, decode_answer, public_url
+from .endpoint import RequestFailed, decode_answer
 from .protocol import Job, StoredResponse, approximate_tokens, find_fault, sends_chat
 
 MAX_REQUESTS = 50_000  # the provider's limits for one job
@@ -73,7 +73,7 @@ class BatchClient(ModelClient):
             if time.monotonic() >= deadline:
                 states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
                 jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
-                where = public_url(self.endpoint.provider.base_url)
+                where = self.endpoint.provider.base_url
                 raise StoppedEarly(f"{where}: {jobs}; run the same command later to collect them")
             time.sleep(min(self.poll_s, max(0.0, deadline - time.monotonic())))
 
