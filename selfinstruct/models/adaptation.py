@@ -17,7 +17,7 @@ from typing import Any
 from .refusal import Refusal, find_refused, read_refusal
 
 TOO_LONG = re.compile(
-    r"context[_ ](?:length|window|size)|reduce (?:your prompt|the length)|maximum context|too many tokens|"
+    r"context[_ ](?:length|size)|context window|reduce (?:your prompt|the length)|maximum context|too many tokens|"
     r"tokens`? \+ `?max|(?:prompt|input) is too long",
     re.IGNORECASE,
 )
@@ -32,7 +32,7 @@ MOST = re.compile(
     re.IGNORECASE,
 )
 LEAST = re.compile(
-    r"(?:at least|minimum|greater than|[>≥]=?|below|positive|non-?zero)(?:\D{0,30}?([\d.]*\d))?", re.IGNORECASE
+    r"(?:at least|minimum|greater than|[>≥]=?|below|positive|non-?zero)(?:\D{0,40}?(\d+(?:\.\d+)?))?", re.IGNORECASE
 )
 STRICTLY = re.compile(r"(?:less|fewer) than (?!or equal)|<(?!=)", re.IGNORECASE)
 TOO_MANY = re.compile(r"too (?:many|long)|array_above", re.IGNORECASE)
@@ -185,8 +185,8 @@ def _plan(name: str, text: str, sent: dict[str, Any]) -> Iterator[str]:
     else:
         if name == "stop":
             yield from _plan_stops(value, text)
-        elif name == "temperature" and value == 0 and (found := LEAST.search(text)):
-            least = float(found[1] or 0)
+        elif name == "temperature" and value == 0 and LEAST.search(text):
+            least = _find_least(text)
             yield f"at least {least if 0 < least <= 0.5 else LEAST_TEMPERATURE}"
         yield ""
 
@@ -207,8 +207,8 @@ def _plan_tokens(value: int, text: str, sent: dict[str, Any]) -> Iterator[str]:
         yield NEW_NAME
     elif most := _find_limit(text, value):
         yield f"at most {most}"
-    elif (found := LEAST.search(text)) and value < float(found[1] or 0) <= MOST_FOR_LEAST:
-        yield f"at least {found[1]}"
+    elif value < (least := _find_least(text)) <= MOST_FOR_LEAST:
+        yield f"at least {least:g}"
     if renamed and NEW_NAME not in text:
         yield NEW_NAME
 
@@ -217,6 +217,11 @@ def _find_limit(text: str, value: int) -> int | None:
     """The largest number below `value` that `text` calls a limit."""
     limits = [int(found[1]) - bool(STRICTLY.match(found[0])) for found in MOST.finditer(text)]
     return max((limit for limit in limits if 0 < limit < value), default=None)
+
+
+def _find_least(text: str) -> float:
+    """The first number that `text` calls the least, 0 without one."""
+    return next((float(found[1]) for found in LEAST.finditer(text) if found[1]), 0.0)
 
 
 def _describe(name: str, how: str) -> str:

@@ -122,7 +122,7 @@ class Endpoint:
     timeout_s: float = 600.0
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
-    _moved: bool = False  # if the address was tried with /v1
+    _is_found: bool = False  # if it has answered, or was tried with /v1 as well
     _secrets: Secrets = field(default_factory=Secrets, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
@@ -204,6 +204,7 @@ class Endpoint:
             except ValueError:
                 answer, fault = None, f"the answer is not JSON: {text[:80]!r}"
             if fault is None:
+                self._is_found = True
                 return answer
             self._check_form(text, answer, fault)
         raise RequestFailed(fault)
@@ -218,12 +219,12 @@ class Endpoint:
 
     @property
     def _can_move(self) -> bool:
-        """True if the address has no version, and was not tried with one yet."""
-        return not (self.embedded or self._moved or re.search(r"/v\d", urlsplit(self.provider.base_url).path))
+        """True if the address has no version, has not answered, and was not tried with one yet."""
+        return not (self.embedded or self._is_found or re.search(r"/v\d", urlsplit(self.provider.base_url).path))
 
     def _move(self, provider: Provider) -> None:
-        with self._lock:
-            self.provider, self._openai, self._moved = provider, None, True  # open connections end with their requests
+        self.close()
+        self.provider, self._is_found = provider, True
 
     def one_at_first(self, body: dict[str, Any], stopped: threading.Event) -> AbstractContextManager[None]:
         """Within it the first request with new settings is alone; the embedded model refuses nothing."""

@@ -153,9 +153,8 @@ def _find_mentions(text: str, names: list[str]) -> list[Mention]:
     mentions = []
     for name in names:
         for found in PATTERNS[name].finditer(text):
-            quoted = (
-                text[found.start() - 1 : found.start()] in tuple("'\"`.") or text[found.end() : found.end() + 1] == ":"
-            )
+            before, after = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
+            quoted = before in tuple("'\"`.") or (after == ":" and found[0].islower())
             mentions.append(Mention(found.start(), found.end(), name, quoted or "_" in found[0]))
     return sorted(mentions)
 
