@@ -207,7 +207,7 @@ class Endpoint:
                 self._is_found = True
                 return answer
             self._check_form(text, answer, fault)
-        raise RequestFailed(fault)
+        raise RequestFailed(self.hide_key(fault))
 
     def _check_form(self, text: str, answer: Any, fault: str) -> None:
         """Raise _NotThere where what came is no completion but well formed: a page, or the answer of some other service."""

@@ -7,10 +7,12 @@ explain_broken_way(error, url)      # why a connection could not be made, and wh
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import logging
 import os
 import socket
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -139,6 +141,9 @@ def _correct_encoding(response: Any) -> None:
 
 def decode_body(body: bytes, content_type: str) -> str:
     """`body` as text: JSON is UTF-8, or UTF-16 as its bytes show, whatever its header says; the header counts where it is not."""
+    if body.startswith(GZIP):
+        with suppress(OSError, EOFError, zlib.error):
+            body = gzip.decompress(body)
     encodings = [json.detect_encoding(body), content_type.partition("charset=")[2].partition(";")[0].strip(" \"'")]
     for encoding in filter(None, encodings):
         with suppress(UnicodeDecodeError, LookupError):
