@@ -122,6 +122,7 @@ class Endpoint:
     timeout_s: float = 600.0
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
+    _once: Any = None  # the same, without retries of its own
     _is_found: bool = False  # if it has answered, or was tried with /v1 as well
     _secrets: Secrets = field(default_factory=Secrets, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
@@ -141,6 +142,7 @@ class Endpoint:
         with self._lock:
             if self._openai is None:
                 self._openai = self._open_client()
+                self._once = self._openai.with_options(max_retries=0)
             return self._openai
 
     def _open_client(self) -> Any:
@@ -252,7 +254,7 @@ class Endpoint:
                     retries += 1
 
     def _post(self, sent: dict[str, Any]) -> str:
-        client = self.client.with_options(max_retries=0)
+        client = self.client and self._once  # the first is opened at first use
         resource = client.chat.completions if sends_chat(self.api) else client.completions
         raw = resource.with_raw_response.create(**sent)
         return decode_body(raw.content, raw.headers.get("content-type", ""))
