@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ..files import EndpointError, StoppedEarly
 from .adaptation import Adaptation
 from .client import ModelClient
-from .endpoint import RequestFailed, decode_answer, public_url
+from .endpoint import RequestFailed, decode_answer
 from .protocol import Job, StoredResponse, expect_tokens, find_fault, sends_chat
 from .spending import Amount
 
@@ -85,7 +85,7 @@ class BatchClient(ModelClient):
     def _explain_running(self, running: list[dict[str, Any]], limit: str) -> StoppedEarly:
         states = [f"batch {row['batch_id']}: {len(row['keys'])} requests, {row['state']}" for row in running]
         jobs = "; ".join(states) or f"{SUBMISSIONS_A_CALL} batch jobs left requests unanswered"
-        where = public_url(self.endpoint.provider.base_url)
+        where = self.endpoint.provider.base_url
         return StoppedEarly(f"{where}: {jobs}; {limit and limit + '; '}run the same command later to collect them")
 
     def _call(self, what: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -165,7 +165,7 @@ class ModelClient:
         self._halting, self._arrived, self._of_others, self._aside = None, {}, set(), []
         self._pool = self._pool or ThreadPool(self.concurrency)
         progress = Progress(desc, len(jobs), cached, self.budget, self.on_progress)
-        sent = self._pool.imap_unordered(self._answer, jobs)
+        sent = self._pool.imap_unordered(self._answer_in_turn, jobs)
         try:
             progress.follow(sent)
             while self._aside and self._halting is None:
@@ -238,6 +238,10 @@ class ModelClient:
         return type(self._halting)(f"{self._halting}{done}; run the same command again to continue")
 
     # one request, in a thread
+
+    def _answer_in_turn(self, job: Job) -> bool:
+        with self.endpoint.one_at_first(job.body, self._stopped):
+            return self._answer(job)
 
     def _answer(self, job: Job) -> bool:
         """One request from start to end; False where it was not sent, such as one that another client asks just now."""

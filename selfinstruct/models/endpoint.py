@@ -4,39 +4,42 @@
     endpoint.ask(body, stopped)         # {"choices": [...], "usage": {...}} or RequestFailed / EndpointError
 
 Errors that concern one request are RequestFailed; those that no other request would escape (no server, a refused key, an
-unknown model) are EndpointError. No message ever holds the key.
+unknown model) are EndpointError. No message ever holds the key, or a password of the address.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
+import re
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies
+from urllib.parse import urlsplit
 
 from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
+from .credentials import Address, Secrets, read_address, read_key
 from .deadline import Calls
+from .network import CONNECT_SECONDS, decode_body, explain_broken_way, find_proxy, list_proxy_passwords, open_http
 from .protocol import find_fault, sends_chat
+from .refusal import read_refusal
+from .retries import find_pause
 
-LIBRARY_RETRIES = 4  # the openai library's: 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections
-BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
+LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours
+BAD_ANSWER_RETRIES = 4  # not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
-CONNECT_SECONDS = 10.0
 PATIENCE_S = 300.0  # how long a whole request may take where timeout_s=0: this, and so much for each of its max_tokens
 PATIENCE_A_TOKEN_S = 0.5
 SHORTENINGS = 3  # how often a request that is too long for the model is tried with fewer tokens
-SHORTEST_SECRET = 8
+MESSAGE_LENGTH = 300
 MAX_DEPTH = 100  # lists and objects within one another in an answer; those of servers have ten
-NO_SERVER = "{url}: no server answers there ({why}); start it, or check base_url"
 
 
 # where a model is
@@ -49,6 +52,7 @@ class Provider:
     base_url: str
     key_variable: str
     needs_key: bool = False
+    address: Address | None = field(default=None, repr=False)  # `base_url` with what may be secret in it
 
 
 PROVIDERS = {
@@ -64,29 +68,29 @@ def provider_for(base_url: str) -> Provider:
 
     Raises ParameterError for what is neither a name nor an address.
     """
-    base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "") or "openai").strip()
+    name = "base_url" if base_url else "OPENAI_BASE_URL"
+    base_url = (base_url or os.environ.get(name, "")).strip() or "openai"
     if base_url in PROVIDERS:
         return PROVIDERS[base_url]
-    if not base_url.startswith(("http://", "https://")):
-        advice = f"give an address such as http://127.0.0.1:8000/v1, or one of {', '.join(PROVIDERS)}"
-        raise ParameterError(f"base_url={base_url!r}: {advice}")
-    is_openai = ".openai.com" in (urlsplit(base_url).hostname or "")
-    return Provider(base_url.rstrip("/"), "OPENAI_API_KEY", needs_key=is_openai)
+    address = read_address(base_url, name, f", or one of {', '.join(PROVIDERS)}")
+    needs_key = ".openai.com" in (urlsplit(address.url).hostname or "") and not address.passwords
+    return Provider(address.url, "OPENAI_API_KEY", needs_key, address)
 
 
-def is_embedded(model: str) -> bool:
-    """True if `model` names the embedded model or a GGUF file, rather than a model of some server."""
-    return model == "embedded" or model.endswith(".gguf")
+def is_embedded(model: str, base_url: str = "") -> bool:
+    """True if `model` names the embedded model or a GGUF file; at a `base_url`, NAME.gguf is what the server calls its model."""
+    return model == "embedded" or (model.endswith(".gguf") and not base_url)
 
 
 def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpoint:
     """The endpoint that `model`, `base_url` and `api` name. Raises EndpointError where the weights of an embedded one are missing."""
-    if not is_embedded(model):
+    if not is_embedded(model, base_url):
         provider = provider_for(base_url)
         settings.pop("deterministic", None)
-        return Endpoint(model, api, public_url(provider.base_url), provider, **settings)
+        return Endpoint(model, api, provider.base_url, provider, **settings)
+    settings.pop("adaptation", None)  # what some server refuses is nothing to it
     if base_url:
-        advice = f"name the model that {public_url(base_url)} serves"
+        advice = f"name the model that {provider_for(base_url).base_url} serves"
         raise ParameterError(f"model={model!r} is embedded and needs no base_url; {advice}")
     if api not in ("completions", "chat"):
         raise ParameterError(f"api={api!r}: the embedded model has no batch jobs; use completions")
@@ -99,13 +103,6 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)
 
 
-def public_url(base_url: str) -> str:
-    """`base_url` without user, password and query: these may be secret, and this is what is stored and printed."""
-    parts = urlsplit(base_url)
-    host = parts.netloc.rsplit("@", 1)[-1]
-    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-
-
 # asking it
 
 
@@ -115,6 +112,10 @@ class RequestFailed(Exception):
     def __init__(self, reason: str, body: str = ""):
         super().__init__(reason)
         self.body = body
+
+
+class _NotThere(Exception):
+    """The server answers, and has no completions at this address."""
 
 
 @dataclass
@@ -132,7 +133,10 @@ class Endpoint:
     timeout_s: float = 0.0  # for a whole request, retries and pauses included; 0: depends on its max_tokens
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
+    _once: Any = None  # the same, without retries of its own
     _calls: Any = None
+    _is_found: bool = False  # if it has answered, or was tried with /v1 as well
+    _secrets: Secrets = field(default_factory=Secrets, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -141,8 +145,8 @@ class Endpoint:
 
     @property
     def key(self) -> str:
-        """The provider's key from the environment, "" where there is none; never kept, stored or printed."""
-        return "" if self.embedded else os.environ.get(self.provider.key_variable, "").strip()
+        """The provider's key from the environment, "" where there is none; never stored or printed."""
+        return "" if self.embedded else read_key(self.provider.key_variable)
 
     @property
     def client(self) -> Any:
@@ -150,28 +154,28 @@ class Endpoint:
         with self._lock:
             if self._openai is None:
                 self._openai, self._calls = self._open_client(), Calls()
+                self._once = self._openai.with_options(max_retries=0)
             return self._openai
 
     def _open_client(self) -> Any:
-        import httpx2
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import AsyncOpenAI
 
-        base_url, key = self.provider.base_url, self.key
+        key, address = self.key, Address(self.provider.base_url)
+        if self.provider.address:
+            address = self.provider.address._replace(url=self.provider.base_url)
         if self.embedded:
             from .embedded import serve
 
-            base_url = serve(self.weights, self.slots, self.deterministic).base_url
+            address = Address(serve(self.weights, self.slots, self.deterministic).base_url)
         elif self.provider.needs_key and not key:
             advice = f"put it into the environment: export {self.provider.key_variable}=..."
-            raise EndpointError(f"{public_url(base_url)}: no key; {advice}")
-        on_loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
-        if on_loopback or not getproxies():
-            _check_listening(base_url)
-        http = DefaultAsyncHttpxClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the deadline of a call ends all else
-            trust_env=not on_loopback,  # loopback never goes through a proxy
-        )
-        return AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
+            raise EndpointError(f"{address.url}: no key; {advice}")
+        self._secrets = Secrets(key, [*address.passwords, *list_proxy_passwords()])
+        http = open_http(address, self._secrets.hide)
+        return AsyncOpenAI(
+            base_url=address.url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http,
+            default_query=address.query,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the connections; the embedded server stays for others and ends with its owner."""
@@ -179,7 +183,7 @@ class Endpoint:
             if self._openai is not None:
                 self._calls.run(self._openai.close(), CONNECT_SECONDS)
                 self._calls.close()
-                self._openai = self._calls = None
+                self._openai = self._once = self._calls = None
 
     def find_patience(self, body: dict[str, Any]) -> float:
         """How many seconds a whole request may take, retries and pauses included."""
@@ -191,81 +195,158 @@ class Endpoint:
         return self._calls.run(ask(client), seconds)
 
     def ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
-        """The decoded answer to `body`, after all retries.
+        """The decoded answer to `body`, after all retries; from the address with /v1, and with a warning, if only that has any.
 
         Raises RequestFailed where this request failed for good, EndpointError where every other would fail as well.
         """
+        here, reason = self.provider, ""
+        try:
+            return self._ask(body, stopped)
+        except _NotThere as error:
+            reason = str(error)
+        if not self._can_move:
+            raise EndpointError(reason)
+        self._move(replace(here, base_url=f"{here.base_url}/v1"))
+        try:
+            answer = self._ask(body, stopped)
+        except _NotThere:
+            self._move(here)
+            raise EndpointError(f"{reason} (nor is there one at {here.base_url}/v1)") from None
+        there = f"{here.base_url} has no completions, {here.base_url}/v1 does"
+        warnings.warn(f"{there}: the kit asks there; give that as base_url", stacklevel=2)
+        return answer
+
+    def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         fault, text, patience = None, "", self.find_patience(body)
         ends = time.monotonic() + patience
         for attempt in range(BAD_ANSWER_RETRIES + 1):
             if attempt and stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1)):
                 break
             try:
-                text = self.hide_key(self._send(body, ends))
+                text = self.hide_key(self._send(body, ends, stopped), answer=True)
             except TimeoutError:
                 late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline"
-                raise RequestFailed(fault or late, text) from None
+                raise self._fail(fault or late, text) from None
             try:
-                answer = decode_answer(text)
+                answer = self._hide_in(decode_answer(text))
                 fault = find_fault(answer)
             except ValueError:
-                fault = f"the answer is not JSON: {text[:80]!r}"
+                answer, fault = None, f"the answer is not JSON: {text[:80]!r}"
             except RecursionError:
-                raise RequestFailed("the answer is nested too deeply to be read", text) from None
+                raise self._fail("the answer is nested too deeply to be read", text) from None
             if fault is None:
+                self._is_found = True
                 return answer
-        raise RequestFailed(fault, text)
+            self._check_form(text, answer, fault)
+        raise self._fail(fault, text)
 
-    def _send(self, body: dict[str, Any], ends: float) -> str:
-        """The raw body of the answer; parameters that the model refuses are adapted on the way. TimeoutError at `ends`."""
+    def _fail(self, fault: str, text: str) -> RequestFailed:
+        return RequestFailed(self.hide_key(fault), self.hide_key(text))
+
+    def _check_form(self, text: str, answer: Any, fault: str) -> None:
+        """Raise _NotThere where what came is no completion but well formed: a page, or the answer of some other service."""
+        is_other = isinstance(answer, dict) and "choices" not in answer and "error" not in answer
+        if is_other or (self._can_move and (isinstance(answer, dict) or text.lstrip().startswith("<"))):
+            came = f", but {', '.join(map(repr, list(answer)[:6]))}" if is_other else ""
+            url = self.provider.base_url
+            raise _NotThere(f"{url}: {fault}{came}; check base_url, which ends in /v1 for most servers")
+
+    @property
+    def _can_move(self) -> bool:
+        """True if the address has no version, has not answered, and was not tried with one yet."""
+        return not (self.embedded or self._is_found or re.search(r"/v\d", urlsplit(self.provider.base_url).path))
+
+    def _move(self, provider: Provider) -> None:
+        self.close()
+        self.provider, self._is_found = provider, True
+
+    def one_at_first(self, body: dict[str, Any], stopped: threading.Event) -> AbstractContextManager[None]:
+        """Within it the first request with new settings is alone; the embedded model refuses nothing."""
+        return nullcontext() if self.embedded else self.adaptation.one_at_first(body, stopped)
+
+    def _send(self, body: dict[str, Any], ends: float, stopped: threading.Event) -> str:
+        """The raw body of the answer, after pauses where the server is busy; what the model refuses is adapted on the way.
+
+        TimeoutError at `ends`.
+        """
         import openai
 
-        refusals, shortenings = (openai.BadRequestError, openai.UnprocessableEntityError), 0
+        silence = self.find_patience(body) / 2  # of a server that has hung: time is left for a second try
+        shortenings = retries = 0
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                silence = self.find_patience(body) / 2  # of a server that has hung: time is left for a second try
-                return self.call(partial(self._post, sent, silence), ends - time.monotonic())
+                text = self.call(partial(self._post, sent, silence), ends - time.monotonic())
+                self.adaptation.settle()
+                return text
             except openai.OpenAIError as error:
-                too_long = isinstance(error, openai.BadRequestError) and self.adaptation.detect_too_long(error, sent)
-                if too_long and shortenings < SHORTENINGS:
+                if shortenings < SHORTENINGS and self.adaptation.detect_too_long(error, sent):
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
-                elif not (isinstance(error, refusals) and self.adaptation.learn(error, sent, body)):
-                    # from None: the library's own message may quote the server's, key included
-                    raise self.explain_error(error) from None
+                elif not self.adaptation.learn(error, sent, body):
+                    pause = find_pause(error, retries)
+                    is_late = pause is not None and time.monotonic() + pause > ends
+                    if is_late and isinstance(error, openai.APITimeoutError):
+                        raise TimeoutError from None
+                    if pause is None or is_late or stopped.wait(pause):
+                        # from None: the library's own message may quote the server's, key included
+                        raise self._explain_place(error) from None
+                    retries += 1
 
     async def _post(self, sent: dict[str, Any], silence: float, client: Any) -> str:
         import httpx2
 
-        timeout = httpx2.Timeout(silence, connect=CONNECT_SECONDS)
+        timeout, client = httpx2.Timeout(silence, connect=CONNECT_SECONDS), self._once
         resource = client.chat.completions if sends_chat(self.api) else client.completions
-        return (await resource.with_raw_response.create(**sent, timeout=timeout)).text
+        raw = await resource.with_raw_response.create(**sent, timeout=timeout)
+        return decode_body(raw.content, raw.headers.get("content-type", ""))
 
-    def hide_key(self, text: str) -> str:
-        """`text` without the key, whoever wrote it there. Words that local servers take for a key, such as "none", are no secret."""
-        key = self.key
-        return text.replace(key, "[key]") if len(key) >= SHORTEST_SECRET and key in text else text
+    def _explain_place(self, error: Any) -> Exception:
+        """As `explain_error`, but _NotThere where the server has nothing at that address."""
+        reason = self.explain_error(error)
+        return _NotThere(str(reason)) if getattr(error, "status_code", None) in (404, 405) else reason
+
+    def hide_key(self, text: str, answer: bool = False) -> str:
+        """`text` without the key and passwords, whoever wrote them there, also cut; in an `answer` short pieces stay."""
+        return self._secrets.hide(text, answer)
+
+    def _hide_in(self, answer: Any) -> Any:
+        """`answer` without the key, where JSON had it in escapes."""
+        text = json.dumps(answer, ensure_ascii=False)
+        hidden = self.hide_key(text, answer=True)
+        return answer if hidden == text else json.loads(hidden)
+
+    @property
+    def _public_url(self) -> str:
+        return "the embedded model" if self.embedded else self.provider.base_url
 
     def explain_error(self, error: Exception) -> Exception:
         """RequestFailed or EndpointError for an error of the library."""
         import openai
 
-        url = public_url(self.provider.base_url) if not self.embedded else "the embedded model"
-        message = self.hide_key(_read_message(error))
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            advice = f"check {self.provider.key_variable} in the environment"
-            return EndpointError(f"{url}: the key was refused ({error.status_code}); {advice}")
-        if isinstance(error, openai.NotFoundError):
-            other = "completions" if sends_chat(self.api) else "chat"
-            what = f"no model {self.model!r} there for api={self.api!r} (404: {message})"
-            return EndpointError(f"{url}: {what}; check model and base_url, or try api={other!r}")
-        if isinstance(error, openai.RateLimitError) and "insufficient_quota" in (str(error.code) + message):
-            return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
+        url = self._public_url
+        message = self.hide_key(read_refusal(error).text)[:MESSAGE_LENGTH]
         if isinstance(error, openai.APITimeoutError):
             return RequestFailed(f"no connection within {CONNECT_SECONDS:g} s")
         if isinstance(error, openai.APIConnectionError):
             return self._explain_connection_error(error, url)
-        status = getattr(error, "status_code", None)
+        return self._explain_status(error, getattr(error, "status_code", None), message, url)
+
+    def _explain_status(self, error: Any, status: int | None, message: str, url: str) -> Exception:
+        if status in (401, 403):
+            advice = f"check {self.provider.key_variable} in the environment"
+            return EndpointError(f"{url}: the key was refused ({status}); {advice}")
+        if status == 404:
+            other = "completions" if sends_chat(self.api) else "chat"
+            what = f"no model {self.model!r} there for api={self.api!r} (404: {message})"
+            return EndpointError(f"{url}: {what}; check model and base_url, or try api={other!r}")
+        if status == 402 or (status == 429 and "insufficient_quota" in f"{error.code} {message}"):
+            return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
+        if status == 407:
+            advice = f"check the name and password in {find_proxy(url) or 'the proxy of the environment'}"
+            return EndpointError(f"{url}: the proxy asks who you are (407); {advice}")
+        if status == 429:
+            advice = "too fast for this server: set requests_per_minute, and run the same command again"
+            return RequestFailed(f"429: {message}; {advice}")
         return RequestFailed(f"{status}: {message}" if status else message)
 
     def _explain_connection_error(self, error: Exception, url: str) -> Exception:
@@ -273,29 +354,11 @@ class Endpoint:
 
         cause = error.__cause__
         why = self.hide_key(str(cause or error))
-        if not isinstance(cause, httpx2.ConnectError):
-            return RequestFailed(f"the connection broke: {type(cause).__name__}: {why}")
-        if self.embedded:
+        if self.embedded and isinstance(cause, httpx2.ConnectError):
             return EndpointError(f"{url} has stopped ({why}); the same command starts it again and goes on")
-        return EndpointError(NO_SERVER.format(url=url, why=why))
-
-
-def _check_listening(base_url: str) -> None:
-    """Raise EndpointError where nobody listens, before the library's patient retries begin."""
-    parts = urlsplit(base_url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise EndpointError(NO_SERVER.format(url=public_url(base_url), why=error)) from None
-
-
-def _read_message(error: Exception) -> str:
-    """The server's message, short; the library's error text where there is none to read."""
-    body = getattr(error, "body", None)
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("error") or body
-    return " ".join(str(body or error).split())[:300]
+        if not self.embedded and (reason := explain_broken_way(cause, why, url)):
+            return EndpointError(reason)
+        return RequestFailed(f"the connection broke: {type(cause).__name__}: {why}")
 
 
 def decode_answer(text: str) -> Any:

@@ -53,7 +53,7 @@ class Price(BaseModel):
 EMBEDDED_PRICE = Price(prompt=0, completion=0, as_of="a model on this machine")
 
 
-def load_price(model: str, price_table: str | Path = "") -> Price | None:
+def load_price(model: str, price_table: str | Path = "", base_url: str = "") -> Price | None:
     """The price of `model`: from the user's `price_table`, else from genai-prices; None where neither knows it.
 
     The table is a JSON file in dollars per million tokens, `batch` (default 1) the factor for batch jobs:
@@ -61,7 +61,7 @@ def load_price(model: str, price_table: str | Path = "") -> Price | None:
     A dated name such as `gpt-4o-2024-08-06` that is not listed itself has its family's price. The embedded model costs nothing.
     Raises InputError where the table is missing or malformed.
     """
-    model = "embedded" if is_embedded(model) else model
+    model = "embedded" if is_embedded(model, base_url) else model
     names = dict.fromkeys([model, re.sub(r"-\d{4}-\d{2}-\d{2}$|-\d{4}$", "", model)])
     if price_table and (price := _find_in_table(names, project_path(price_table))):
         return price

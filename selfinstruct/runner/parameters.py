@@ -29,7 +29,7 @@ from ..models.protocol import APIS
 from ..paper.release import check_published
 from ..parsing import QUIRKS
 from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
-from ..runfolder import parameter_nodes
+from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {"api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
 # (lowest, highest) value that the notebooks can work with; None: no limit
@@ -98,6 +98,7 @@ def check_value(name: str, value: Any) -> None:
     if lowest is not None and type(value) in (int, float) and not lowest <= value <= (highest or value):
         allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise ParameterError(f"{name}={value}: must be {allowed}")
+    check_secrets({name: value})
     if name == "base_url" and value:
         provider_for(value)
     if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):
