@@ -218,14 +218,15 @@ class Endpoint:
 
     def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         fault, text, patience = None, "", self.find_patience(body)
+        _ = self.client  # to start a server, or to load the library, is no part of a request
         ends = time.monotonic() + patience
         for attempt in range(BAD_ANSWER_RETRIES + 1):
             if attempt and stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1)):
                 break
             try:
                 text = self.hide_key(self._send(body, ends, stopped), answer=True)
-            except TimeoutError:
-                late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline"
+            except TimeoutError as error:
+                late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline{error}"
                 raise self._fail(fault or late, text) from None
             try:
                 answer = self._hide_in(decode_answer(text))
@@ -285,9 +286,10 @@ class Endpoint:
                 elif not self.adaptation.learn(error, sent, body):
                     pause = find_pause(error, retries)
                     is_late = pause is not None and time.monotonic() + pause > ends
-                    if is_late and isinstance(error, openai.APITimeoutError):
-                        raise TimeoutError from None
-                    if pause is None or is_late or stopped.wait(pause):
+                    if is_late:
+                        is_silent = isinstance(error, openai.APITimeoutError)
+                        raise TimeoutError("" if is_silent else f"; the last: {self.explain_error(error)}") from None
+                    if pause is None or stopped.wait(pause):
                         # from None: the library's own message may quote the server's, key included
                         raise self._explain_place(error) from None
                     retries += 1
