@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -237,12 +238,20 @@ class Endpoint:
                 raise self._fail("the answer is nested too deeply to be read", text) from None
             if fault is None:
                 self._is_found = True
+                self.adaptation.settle()
                 return answer
+            if isinstance(answer, dict) and answer.get("error") and self._learn(answer, body):
+                continue
             self._check_form(text, answer, fault)
         raise self._fail(fault, text)
 
     def _fail(self, fault: str, text: str) -> RequestFailed:
         return RequestFailed(self.hide_key(fault), self.hide_key(text))
+
+    def _learn(self, answer: dict[str, Any], body: dict[str, Any]) -> bool:
+        """As `Adaptation.learn`, from a refusal that came with the status of an answer."""
+        refusal = SimpleNamespace(body=answer, response=None, status_code=400)
+        return self.adaptation.learn(refusal, self.adaptation.adapt(body), body)
 
     def _check_form(self, text: str, answer: Any, fault: str) -> None:
         """Raise _NotThere where what came is no completion but well formed: a page, or the answer of some other service."""
@@ -277,9 +286,7 @@ class Endpoint:
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                text = self.call(partial(self._post, sent, silence), ends - time.monotonic())
-                self.adaptation.settle()
-                return text
+                return self.call(partial(self._post, sent, silence), ends - time.monotonic())
             except openai.OpenAIError as error:
                 if shortenings < SHORTENINGS and self.adaptation.detect_too_long(error, sent):
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
