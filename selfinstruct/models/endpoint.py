@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import threading
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,11 +22,12 @@ from urllib.request import getproxies
 
 from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
-from .deadline import Calls
+from .deadline import Deadline, keep_deadlines
 from .protocol import find_fault, sends_chat
 
-LIBRARY_RETRIES = 4  # the openai library's: 408, 409, 429 (with Retry-After), 5xx, timeouts and dropped connections
-BAD_ANSWER_RETRIES = 4  # ours: not JSON, cut short, no choices
+LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours
+RETRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 0.5, 8.0  # after 408, 409, 429, 5xx, silence and dropped connections
+BAD_ANSWER_RETRIES = 4  # not JSON, cut short, no choices
 BAD_ANSWER_PAUSE_S = 0.25
 CONNECT_SECONDS = 10.0
 PATIENCE_S = 300.0  # how long a whole request may take where timeout_s=0: this, and so much for each of its max_tokens
@@ -132,7 +131,6 @@ class Endpoint:
     timeout_s: float = 0.0  # for a whole request, retries and pauses included; 0: depends on its max_tokens
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
-    _calls: Any = None
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -146,15 +144,15 @@ class Endpoint:
 
     @property
     def client(self) -> Any:
-        """The openai library's asynchronous client, opened at first use; the embedded server is started then, too."""
+        """The openai library's client, opened at first use; the embedded server is started then, too."""
         with self._lock:
             if self._openai is None:
-                self._openai, self._calls = self._open_client(), Calls()
+                self._openai = self._open_client()
             return self._openai
 
     def _open_client(self) -> Any:
         import httpx2
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import DefaultHttpxClient, OpenAI
 
         base_url, key = self.provider.base_url, self.key
         if self.embedded:
@@ -167,44 +165,39 @@ class Endpoint:
         on_loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
         if on_loopback or not getproxies():
             _check_listening(base_url)
-        http = DefaultAsyncHttpxClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the deadline of a call ends all else
+        http = DefaultHttpxClient(
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             trust_env=not on_loopback,  # loopback never goes through a proxy
         )
-        return AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
+        keep_deadlines(http)
+        return OpenAI(base_url=base_url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http)
 
     def close(self) -> None:
         """Close the connections; the embedded server stays for others and ends with its owner."""
         with self._lock:
             if self._openai is not None:
-                self._calls.run(self._openai.close(), CONNECT_SECONDS)
-                self._calls.close()
-                self._openai = self._calls = None
-
-    def find_patience(self, body: dict[str, Any]) -> float:
-        """How many seconds a whole request may take, retries and pauses included."""
-        return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
-
-    def call(self, ask: Callable[[Any], Awaitable[Any]], seconds: float) -> Any:
-        """What `await ask(client)` gives, its client being the openai library's; TimeoutError after `seconds`."""
-        client = self.client
-        return self._calls.run(ask(client), seconds)
+                self._openai.close()
+                self._openai = None
 
     def ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         """The decoded answer to `body`, after all retries.
 
         Raises RequestFailed where this request failed for good, EndpointError where every other would fail as well.
         """
-        fault, text, patience = None, "", self.find_patience(body)
-        ends = time.monotonic() + patience
+        once = self.client.with_options(max_retries=0)  # opened before the time runs: an embedded server starts with it
+        with Deadline(self.find_patience(body)) as deadline:
+            return self._ask(once, body, stopped, deadline)
+
+    def find_patience(self, body: dict[str, Any]) -> float:
+        """How many seconds a whole request may take, retries and pauses included."""
+        return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
+
+    def _ask(self, client: Any, body: dict[str, Any], stopped: threading.Event, deadline: Deadline) -> dict[str, Any]:
+        fault = text = ""
         for attempt in range(BAD_ANSWER_RETRIES + 1):
-            if attempt and stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1)):
+            if attempt and (deadline.left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
                 break
-            try:
-                text = self.hide_key(self._send(body, ends))
-            except TimeoutError:
-                late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline"
-                raise RequestFailed(fault or late, text) from None
+            text = self.hide_key(self._send(client, body, stopped, deadline))
             try:
                 answer = decode_answer(text)
                 fault = find_fault(answer)
@@ -216,38 +209,41 @@ class Endpoint:
                 return answer
         raise RequestFailed(fault, text)
 
-    def _send(self, body: dict[str, Any], ends: float) -> str:
-        """The raw body of the answer; parameters that the model refuses are adapted on the way. TimeoutError at `ends`."""
+    def _send(self, client: Any, body: dict[str, Any], stopped: threading.Event, deadline: Deadline) -> str:
+        """The raw body of the answer, after pauses where the server is busy; what the model refuses is adapted on the way."""
         import openai
 
-        refusals, shortenings = (openai.BadRequestError, openai.UnprocessableEntityError), 0
+        refusals, shortenings, retries = (openai.BadRequestError, openai.UnprocessableEntityError), 0, 0
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                silence = self.find_patience(body) / 2  # of a server that has hung: time is left for a second try
-                return self.call(partial(self._post, sent, silence), ends - time.monotonic())
+                return self._post(client, sent, deadline)
             except openai.OpenAIError as error:
                 too_long = isinstance(error, openai.BadRequestError) and self.adaptation.detect_too_long(error, sent)
                 if too_long and shortenings < SHORTENINGS:
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
                 elif not (isinstance(error, refusals) and self.adaptation.learn(error, sent, body)):
-                    # from None: the library's own message may quote the server's, key included
-                    raise self.explain_error(error) from None
+                    pause = find_pause(error, retries)
+                    if pause is None or pause > deadline.left_s or stopped.wait(pause):
+                        # from None: the library's own message may quote the server's, key included
+                        raise self.explain_error(error, deadline.seconds) from None
+                    retries += 1
 
-    async def _post(self, sent: dict[str, Any], silence: float, client: Any) -> str:
+    def _post(self, client: Any, sent: dict[str, Any], deadline: Deadline) -> str:
         import httpx2
 
-        timeout = httpx2.Timeout(silence, connect=CONNECT_SECONDS)
         resource = client.chat.completions if sends_chat(self.api) else client.completions
-        return (await resource.with_raw_response.create(**sent, timeout=timeout)).text
+        # a server that says nothing for half of the time has hung: there is time for a second try
+        timeout = httpx2.Timeout(deadline.seconds / 2, connect=CONNECT_SECONDS)
+        return resource.with_raw_response.create(**sent, timeout=timeout).text
 
     def hide_key(self, text: str) -> str:
         """`text` without the key, whoever wrote it there. Words that local servers take for a key, such as "none", are no secret."""
         key = self.key
         return text.replace(key, "[key]") if len(key) >= SHORTEST_SECRET and key in text else text
 
-    def explain_error(self, error: Exception) -> Exception:
-        """RequestFailed or EndpointError for an error of the library."""
+    def explain_error(self, error: Exception, seconds: float) -> Exception:
+        """RequestFailed or EndpointError for an error of the library, which came within a deadline of so many `seconds`."""
         import openai
 
         url = public_url(self.provider.base_url) if not self.embedded else "the embedded model"
@@ -262,7 +258,7 @@ class Endpoint:
         if isinstance(error, openai.RateLimitError) and "insufficient_quota" in (str(error.code) + message):
             return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
         if isinstance(error, openai.APITimeoutError):
-            return RequestFailed(f"no connection within {CONNECT_SECONDS:g} s")
+            return RequestFailed(f"no answer within {seconds:g} s, retries included; timeout_s sets another deadline")
         if isinstance(error, openai.APIConnectionError):
             return self._explain_connection_error(error, url)
         status = getattr(error, "status_code", None)
@@ -298,10 +294,29 @@ def _read_message(error: Exception) -> str:
     return " ".join(str(body or error).split())[:300]
 
 
+def find_pause(error: Any, retries: int) -> float | None:
+    """Seconds to wait before the next try, None where none is worth it; `retries` is how many there were."""
+    import openai
+
+    status = getattr(error, "status_code", None) or 0
+    if not (status in (408, 409, 429) or status >= 500 or isinstance(error, openai.APIConnectionError)):
+        return None
+    if retries >= RETRIES or "insufficient_quota" in str(getattr(error, "code", "")):
+        return None
+    headers = error.response.headers if status else {}
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return max(0.0, float(headers.get(name)) / unit)
+        except (TypeError, ValueError):
+            continue
+    return min(FIRST_PAUSE_S * 2**retries, LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
+
+
 def decode_answer(text: str) -> Any:
     """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it.
 
     NaN, infinities and numbers of 400 digits stay text: JSON has none, and whoever reads our files must not stumble.
+    Raises RecursionError for what is nested more than MAX_DEPTH levels deep.
     """
     if "\\ud" in text.lower():
         whole = json.dumps(json.loads(text), ensure_ascii=False)
