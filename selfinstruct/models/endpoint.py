@@ -318,6 +318,7 @@ def decode_answer(text: str) -> Any:
     NaN, infinities and numbers of 400 digits stay text: JSON has none, and whoever reads our files must not stumble.
     Raises RecursionError for what is nested more than MAX_DEPTH levels deep.
     """
+    text = text.removeprefix("\ufeff")
     if "\\ud" in text.lower():
         whole = json.dumps(json.loads(text), ensure_ascii=False)
         text = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
