@@ -93,16 +93,15 @@ class BatchClient(ModelClient):
         """A call of the library, its errors explained as everywhere else, or Gone where the provider does not know `what`."""
         import openai
 
-        try:
-            with Deadline(CALL_S):
+        with Deadline(CALL_S):
+            try:
                 return call(*args, **kwargs)
-        except openai.NotFoundError:
-            raise Gone(
-                f"{what}: the provider does not know it (404); check base_url and the account of the key"
-            ) from None
-        except openai.OpenAIError as error:
-            reason = self.endpoint.explain_error(error, CALL_S)
-            raise (EndpointError(f"{what}: {reason}") if isinstance(reason, RequestFailed) else reason) from None
+            except openai.NotFoundError:
+                advice = "check base_url and the account of the key"
+                raise Gone(f"{what}: the provider does not know it (404); {advice}") from None
+            except openai.OpenAIError as error:
+                reason = self.endpoint.explain_error(error)
+                raise (EndpointError(f"{what}: {reason}") if isinstance(reason, RequestFailed) else reason) from None
 
     def _adopt_lost_jobs(self) -> None:
         """Find jobs whose submission was cut short: submitted after all, they carry our tag; else their requests are free."""

@@ -9,6 +9,7 @@ The library's own timeout cannot do it: it begins anew at every byte.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -20,19 +21,24 @@ class Deadline:
     """For what the thread does within it."""
 
     def __init__(self, seconds: float):
-        self.seconds, self.ends = seconds, time.monotonic() + seconds
+        self.seconds, self._ends = seconds, time.monotonic() + seconds
 
     def __enter__(self) -> Deadline:
-        _thread.ends = self.ends
+        _thread.deadline = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _thread.ends = None
+        _thread.deadline = None
 
     @property
     def left_s(self) -> float:
         """Seconds until it is over."""
-        return self.ends - time.monotonic()
+        return self._ends - time.monotonic()
+
+
+def find_deadline() -> Deadline:
+    """The deadline of this thread; a far one where there is none."""
+    return getattr(_thread, "deadline", None) or Deadline(math.inf)
 
 
 def keep_deadlines(http: Any) -> None:
@@ -43,15 +49,13 @@ def keep_deadlines(http: Any) -> None:
 
 def _cut(timeout: float | None) -> float | None:
     """`timeout`, or what is left until the thread's deadline where that is less."""
-    ends = getattr(_thread, "ends", None)
-    if ends is None:
-        return timeout
-    left = ends - time.monotonic()
+    left = find_deadline().left_s
     if left <= 0:
         import httpcore2
 
         raise httpcore2.ReadTimeout("the deadline is over")
-    return left if timeout is None else min(timeout, left)
+    shortest = min(left, math.inf if timeout is None else timeout)
+    return None if shortest == math.inf else shortest
 
 
 class _Backend:

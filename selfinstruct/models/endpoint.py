@@ -22,7 +22,7 @@ from urllib.request import getproxies
 
 from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
-from .deadline import Deadline, keep_deadlines
+from .deadline import Deadline, find_deadline, keep_deadlines
 from .protocol import find_fault, sends_chat
 
 LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours
@@ -184,20 +184,20 @@ class Endpoint:
 
         Raises RequestFailed where this request failed for good, EndpointError where every other would fail as well.
         """
-        once = self.client.with_options(max_retries=0)  # opened before the time runs: an embedded server starts with it
-        with Deadline(self.find_patience(body)) as deadline:
-            return self._ask(once, body, stopped, deadline)
+        _ = self.client  # opened before the time runs: an embedded server starts with it
+        with Deadline(self.find_patience(body)):
+            return self._ask(body, stopped)
 
     def find_patience(self, body: dict[str, Any]) -> float:
         """How many seconds a whole request may take, retries and pauses included."""
         return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
 
-    def _ask(self, client: Any, body: dict[str, Any], stopped: threading.Event, deadline: Deadline) -> dict[str, Any]:
+    def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         fault = text = ""
         for attempt in range(BAD_ANSWER_RETRIES + 1):
-            if attempt and (deadline.left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
+            if attempt and (find_deadline().left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
                 break
-            text = self.hide_key(self._send(client, body, stopped, deadline))
+            text = self.hide_key(self._send(body, stopped))
             try:
                 answer = decode_answer(text)
                 fault = find_fault(answer)
@@ -209,7 +209,7 @@ class Endpoint:
                 return answer
         raise RequestFailed(fault, text)
 
-    def _send(self, client: Any, body: dict[str, Any], stopped: threading.Event, deadline: Deadline) -> str:
+    def _send(self, body: dict[str, Any], stopped: threading.Event) -> str:
         """The raw body of the answer, after pauses where the server is busy; what the model refuses is adapted on the way."""
         import openai
 
@@ -217,24 +217,25 @@ class Endpoint:
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                return self._post(client, sent, deadline)
+                return self._post(sent)
             except openai.OpenAIError as error:
                 too_long = isinstance(error, openai.BadRequestError) and self.adaptation.detect_too_long(error, sent)
                 if too_long and shortenings < SHORTENINGS:
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
                 elif not (isinstance(error, refusals) and self.adaptation.learn(error, sent, body)):
                     pause = find_pause(error, retries)
-                    if pause is None or pause > deadline.left_s or stopped.wait(pause):
+                    if pause is None or pause > find_deadline().left_s or stopped.wait(pause):
                         # from None: the library's own message may quote the server's, key included
-                        raise self.explain_error(error, deadline.seconds) from None
+                        raise self.explain_error(error) from None
                     retries += 1
 
-    def _post(self, client: Any, sent: dict[str, Any], deadline: Deadline) -> str:
+    def _post(self, sent: dict[str, Any]) -> str:
         import httpx2
 
+        client = self.client.with_options(max_retries=0)
         resource = client.chat.completions if sends_chat(self.api) else client.completions
         # a server that says nothing for half of the time has hung: there is time for a second try
-        timeout = httpx2.Timeout(deadline.seconds / 2, connect=CONNECT_SECONDS)
+        timeout = httpx2.Timeout(find_deadline().seconds / 2, connect=CONNECT_SECONDS)
         return resource.with_raw_response.create(**sent, timeout=timeout).text
 
     def hide_key(self, text: str) -> str:
@@ -242,8 +243,8 @@ class Endpoint:
         key = self.key
         return text.replace(key, "[key]") if len(key) >= SHORTEST_SECRET and key in text else text
 
-    def explain_error(self, error: Exception, seconds: float) -> Exception:
-        """RequestFailed or EndpointError for an error of the library, which came within a deadline of so many `seconds`."""
+    def explain_error(self, error: Exception) -> Exception:
+        """RequestFailed or EndpointError for an error of the library."""
         import openai
 
         url = public_url(self.provider.base_url) if not self.embedded else "the embedded model"
@@ -258,6 +259,7 @@ class Endpoint:
         if isinstance(error, openai.RateLimitError) and "insufficient_quota" in (str(error.code) + message):
             return EndpointError(f"{url}: no credit left ({message}); nothing that was received is lost")
         if isinstance(error, openai.APITimeoutError):
+            seconds = find_deadline().seconds
             return RequestFailed(f"no answer within {seconds:g} s, retries included; timeout_s sets another deadline")
         if isinstance(error, openai.APIConnectionError):
             return self._explain_connection_error(error, url)
