@@ -166,7 +166,7 @@ class Endpoint:
         if on_loopback or not getproxies():
             _check_listening(base_url)
         http = DefaultHttpxClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            timeout=httpx2.Timeout(PATIENCE_S, connect=CONNECT_SECONDS),
             trust_env=not on_loopback,  # loopback never goes through a proxy
         )
         keep_deadlines(http)
