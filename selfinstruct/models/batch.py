@@ -16,7 +16,7 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from ..files import EndpointError, StoppedEarly
 from .adaptation import Adaptation
 from .client import ModelClient
+from .deadline import Deadline
 from .endpoint import RequestFailed, decode_answer
 from .protocol import Job, StoredResponse, expect_tokens, find_fault, sends_chat
 from .spending import Amount
@@ -88,21 +89,19 @@ class BatchClient(ModelClient):
         where = self.endpoint.provider.base_url
         return StoppedEarly(f"{where}: {jobs}; {limit and limit + '; '}run the same command later to collect them")
 
-    def _call(self, what: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+    def _call(self, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of the library, its errors explained as everywhere else, or Gone where the provider does not know `what`."""
         import openai
 
-        try:
-            return self.endpoint.call(ask, CALL_S)
-        except TimeoutError:
-            raise EndpointError(f"{what}: no answer within {CALL_S:g} s") from None
-        except openai.NotFoundError:
-            raise Gone(
-                f"{what}: the provider does not know it (404); check base_url and the account of the key"
-            ) from None
-        except openai.OpenAIError as error:
-            reason = self.endpoint.explain_error(error)
-            raise (EndpointError(f"{what}: {reason}") if isinstance(reason, RequestFailed) else reason) from None
+        with Deadline(CALL_S):
+            try:
+                return call(*args, **kwargs)
+            except openai.NotFoundError:
+                advice = "check base_url and the account of the key"
+                raise Gone(f"{what}: the provider does not know it (404); {advice}") from None
+            except openai.OpenAIError as error:
+                reason = self.endpoint.explain_error(error)
+                raise (EndpointError(f"{what}: {reason}") if isinstance(reason, RequestFailed) else reason) from None
 
     def _adopt_lost_jobs(self) -> None:
         """Find jobs whose submission was cut short: submitted after all, they carry our tag; else their requests are free."""
@@ -110,7 +109,7 @@ class BatchClient(ModelClient):
         unknown = {row["tag"]: row for row in rows if row["status"] == "submitting"}
         if not unknown:
             return
-        for batch in self._call("the list of batch jobs", _list_jobs):
+        for batch in self._call("the list of batch jobs", lambda: list(self.endpoint.client.batches.list(limit=100))):
             tag = batch.metadata.get(TAG) if isinstance(batch.metadata, dict) else None
             if row := unknown.pop(tag, None):
                 self.store.put_batch({**row, "batch_id": batch.id, "status": "submitted"})
@@ -125,7 +124,7 @@ class BatchClient(ModelClient):
             if row["status"] not in OPEN or not any(key in wanted for key in row["keys"]):
                 continue
             name = row["batch_id"]
-            batch = self._call(f"batch {name}", lambda client, name=name: client.batches.retrieve(name))
+            batch = self._call(f"batch {name}", self.endpoint.client.batches.retrieve, name)
             if _read_status(batch) in ENDED:
                 answers |= self._collect_job(row, batch, wanted)
             else:
@@ -162,7 +161,7 @@ class BatchClient(ModelClient):
         if not file_id:
             return []
         try:
-            file = self._call(f"file {file_id}", lambda client: client.files.content(str(file_id)))
+            file = self._call(f"file {file_id}", self.endpoint.client.files.content, str(file_id))
         except Gone as error:
             return [Line(str(file_id), odd=str(error))]
         # at "\n" alone: U+2028 and its like are part of a text
@@ -231,7 +230,7 @@ class BatchClient(ModelClient):
         return [self._submit_job(part, url) for part in parts], limit
 
     def _submit_job(self, lines: dict[str, str], url: str) -> dict[str, Any]:
-        tag = uuid.uuid4().hex
+        client, tag = self.endpoint.client, uuid.uuid4().hex
         row = {"tag": tag, "batch_id": "", "endpoint": self.endpoint.identity, "status": "submitting"}
         # to the microsecond: jobs of one submission keep their order
         row |= {
@@ -241,11 +240,11 @@ class BatchClient(ModelClient):
         }
         content = "".join(lines.values()).encode()
         upload = {"file": (f"{TAG}-{tag}.jsonl", content), "purpose": "batch"}
-        file = self._call("the batch job", lambda client: client.files.create(**upload))
+        file = self._call("the batch job", client.files.create, **upload)
         self.store.put_batch(row)
         # not retried by the library: a second job might come of it; if this call dies, the next run finds the job by its tag
         asked = {"input_file_id": file.id, "endpoint": url, "completion_window": "24h", "metadata": {TAG: tag}}
-        batch = self._call("the batch job", lambda client: client.with_options(max_retries=0).batches.create(**asked))
+        batch = self._call("the batch job", client.with_options(max_retries=0).batches.create, **asked)
         row |= {"batch_id": batch.id, "status": "submitted"}
         self.store.put_batch(row)
         return {**row, "state": "submitted"}
@@ -307,10 +306,6 @@ def read_line(where: str, text: str) -> Line:
         else f"the response is a {type(response).__name__}, not an object"
     )
     return Line(where, key, odd=odd or f"status {response.get('status_code')} without an error", text=text)
-
-
-async def _list_jobs(client: Any) -> list[Any]:
-    return [batch async for batch in client.batches.list(limit=100)]
 
 
 def _read_status(batch: Any) -> str:

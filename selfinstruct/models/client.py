@@ -66,9 +66,7 @@ class ModelClient:
         self._pool: ThreadPool | None = None
         self._arrived: dict[str, StoredResponse] = {}
         self._failures: dict[str, str] = {}
-        self._may_be_paid: dict[
-            str, str
-        ] = {}  # key -> what is wrong with its answer: a new client asks it again, not this one
+        self._may_be_paid: dict[str, str] = {}  # key -> why it failed: a new client asks it again, not this one
         self._doubts_usage = False
         self._in_flight: set[str] = set()
         self._claims = Claims(store)
@@ -298,7 +296,7 @@ class ModelClient:
         usage = read_usage(answer, job.request)
         used = self.budget.measure(usage.prompt_tokens, usage.completion_tokens, self.transport)
         self._say_doubt(usage.doubt)
-        if fault := find_unusable(answer, job.request):
+        if fault := find_unusable(answer, job):
             self.budget.count(used, wasted=True)
             raise UselessAnswer(fault, json.dumps(answer, ensure_ascii=False), used)
         stored = build_stored_response(

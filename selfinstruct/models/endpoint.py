@@ -13,12 +13,9 @@ import json
 import os
 import re
 import threading
-import time
 import warnings
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +24,7 @@ from urllib.parse import urlsplit
 from ..files import EndpointError, ParameterError
 from .adaptation import Adaptation
 from .credentials import Address, Secrets, read_address, read_key
-from .deadline import Calls
+from .deadline import Deadline, find_deadline, keep_deadlines
 from .network import CONNECT_SECONDS, decode_body, explain_broken_way, find_proxy, list_proxy_passwords, open_http
 from .protocol import find_fault, sends_chat
 from .refusal import read_refusal
@@ -135,7 +132,6 @@ class Endpoint:
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
     _once: Any = None  # the same, without retries of its own
-    _calls: Any = None
     _is_found: bool = False  # if it has answered, or was tried with /v1 as well
     _secrets: Secrets = field(default_factory=Secrets, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
@@ -151,15 +147,15 @@ class Endpoint:
 
     @property
     def client(self) -> Any:
-        """The openai library's asynchronous client, opened at first use; the embedded server is started then, too."""
+        """The openai library's client, opened at first use; the embedded server is started then, too."""
         with self._lock:
             if self._openai is None:
-                self._openai, self._calls = self._open_client(), Calls()
+                self._openai = self._open_client()
                 self._once = self._openai.with_options(max_retries=0)
             return self._openai
 
     def _open_client(self) -> Any:
-        from openai import AsyncOpenAI
+        from openai import OpenAI
 
         key, address = self.key, Address(self.provider.base_url)
         if self.provider.address:
@@ -172,8 +168,9 @@ class Endpoint:
             advice = f"put it into the environment: export {self.provider.key_variable}=..."
             raise EndpointError(f"{address.url}: no key; {advice}")
         self._secrets = Secrets(key, [*address.passwords, *list_proxy_passwords()])
-        http = open_http(address, self._secrets.hide)
-        return AsyncOpenAI(
+        http = open_http(address, PATIENCE_S, self._secrets.hide)
+        keep_deadlines(http)
+        return OpenAI(
             base_url=address.url, api_key=key or "none", max_retries=LIBRARY_RETRIES, http_client=http,
             default_query=address.query,
         )  # fmt: skip
@@ -182,24 +179,23 @@ class Endpoint:
         """Close the connections; the embedded server stays for others and ends with its owner."""
         with self._lock:
             if self._openai is not None:
-                self._calls.run(self._openai.close(), CONNECT_SECONDS)
-                self._calls.close()
-                self._openai = self._once = self._calls = None
-
-    def find_patience(self, body: dict[str, Any]) -> float:
-        """How many seconds a whole request may take, retries and pauses included."""
-        return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
-
-    def call(self, ask: Callable[[Any], Awaitable[Any]], seconds: float) -> Any:
-        """What `await ask(client)` gives, its client being the openai library's; TimeoutError after `seconds`."""
-        client = self.client
-        return self._calls.run(ask(client), seconds)
+                self._openai.close()
+                self._openai = None
 
     def ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         """The decoded answer to `body`, after all retries; from the address with /v1, and with a warning, if only that has any.
 
         Raises RequestFailed where this request failed for good, EndpointError where every other would fail as well.
         """
+        _ = self.client  # opened before the time runs: an embedded server starts with it
+        with Deadline(self.find_patience(body)):
+            return self._ask_there(body, stopped)
+
+    def find_patience(self, body: dict[str, Any]) -> float:
+        """How many seconds a whole request may take, retries and pauses included."""
+        return self.timeout_s or PATIENCE_S + PATIENCE_A_TOKEN_S * body["max_tokens"]
+
+    def _ask_there(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         here, reason = self.provider, ""
         try:
             return self._ask(body, stopped)
@@ -218,17 +214,11 @@ class Endpoint:
         return answer
 
     def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
-        fault, text, patience = None, "", self.find_patience(body)
-        _ = self.client  # to start a server, or to load the library, is no part of a request
-        ends = time.monotonic() + patience
+        fault = text = ""
         for attempt in range(BAD_ANSWER_RETRIES + 1):
-            if attempt and stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1)):
+            if attempt and (find_deadline().left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
                 break
-            try:
-                text = self.hide_key(self._send(body, ends, stopped), answer=True)
-            except TimeoutError as error:
-                late = f"no answer within {patience:g} s, retries included; timeout_s sets another deadline{error}"
-                raise self._fail(fault or late, text) from None
+            text = self.hide_key(self._send(body, stopped), answer=True)
             try:
                 answer = self._hide_in(decode_answer(text))
                 fault = find_fault(answer)
@@ -274,39 +264,33 @@ class Endpoint:
         """Within it the first request with new settings is alone; the embedded model refuses nothing."""
         return nullcontext() if self.embedded else self.adaptation.one_at_first(body, stopped)
 
-    def _send(self, body: dict[str, Any], ends: float, stopped: threading.Event) -> str:
-        """The raw body of the answer, after pauses where the server is busy; what the model refuses is adapted on the way.
-
-        TimeoutError at `ends`.
-        """
+    def _send(self, body: dict[str, Any], stopped: threading.Event) -> str:
+        """The raw body of the answer, after pauses where the server is busy; what the model refuses is adapted on the way."""
         import openai
 
-        silence = self.find_patience(body) / 2  # of a server that has hung: time is left for a second try
         shortenings = retries = 0
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                return self.call(partial(self._post, sent, silence), ends - time.monotonic())
+                return self._post(sent)
             except openai.OpenAIError as error:
                 if shortenings < SHORTENINGS and self.adaptation.detect_too_long(error, sent):
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1
                 elif not self.adaptation.learn(error, sent, body):
                     pause = find_pause(error, retries)
-                    is_late = pause is not None and time.monotonic() + pause > ends
-                    if is_late:
-                        is_silent = isinstance(error, openai.APITimeoutError)
-                        raise TimeoutError("" if is_silent else f"; the last: {self.explain_error(error)}") from None
-                    if pause is None or stopped.wait(pause):
+                    if pause is None or pause > find_deadline().left_s or stopped.wait(pause):
                         # from None: the library's own message may quote the server's, key included
                         raise self._explain_place(error) from None
                     retries += 1
 
-    async def _post(self, sent: dict[str, Any], silence: float, client: Any) -> str:
+    def _post(self, sent: dict[str, Any]) -> str:
         import httpx2
 
-        timeout, client = httpx2.Timeout(silence, connect=CONNECT_SECONDS), self._once
+        client = self.client and self._once  # the first is opened at first use
         resource = client.chat.completions if sends_chat(self.api) else client.completions
-        raw = await resource.with_raw_response.create(**sent, timeout=timeout)
+        # a server that says nothing for half of the time has hung: there is time for a second try
+        timeout = httpx2.Timeout(find_deadline().seconds / 2, connect=CONNECT_SECONDS)
+        raw = resource.with_raw_response.create(**sent, timeout=timeout)
         return decode_body(raw.content, raw.headers.get("content-type", ""))
 
     def _explain_place(self, error: Any) -> Exception:
@@ -335,7 +319,8 @@ class Endpoint:
         url = self._public_url
         message = self.hide_key(read_refusal(error).text)[:MESSAGE_LENGTH]
         if isinstance(error, openai.APITimeoutError):
-            return RequestFailed(f"no connection within {CONNECT_SECONDS:g} s")
+            seconds = find_deadline().seconds
+            return RequestFailed(f"no answer within {seconds:g} s, retries included; timeout_s sets another deadline")
         if isinstance(error, openai.APIConnectionError):
             return self._explain_connection_error(error, url)
         return self._explain_status(error, getattr(error, "status_code", None), message, url)
@@ -374,7 +359,9 @@ def decode_answer(text: str) -> Any:
     """The JSON value of `text`; half an emoji, as a cut completion may end in, becomes U+FFFD, since no file can hold it.
 
     NaN, infinities and numbers of 400 digits stay text: JSON has none, and whoever reads our files must not stumble.
+    Raises RecursionError for what is nested more than MAX_DEPTH levels deep.
     """
+    text = text.removeprefix("\ufeff")
     if "\\ud" in text.lower():
         whole = json.dumps(json.loads(text), ensure_ascii=False)
         text = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

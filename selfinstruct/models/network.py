@@ -1,6 +1,6 @@
 """The way to a server and back: what the environment says about proxies and certificates, and bytes read as what they are.
 
-http = open_http(read_address("http://host:8000/v1"), hide)
+http = open_http(read_address("http://host:8000/v1"), timeout_s=600)
 explain_broken_way(error, url)      # why a connection could not be made, and which variable to look at
 """
 
@@ -29,13 +29,13 @@ LOGGERS = ("httpx2", "openai", "openai._base_client")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def open_http(address: Address, hide: Callable[[str], str]) -> Any:
+def open_http(address: Address, timeout_s: float, hide: Callable[[str], str]) -> Any:
     """The library's HTTP client for `address`; `hide` is applied to what it logs.
 
     Raises EndpointError if nobody listens, or if the environment's proxies or certificates cannot be used.
     """
     import httpx2
-    from openai import DefaultAsyncHttpxClient
+    from openai import DefaultHttpxClient
 
     if address.query:  # it is in every line of the log
         _hide_in_logs(hide)
@@ -43,8 +43,8 @@ def open_http(address: Address, hide: Callable[[str], str]) -> Any:
     if on_loopback or not getproxies():
         _check_listening(address.url)
     try:
-        return DefaultAsyncHttpxClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the deadline of a call ends all else
+        return DefaultHttpxClient(
+            timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_SECONDS, timeout_s)),
             trust_env=not on_loopback,  # loopback never goes through a proxy
             auth=(address.user, address.password) if address.user or address.password else None,
             event_hooks={"response": [_correct_encoding]},
@@ -126,14 +126,14 @@ def explain_broken_way(cause: Any, why: str, url: str) -> str:
 # what comes back
 
 
-async def _correct_encoding(response: Any) -> None:
+def _correct_encoding(response: Any) -> None:
     """Read the body here where its header and its bytes disagree on compression: some proxies unpack and keep the header."""
     import httpx2
 
     if "content-encoding" not in response.headers:
         return
-    body = b"".join([part async for part in response.stream])
-    await response.stream.aclose()
+    body = b"".join(response.stream)
+    response.stream.close()
     if "gzip" in response.headers["content-encoding"] and not body.startswith(GZIP):
         del response.headers["content-encoding"]
     response.stream = httpx2.ByteStream(body)

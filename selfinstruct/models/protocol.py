@@ -146,7 +146,7 @@ def find_fault(response: Any) -> str | None:
     return None
 
 
-def find_unusable(answer: dict[str, Any], request: Request) -> str | None:
+def find_unusable(answer: dict[str, Any], job: Job) -> str | None:
     """Why an answer without a fault cannot be stored, with the server's own hint, or None.
 
     An empty text is an answer. No text, or an empty one next to thoughts, a refusal or a tool call, is none: stored, it would
@@ -159,7 +159,7 @@ def find_unusable(answer: dict[str, Any], request: Request) -> str | None:
     hints = [f"finish_reason {read_finish_reason(choice)!r}"]
     hints += [f"{name}: {_shorten(value)}" for name, value in elsewhere.items()]
     hints += [f"{name}: {_shorten(answer[name])}" for name in ("error", "detail", "warning") if answer.get(name)]
-    advice = f"; raise max_tokens ({request.max_tokens})" if read_finish_reason(choice) == "length" else ""
+    advice = f"; raise max_tokens ({job.request.max_tokens})" if read_finish_reason(choice) == "length" else ""
     return f"the answer has no text ({'; '.join(hints)}){advice}"
 
 
@@ -167,11 +167,8 @@ def _find_elsewhere(choice: dict[str, Any]) -> dict[str, Any]:
     """What a model wrote besides the text, by its name: thoughts, a refusal, tool calls, a text in a form that is not read."""
     message = choice.get("message") if isinstance(choice.get("message"), dict) else {"message": choice.get("message")}
     found = {"reasoning": choice.get("reasoning"), "text": choice.get("text"), **message}
-    return {
-        name: value
-        for name, value in found.items()
-        if value and name not in ABOUT_A_MESSAGE and value != read_text(choice)
-    }
+    others = ABOUT_A_MESSAGE if read_text(choice, None) is None else (*ABOUT_A_MESSAGE, "text", "content", "message")
+    return {name: value for name, value in found.items() if value and name not in others}
 
 
 def _shorten(value: Any) -> str:
