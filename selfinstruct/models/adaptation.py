@@ -7,8 +7,10 @@ the server's own words are the error.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ STRICTLY = re.compile(r"(?:less|fewer) than (?!or equal)|<(?!=)", re.IGNORECASE)
 TOO_MANY = re.compile(r"too (?:many|long)|array_above", re.IGNORECASE)
 BLANK = re.compile(r"white ?space|blank|empty|new ?line|line break|\\n", re.IGNORECASE)
 LEAST_TEMPERATURE = 0.01
+HEAD_START_S = 5.0
 MOST_FOR_LEAST = 64  # tokens more than asked for, which the stops cut off
 USUAL_STOPS = 4  # as many as most servers take
 ONLY_STOPS_WITH_TEXT, IN_USER_MESSAGE, NEW_NAME = "without blanks", "user", "max_completion_tokens"
@@ -53,6 +56,7 @@ class Adaptation:
             str, tuple[dict[str, str], list[dict[str, str]]]
         ] = {}  # gist -> changes before it, those tried
         self._known: set[str] = set()
+        self._others_go = math.inf  # when the others no longer wait for the first
         self._lock, self._first = threading.RLock(), threading.Lock()
 
     @property
@@ -76,20 +80,29 @@ class Adaptation:
 
     @contextmanager
     def one_at_first(self, body: dict[str, Any], stopped: threading.Event) -> Iterator[None]:
-        """Within it the first request with new settings is alone: what the model refuses is refused once, and not once each."""
+        """Within it the first request with new settings is alone: what the model refuses is refused once, and not once each.
+
+        For some seconds, since servers refuse before they generate.
+        """
         settings = str([(name, value) for name, value in body.items() if name not in ("prompt", "messages", "seed")])
-        alone = False
-        while settings not in self._known and not stopped.is_set() and not alone:
-            alone = self._first.acquire(timeout=0.05)
-        if alone and settings in self._known:
-            self._first.release()
-            alone = False
+        is_first = self._become_first(settings, stopped)
         try:
             yield
         finally:
-            if alone:
+            if is_first:
                 self._known.add(settings)
+                self._others_go = math.inf
                 self._first.release()
+
+    def _become_first(self, settings: str, stopped: threading.Event) -> bool:
+        """Wait for who goes first, or become it: then True."""
+        while settings not in self._known and not stopped.is_set() and time.monotonic() < self._others_go:
+            if self._first.acquire(timeout=0.05):
+                if settings not in self._known:
+                    self._others_go = time.monotonic() + HEAD_START_S
+                    return True
+                self._first.release()
+        return False
 
     def learn(self, error: Any, sent: dict[str, Any], body: dict[str, Any]) -> bool:
         """True if `body` is worth sending again: the server refuses a parameter that can be adapted, or was adapted meanwhile."""

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from types import SimpleNamespace
 
 import pytest
 from helpers.asking import ask, asks, echo
-from helpers.scripted import Reply, ScriptedServer
+from helpers.scripted import Reply, ScriptedServer, answer
 
 from selfinstruct.files import EndpointError
 from selfinstruct.models.adaptation import Adaptation
@@ -277,3 +278,18 @@ def test_changes_of_an_older_store_are_read():
 def test_the_echo_of_a_request_is_not_read():
     body = {"detail": [{"loc": ["body"], "msg": "bad", "input": {"temperature": 1}}], "model": "stop"}
     assert read_refusal(SimpleNamespace(body=body)).text == "bad"
+
+
+def test_a_first_request_that_hangs_holds_the_others_for_seconds_only(store, monkeypatch):
+    monkeypatch.setattr("selfinstruct.models.adaptation.HEAD_START_S", 0.2)
+    waits = iter([1.0])
+
+    def respond(body):
+        return Reply(body=json.dumps(answer(body, " x")).encode(), delay_s=next(waits, 0))
+
+    with ScriptedServer(respond) as server, connect("scripted", server.url, store=store, concurrency=4) as client:
+        started = time.monotonic()
+        arrived = []
+        client.on_progress = lambda answered, *_: arrived.append((answered, time.monotonic() - started))
+        client.complete(asks(9))
+    assert next(at for answered, at in arrived if answered == 8) < 0.9
