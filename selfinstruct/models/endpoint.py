@@ -17,6 +17,7 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -207,9 +208,17 @@ class Endpoint:
                 answer, fault = None, f"the answer is not JSON: {text[:80]!r}"
             if fault is None:
                 self._is_found = True
+                self.adaptation.settle()
                 return answer
+            if isinstance(answer, dict) and answer.get("error") and self._learn(answer, body):
+                continue
             self._check_form(text, answer, fault)
         raise RequestFailed(self.hide_key(fault))
+
+    def _learn(self, answer: dict[str, Any], body: dict[str, Any]) -> bool:
+        """As `Adaptation.learn`, from a refusal that came with the status of an answer."""
+        refusal = SimpleNamespace(body=answer, response=None, status_code=400)
+        return self.adaptation.learn(refusal, self.adaptation.adapt(body), body)
 
     def _check_form(self, text: str, answer: Any, fault: str) -> None:
         """Raise _NotThere where what came is no completion but well formed: a page, or the answer of some other service."""
@@ -240,9 +249,7 @@ class Endpoint:
         while True:
             sent = self.adaptation.adapt(body)
             try:
-                text = self._post(sent)
-                self.adaptation.settle()
-                return text
+                return self._post(sent)
             except openai.OpenAIError as error:
                 if shortenings < SHORTENINGS and self.adaptation.detect_too_long(error, sent):
                     body, shortenings = {**body, "max_tokens": int(body["max_tokens"] * 0.8)}, shortenings + 1

@@ -153,6 +153,8 @@ REFUSALS = {
         {"logprobs": "", "top_logprobs": ""}),
     "openrouter, 404": (
         sends("seed"), message("No endpoints found that support the parameter: seed"), {"seed": ""}, {"status": 404}),
+    "with the status of an answer": (
+        sends("seed"), {"error": {"message": "Provider returned error: seed is not a valid field", "code": 400}, "user_id": "x"}, {"seed": ""}, {"status": 200}),
     "bedrock behind a proxy": (
         sends("temperature", "top_p"), {"message": "The model returned the following errors: temperature and topP may not be combined"}, {"top_p": ""}),
     "cohere, several": (
