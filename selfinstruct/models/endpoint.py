@@ -300,7 +300,8 @@ class Endpoint:
     def _explain_status(self, error: Any, status: int | None, message: str, url: str) -> Exception:
         if status in (401, 403):
             advice = f"check {self.provider.key_variable} in the environment"
-            return EndpointError(f"{url}: the key was refused ({status}); {advice}")
+            also = f" (the server: {message})" if status == 403 else ""  # it may be a country, or an account
+            return EndpointError(f"{url}: the key was refused ({status}); {advice}{also}")
         if status == 404:
             other = "completions" if sends_chat(self.api) else "chat"
             what = f"no model {self.model!r} there for api={self.api!r} (404: {message})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -85,9 +86,11 @@ def read_refusal(error: Any) -> Refusal:
     if response is not None:
         try:
             body = json.loads(response.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = response.text
-    found = list(dict.fromkeys(_read_parts(body)))
+    found: list[tuple[str, str]] = []
+    with suppress(RecursionError):
+        found = list(dict.fromkeys(_read_parts(body)))
     texts = [text for kind, text in found if kind == "text"] or [str(body or getattr(error, "message", "") or error)]
     params = [text for kind, text in found if kind == "param" and text.lower() not in NOWHERE]
     status = getattr(error, "status_code", None)
@@ -110,7 +113,7 @@ def _read_parts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, str) and value.lstrip().startswith(("{", "[{")):
         try:
             yield from _read_parts(json.loads(value))
-        except ValueError:
+        except (ValueError, RecursionError):
             yield "text", value
     elif isinstance(value, str) and value:
         yield "text", value

@@ -279,6 +279,20 @@ def test_changes_of_an_older_store_are_read():
     assert sent == {"max_completion_tokens": 5, "messages": [{"role": "user", "content": "p"}]}
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["", "null", "42", "[]", "[" * 100_000, "[" * 500 + "]" * 500, '{"error": {"error": {"error": null}}}', "\udcff"],
+)
+def test_an_error_with_nothing_to_read_is_still_an_error(store, body):
+    with ScriptedServer(lambda _: Reply(400, body.encode("utf-8", "surrogateescape"))) as server:
+        with (
+            connect("scripted", server.url, api="chat", store=store) as client,
+            pytest.raises(EndpointError, match="400: "),
+        ):
+            client.complete([ask(**STEP_1)])
+    assert len(server.bodies) == 1
+
+
 def test_the_echo_of_a_request_is_not_read():
     body = {"detail": [{"loc": ["body"], "msg": "bad", "input": {"temperature": 1}}], "model": "stop"}
     assert read_refusal(SimpleNamespace(body=body)).text == "bad"
