@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.asking import ask, asks, echo
+from helpers.bootstrapping import scripted_model
 from helpers.scripted import Reply, ScriptedServer, answer
 
 from selfinstruct.files import EndpointError
@@ -17,6 +18,7 @@ from selfinstruct.models.adaptation import Adaptation
 from selfinstruct.models.connection import connect
 from selfinstruct.models.refusal import read_refusal
 from selfinstruct.runfolder import RunFolder
+from selfinstruct.runner.run import run_notebooks
 
 STEP_1 = {
     "max_tokens": 1024, "temperature": 0.7, "top_p": 0.5, "frequency_penalty": 0.5, "presence_penalty": 2.0,
@@ -277,10 +279,16 @@ def test_changes_of_an_older_store_are_read():
     assert sent == {"max_completion_tokens": 5, "messages": [{"role": "user", "content": "p"}]}
 
 
-@pytest.mark.parametrize("body", ["", "null", "42", "[]", "[" * 100_000, "[" * 500 + "]" * 500, '{"error": {"error": {"error": null}}}', "\udcff"])
+@pytest.mark.parametrize(
+    "body",
+    ["", "null", "42", "[]", "[" * 100_000, "[" * 500 + "]" * 500, '{"error": {"error": {"error": null}}}', "\udcff"],
+)
 def test_an_error_with_nothing_to_read_is_still_an_error(store, body):
     with ScriptedServer(lambda _: Reply(400, body.encode("utf-8", "surrogateescape"))) as server:
-        with connect("scripted", server.url, api="chat", store=store) as client, pytest.raises(EndpointError, match="400: "):
+        with (
+            connect("scripted", server.url, api="chat", store=store) as client,
+            pytest.raises(EndpointError, match="400: "),
+        ):
             client.complete([ask(**STEP_1)])
     assert len(server.bodies) == 1
 
@@ -303,3 +311,32 @@ def test_a_first_request_that_hangs_holds_the_others_for_seconds_only(store, mon
         client.on_progress = lambda answered, *_: arrived.append((answered, time.monotonic() - started))
         client.complete(asks(9))
     assert next(at for answered, at in arrived if answered == 8) < 0.9
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_refused_once_and_says_so_in_run_json(tmp_path):
+    refused = []
+
+    def strict(body):
+        if "stop" in body:
+            refused.append(body)
+            return Reply(400, REFUSALS["openai, no stop"][1])
+        return scripted_model(body)
+
+    with ScriptedServer(strict) as server:
+        given = {
+            "model": "scripted",
+            "base_url": server.url,
+            "store": str(tmp_path / "store.sqlite"),
+            "num_instructions_to_generate": "8",
+        }
+        run_notebooks(
+            tmp_path / "run", {**given, "check_against_seed_tasks": "4"}, only=["02", "03"], out=lambda line: None
+        )
+    assert len(refused) == 1
+    assert RunFolder(tmp_path / "run").state["model"]["adapted"] == {"stop": ""}
+    said = [
+        path.read_text().count("the model refuses stop")
+        for path in sorted((tmp_path / "run" / "notebooks").glob("*.ipynb"))
+    ]
+    assert [count > 0 for count in said] == [True, False]
