@@ -19,6 +19,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 R = TypeVar("R", bound="BaseModel")
+SECRET_NAME = re.compile(r"key|token|secret|sig|auth|pass|pwd|code|cred|jwt", re.IGNORECASE)  # of a field in an address
 
 
 class SelfInstructError(Exception):
@@ -64,6 +66,17 @@ def show_path(path: str | Path) -> str:
     """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
     path = Path(path)
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def holds_secret(text: str) -> bool:
+    """True if `text` is an address with a password or a key in it.
+
+    >>> holds_secret("http://ann:secret@host/v1"), holds_secret("http://host/v1?api-version=1")
+    (True, False)
+    """
+    address, _, query = text.partition("?")
+    fields = [field.partition("=")[0] for field in query.split("&")]
+    return "://" in address and ("@" in text or any(map(SECRET_NAME.search, fields)))
 
 
 def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:

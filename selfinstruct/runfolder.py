@@ -33,6 +33,7 @@ from .files import (
     InputError,
     ParameterError,
     append_record,
+    holds_secret,
     load_records,
     project_path,
     read_json,
@@ -96,7 +97,7 @@ NOTEBOOKS: dict[str, Notebook] = {
 # `max_instances_to_generate` it is the stop that counts, which is recorded as it was sent.
 FREE_PARAMETERS = {
     "run_dir", "store", "concurrency", "num_instructions_to_generate", "requests_per_minute", "tokens_per_minute",
-    "max_cost_usd", "max_tokens_total", "price_table", "show_rows", "max_instances_to_generate",
+    "max_cost_usd", "max_tokens_total", "price_table", "show_rows", "max_instances_to_generate", "timeout_s",
 }  # fmt: skip
 
 
@@ -306,7 +307,14 @@ class RunFolder:
         client = connect(**run.arguments(connect), step="02")
         """
         taken = inspect.signature(function).parameters
-        return {name: value for name, value in self.parameters.items() if name in taken}
+        known = {**self.parameters, "adapted": self._read_adapted()}
+        return {name: value for name, value in known.items() if name in taken}
+
+    def _read_adapted(self) -> dict[str, str]:
+        """What an earlier notebook of the run found this model to refuse: nothing is refused twice in one run."""
+        model = self.state.get("model", {})
+        same = all(model.get(name) == self.parameters.get(name) for name in ("model", "api"))
+        return model.get("adapted") or {} if same else {}
 
     def check_parameters(self, notebook: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raise ParameterError if the files of `notebook` in this folder were made with other parameters, and InputError if
@@ -335,12 +343,22 @@ def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> Ru
     the folder holds files of this notebook made with other parameters, and InputError if it cannot be written.
     """
     declared = {name: parameters[name] for name in find_declared(notebook, parameters)}
+    check_secrets(declared)
     run = RunFolder(declared["run_dir"], notebook, declared)
     now = _select_fixed({**declared, **derived})
     run.check_parameters(notebook, run.state.get("parameters", {}).get(notebook, {}), now)
     run.take_over()
     run.note(kit_version=__version__, parameters={notebook: now})
     return run
+
+
+def check_secrets(parameters: Mapping[str, Any]) -> None:
+    """Raise ParameterError for an address with a password or a key in it: run.json and executed notebooks hold parameters."""
+    for name, value in parameters.items():
+        if isinstance(value, str) and holds_secret(value):
+            why = "holds a password or key, and parameters are written to run.json and the notebooks"
+            advice = f"leave {name} empty and put the address into the environment: export OPENAI_BASE_URL=..."
+            raise ParameterError(f"{name} {why}; {advice}")
 
 
 def find_notebook(name: str) -> Notebook:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import TimeoutError as NothingYet
@@ -23,18 +25,28 @@ from .endpoint import Endpoint, RequestFailed
 from .protocol import (
     Job,
     StoredResponse,
-    approximate_tokens,
     build_stored_response,
+    expect_tokens,
+    find_unusable,
     make_job,
     read_completion,
+    read_usage,
     utc_now,
 )
 from .session import session_name, works_for_another
-from .spending import Budget, Pace, Tally, Usage
+from .spending import Amount, Budget, Pace, Tally, Usage, measure
 from .store import NO_MODEL_CALLED, ResponseStore
 
 TICK_S = 1.0  # how often a bar moves its clock
 POLLS_S = (0.02, 0.25)  # how often the answers to what others ask are looked for: at first, and at last
+
+
+class UselessAnswer(RequestFailed):
+    """A request whose answer has come, is `used` for, and cannot be stored."""
+
+    def __init__(self, reason: str, body: str, used: Amount):
+        super().__init__(reason, body)
+        self.used = used
 
 
 class ModelClient:
@@ -48,15 +60,15 @@ class ModelClient:
         self.endpoint, self.store, self.budget, self.pace = endpoint, store, budget, pace
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
-        for model, transport, *tokens in store.sum_tokens(self._session):
-            if model == endpoint.model:
-                budget.count_tokens(*tokens, transport)
+        budget.find_spent, budget.spent = self._sum_spent, self._sum_spent()
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
         self._pool: ThreadPool | None = None
         self._arrived: dict[str, StoredResponse] = {}
         self._failures: dict[str, str] = {}
+        self._may_be_paid: dict[str, str] = {}  # key -> why it failed: a new client asks it again, not this one
+        self._doubts_usage = False
         self._in_flight: set[str] = set()
         self._claims = Claims(store)
         self._aside: list[Job] = []  # what another client asks at the moment
@@ -76,13 +88,13 @@ class ModelClient:
         """
         jobs = [self._make_job(request) for request in requests]
         answers = self.store.get_answers(job.key for job in jobs)
-        missing = {job.key: job for job in jobs if job.key not in answers}
+        self._failures = {job.key: self._may_be_paid[job.key] for job in jobs if job.key in self._may_be_paid}
+        missing = {job.key: job for job in jobs if job.key not in answers and job.key not in self._failures}
         cached = set(answers)
-        self._failures = {}
         if missing:
             answers |= self._fetch(list(missing.values()), desc, len(cached))
             cached |= self._of_others
-            if len(self._failures) == len(missing) and not cached and not self.budget.succeeded:
+            if missing.keys() <= self._failures.keys() and not cached and not self.budget.succeeded:
                 last = list(self._failures.values())[-1]
                 raise EndpointError(f"every request failed ({len(missing)} of {len(missing)}); the last: {last}")
         completions = [self._read_completion(job, answers.get(job.key), job.key in cached) for job in jobs]
@@ -163,7 +175,7 @@ class ModelClient:
         self._halting, self._arrived, self._of_others, self._aside = None, {}, set(), []
         self._pool = self._pool or ThreadPool(self.concurrency)
         progress = Progress(desc, len(jobs), cached, self.budget, self.on_progress)
-        sent = self._pool.imap_unordered(self._answer, jobs)
+        sent = self._pool.imap_unordered(self._answer_in_turn, jobs)
         try:
             progress.follow(sent)
             while self._aside and self._halting is None:
@@ -237,33 +249,50 @@ class ModelClient:
 
     # one request, in a thread
 
+    def _answer_in_turn(self, job: Job) -> bool:
+        with self.endpoint.one_at_first(job.body, self._stopped):
+            return self._answer(job)
+
     def _answer(self, job: Job) -> bool:
         """One request from start to end; False where it was not sent, such as one that another client asks just now."""
-        expected = approximate_tokens(job.request.prompt) + job.request.max_tokens
+        tokens = expect_tokens(job)
+        expected, most, used = sum(tokens), self.budget.measure(*tokens), None
         if not self._stopped.is_set():
             self.pace.wait(expected, self._stopped)
-        if not self._stopped.is_set() and (limit := self.budget.find_reached_limit()):
-            self._halt(StoppedEarly(limit))
-        if self._stopped.is_set():
+        if not self._reserve(most):
             return False
         try:
-            if not self._claims.take(job.key, 2 * self.endpoint.timeout_s):
+            if not self._claims.take(job.key, 2 * self.endpoint.find_patience(job.body)):
                 self._aside.append(job)
                 self.pace.settle(expected, 0)
                 return False
             self._in_flight.add(job.key)
             stored = self._ask(job)
-            self.pace.settle(expected, stored.prompt_tokens + stored.completion_tokens)
+            used = self.budget.measure(stored.prompt_tokens, stored.completion_tokens)
+            self.pace.settle(expected, used.tokens)
         except RequestFailed as error:
+            used = getattr(error, "used", None)
             if self._record_failure(job, str(error), error.body):
                 self._halt(EndpointError(f"{self.budget.in_a_row} requests in a row failed; the last: {error}"))
         except SelfInstructError as error:
             self._halt(error)
         finally:
+            self.budget.settle(most, used)
             if job.key in self._in_flight and job.key not in self._arrived:
                 self._claims.release([job.key])
             self._in_flight.discard(job.key)
         return True
+
+    def _reserve(self, most: Amount) -> bool:
+        """Set aside what a request may cost; False where it may not be sent any more."""
+        if self._stopped.is_set():
+            return False
+        limit, stopped = self.budget.reserve(most, self._stopped), self._stopped.is_set()
+        if limit:
+            self._halt(StoppedEarly(limit))
+        elif stopped:
+            self.budget.settle(most, None)
+        return not (limit or stopped)
 
     def _ask(self, job: Job) -> StoredResponse:
         started = time.perf_counter()
@@ -272,20 +301,46 @@ class ModelClient:
         return stored
 
     def _store_answer(self, job: Job, answer: dict[str, Any], latency_s: float) -> StoredResponse:
-        """The row that the store keeps for `answer`, counted; a batch job's only where it is new, since a job may be read twice."""
+        """The row that the store keeps for `answer`, counted; a batch job's only where it is new, since a job may be read twice.
+
+        Raises RequestFailed where the answer is of no use, which is checked before it is stored.
+        """
+        usage = read_usage(answer, job.request)
+        used = self.budget.measure(usage.prompt_tokens, usage.completion_tokens, self.transport)
+        self._say_doubt(usage.doubt)
+        if fault := find_unusable(answer, job):
+            self.budget.count(used, wasted=True)
+            raise UselessAnswer(fault, json.dumps(answer, ensure_ascii=False), used)
         stored = build_stored_response(
             job, answer, endpoint=self.endpoint.identity, step=self.step, latency_s=latency_s,
             transport=self.transport, session=self._session,
         )  # fmt: skip
         kept = self.store.settle(stored)
         if kept is stored or self.transport == "live":
-            self.budget.count_tokens(stored.prompt_tokens, stored.completion_tokens, self.transport)
+            self.budget.count(used, wasted=kept is not stored)
         self.budget.count_success()
         return kept
+
+    def _say_doubt(self, doubt: str) -> None:
+        """Warn once of figures of the server that cannot be."""
+        if doubt and not self._doubts_usage:
+            self._doubts_usage = True
+            counted = "the kit counts the tokens of such answers by their texts"
+            warnings.warn(f"the server's usage cannot be ({doubt}): {counted}", stacklevel=2)
+
+    def _sum_spent(self) -> Amount:
+        """What the answers of the whole command have cost so far, those of other models and other processes too."""
+        total = Amount()
+        for model, transport, *tokens in self.store.sum_tokens(self._session):
+            price = self.budget.price if model == self.endpoint.model else self.budget.find_price(model)
+            total = total.plus(measure(price, *tokens, transport))
+        return total
 
     def _record_failure(self, job: Job, error: str, body: str = "") -> bool:
         """Record a request that failed for good; True when too many have failed in a row."""
         self._failures[job.key] = error
+        if body or self.transport == "batch":
+            self._may_be_paid[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now(), body)
         return self.budget.count_failure()
 
@@ -307,7 +362,7 @@ class Progress:
 
         self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
         self._waiting = 0
-        self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
+        self._started, self._tokens, self._failed = time.monotonic(), budget.spent.tokens, budget.failed
         self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
     def add_cached(self, number: int, waiting: int) -> None:
@@ -334,12 +389,12 @@ class Progress:
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
         seconds = max(time.monotonic() - self._started, 1e-3)
-        rate = (self._budget.tokens - self._tokens) / seconds
+        rate = (self._budget.spent.tokens - self._tokens) / seconds
         parts = [f"{self._budget.failed - self._failed} failed", f"{cached} cached", f"{rate:.0f} tokens/s"]
         if self._waiting:
             parts.append(f"{self._waiting} asked by another command")
         if self._budget.price is not None and self._budget.price.completion:
-            parts.append(f"${self._budget.spent_usd:.4f}")
+            parts.append(f"${self._budget.spent.usd:.4f}")
         return ", ".join(parts)
 
 

@@ -10,9 +10,12 @@ on; EndpointError means that no request could succeed, StoppedEarly that a limit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from ..files import ParameterError
+from .adaptation import Adaptation
 from .batch import BatchClient
 from .client import ModelClient
 from .endpoint import find_endpoint
@@ -35,25 +38,31 @@ def connect(
     deterministic: bool = False,
     price_table: str | Path = "",
     step: str = "",
-    timeout_s: float = 600.0,
+    timeout_s: float = 0.0,
     batch_wait_s: float = 0.0,
+    adapted: Mapping[str, str] | None = None,
 ) -> ModelClient:
     """A client for `model`: "embedded", a GGUF file, or what the server at `base_url` (or a preset's name) calls it.
 
     Nothing is contacted before the first request that the store cannot answer. 0 means "no limit"; `step` labels the
     responses in the store; with api="batch", `batch_wait_s` is how long to wait for a job before leaving it to a later run.
+    `timeout_s` is the deadline of a whole request, retries and pauses included, and half of it the longest silence after which it
+    is tried again; 0: five minutes and half a second for each of its `max_tokens`.
+    `adapted` is what this model is known to refuse, as `describe` gives it and run.json holds it.
     Raises ParameterError for a wrong parameter, EndpointError where the embedded weights are missing.
     """
     if api not in APIS:
         raise ParameterError(f"api={api!r}: choose one of {', '.join(APIS)}")
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
-    endpoint = find_endpoint(model, base_url, api, deterministic=deterministic, timeout_s=timeout_s)
-    price = load_price(model, price_table)
+    settings = {"deterministic": deterministic, "timeout_s": timeout_s, "adaptation": Adaptation(adapted)}
+    endpoint = find_endpoint(model, base_url, api, **settings)
+    find_price = cache(lambda name: load_price(name, price_table, base_url))
+    price = find_price(model)
     if max_cost_usd and price is None:
         what = f"max_cost_usd needs the price of {model!r}, which genai-prices does not have"
         raise ParameterError(f"{what}; give price_table=FILE")
-    budget = Budget(max_cost_usd, max_tokens_total, max_failures, price)
+    budget = Budget(max_cost_usd, max_tokens_total, max_failures, price, find_price)
     pace = Pace(requests_per_minute, tokens_per_minute)
     parts = (endpoint, ResponseStore(store), budget, pace, concurrency, step)
     return BatchClient(*parts, wait_s=batch_wait_s) if api.startswith("batch") else ModelClient(*parts)

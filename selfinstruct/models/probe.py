@@ -90,5 +90,5 @@ def _try_call(name: str, endpoint: Endpoint, find_fault: FaultFinder = _find_no_
         return Finding(name, False, "the model refuses the parameter; the kit does without it")
     if fault := find_fault(choice):
         return Finding(name, False, fault)
-    others = ", ".join(sorted({"max_tokens", "temperature"} & set(adapted)))
+    others = ", ".join(sorted(adapted))
     return Finding(name, True, repr(read_text(choice)[:60]) + (f" (adapted: {others})" if others else ""))

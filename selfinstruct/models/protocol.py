@@ -14,9 +14,15 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from ..records import Completion, Request
-from .answers import read_answer, read_text
+from .answers import read_answer, read_finish_reason, read_text
 
 APIS = ("completions", "chat", "batch", "batch-completions")
+
+ABOUT_A_MESSAGE = ("role", "name", "id", "type", "annotations")  # what else a message has, the model wrote
+LONGEST_TOKEN = 128  # characters, of blanks say
+TOKENS_BETWEEN = 4  # around a message of a chat
+# the most that a server counts beside the texts: thoughts that it does not send, a prompt of its own
+UNSEEN_TOKENS = 200_000
 
 # Chat models answer rather than continue; this makes them do what the prompts of the paper expect of a completion model.
 CONTINUE_TEXT = (
@@ -113,12 +119,11 @@ class StoredResponse(BaseModel):
 
 def build_stored_response(job: Job, answer: dict[str, Any], **facts: Any) -> StoredResponse:
     """The row of the store for `answer`; `facts` are endpoint, step, latency_s, transport and session."""
-    prompt_tokens, completion_tokens = read_usage(answer, job.request.prompt)
-    choice = answer["choices"][0]
+    usage = read_usage(answer, job.request)
     return StoredResponse(
         key=job.key, model=job.body["model"], api=job.canonical["api"], request=job.canonical,
-        response={"choices": answer["choices"]}, finish_reason=str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, created_at=_read_time(answer), **facts,
+        response={"choices": answer["choices"]}, finish_reason=read_finish_reason(answer["choices"][0]),
+        prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, created_at=_read_time(answer), **facts,
     )  # fmt: skip
 
 
@@ -126,38 +131,109 @@ def find_row_fault(row: StoredResponse) -> str | None:
     """What is wrong with a stored response, or None: its key must be its request's, and it must hold an answer."""
     if row.key != request_key(row.request):
         return f"key {row.key[:12]} is not the hash of its request"
-    if not isinstance(row.response.get("choices"), list) or not row.response["choices"]:
+    if find_fault(row.response):
         return f"response {row.key[:12]} holds no choices"
     return None
 
 
 def find_fault(response: Any) -> str | None:
-    """Why a decoded response body is not an answer, or None."""
+    """Why a decoded response body is not an answer, or None. What is one may still be of no use: `find_unusable`."""
     if not isinstance(response, dict):
         return f"the answer is a {type(response).__name__}, not an object"
     choices = response.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return "the answer has no choices" + (f": {str(response['error'])[:200]}" if response.get("error") else "")
-    choice = choices[0]
-    if not isinstance(choice.get("text"), str) and not isinstance(choice.get("message"), dict):
-        return "the answer's choice has no text"
     return None
 
 
-def read_usage(response: dict[str, Any], prompt: str) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) as the server counts them; about 4 characters a token where it does not say."""
-    usage = response.get("usage") if isinstance(response.get("usage"), dict) else {}
-    prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt_tokens, int):
-        prompt_tokens = approximate_tokens(prompt)
-    if not isinstance(completion_tokens, int):
-        completion_tokens = approximate_tokens(read_text(response["choices"][0]))
-    return prompt_tokens, completion_tokens
+def find_unusable(answer: dict[str, Any], job: Job) -> str | None:
+    """Why an answer without a fault cannot be stored, with the server's own hint, or None.
+
+    An empty text is an answer. No text, or an empty one next to thoughts, a refusal or a tool call, is none: stored, it would
+    be replayed for ever.
+    """
+    choice = answer["choices"][0]
+    text, elsewhere = read_text(choice, None), _find_elsewhere(choice)
+    if text and not read_answer(choice, job.request.prompt, is_chat=False).text:
+        text, elsewhere = None, {"thoughts": text}
+    if text or (text == "" and not any(isinstance(value, str | list) for value in elsewhere.values())):
+        return None
+    hints = [f"finish_reason {read_finish_reason(choice)!r}"]
+    hints += [f"{name}: {_shorten(value)}" for name, value in elsewhere.items()]
+    hints += [f"{name}: {_shorten(answer[name])}" for name in ("error", "detail", "warning") if answer.get(name)]
+    advice = f"; raise max_tokens ({job.request.max_tokens})" if read_finish_reason(choice) == "length" else ""
+    return f"the answer has no text ({'; '.join(hints)}){advice}"
+
+
+def _find_elsewhere(choice: dict[str, Any]) -> dict[str, Any]:
+    """What a model wrote besides the text, by its name: thoughts, a refusal, tool calls, a text in a form that is not read."""
+    message = choice.get("message") if isinstance(choice.get("message"), dict) else {"message": choice.get("message")}
+    found = {"reasoning": choice.get("reasoning"), "text": choice.get("text"), **message}
+    others = ABOUT_A_MESSAGE if read_text(choice, None) is None else (*ABOUT_A_MESSAGE, "text", "content", "message")
+    return {name: value for name, value in found.items() if value and name not in others}
+
+
+def _shorten(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return repr(" ".join(text.split())[:120])
+
+
+class TokenCounts(NamedTuple):
+    """What a request used; `doubt` says which figures of the server cannot be, "" if none."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    doubt: str = ""
+
+
+def read_usage(answer: dict[str, Any], request: Request) -> TokenCounts:
+    """The tokens as the server counts them. Where it does not, or its figure cannot be, the text itself is counted."""
+    usage = answer.get("usage")
+    texts = {"prompt_tokens": request.prompt, "completion_tokens": _read_everything(answer["choices"][0])}
+    if not isinstance(usage, dict):
+        usage = {} if usage is None else dict.fromkeys(texts, str(usage))
+    counts, doubts = [], []
+    for name, text in texts.items():
+        count = usage.get(name)
+        if not _is_possible(count, text):
+            doubts += [f"{name}={json.dumps(count)[:30]} for {len(text)} characters"] if count is not None else []
+            count = approximate_tokens(text)
+        counts.append(int(count))
+    return TokenCounts(*counts, ", ".join(doubts))
+
+
+def _is_possible(count: Any, text: str) -> bool:
+    """True if `count` is a number of tokens that this text may have, with others that we do not see."""
+    if isinstance(count, bool) or not isinstance(count, int | float) or count % 1 != 0:
+        return False
+    return len(text) / LONGEST_TOKEN <= count <= UNSEEN_TOKENS + len(text.encode("utf-8", "replace"))
+
+
+def _read_everything(choice: dict[str, Any]) -> str:
+    """The text of a choice and what the model wrote elsewhere in it: all of it is paid for."""
+    others = (one if isinstance(one, str) else json.dumps(one) for one in _find_elsewhere(choice).values())
+    return "".join([read_text(choice), *others])
+
+
+def expect_tokens(job: Job) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) that a request may come to."""
+    messages = job.body.get("messages", [])
+    text = "".join(message["content"] for message in messages) or job.request.prompt
+    return approximate_tokens(text) + len(messages) * TOKENS_BETWEEN, job.request.max_tokens
 
 
 def approximate_tokens(text: str) -> int:
-    """Tokens of an English text, roughly: one for every four characters."""
-    return -(-len(text) // 4)
+    """Tokens of a text, roughly: one for every four characters of English, for two Greek or Cyrillic ones, for one Chinese one.
+
+    >>> approximate_tokens("A short text"), approximate_tokens("Краткий текст"), approximate_tokens("一篇短文")
+    (3, 7, 4)
+    """
+    if text.isascii():
+        return -(-len(text) // 4)
+    quarters = len(text) + sum(
+        1 if char < "\u0800" else 3 if char < "\U00010000" else 7 for char in text if char > "\x7f"
+    )
+    return -(-quarters // 4)
 
 
 def _read_time(answer: dict[str, Any]) -> str:

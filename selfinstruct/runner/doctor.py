@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import PROJECT_ROOT, EndpointError, show_path
+from ..models.credentials import read_key
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
@@ -41,9 +41,20 @@ def examine_machine() -> Iterator[Check]:
     yield check_weights()
     yield check_spacy_model()
     yield check_outputs()
-    present = bool(os.environ.get(KEY_VARIABLE))
+    yield check_key()
+
+
+def check_key() -> Check:
+    """The key of a paid endpoint, which nothing else here needs; nothing of it is printed."""
     remedy = "only needed for a paid endpoint; the embedded model needs none"
-    yield Check("API key", present, f"{KEY_VARIABLE} is {'set' if present else 'not set'}", remedy, essential=False)
+    try:
+        present = bool(read_key(KEY_VARIABLE))
+        return Check(
+            "API key", present, f"{KEY_VARIABLE} is {'set' if present else 'not set'}", remedy, essential=False
+        )
+    except EndpointError as error:
+        fault, _, remedy = str(error).partition("; ")
+        return Check("API key", False, fault, remedy, essential=False)
 
 
 def check_packages() -> Check:

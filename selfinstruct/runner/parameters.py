@@ -29,7 +29,7 @@ from ..models.protocol import APIS
 from ..paper.release import check_published
 from ..parsing import QUIRKS
 from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
-from ..runfolder import parameter_nodes
+from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {"api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
 # (lowest, highest) value that the notebooks can work with; None: no limit
@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "num_instructions_to_generate": (1, None), "requests_per_round": (1, None), "size": (1, None),
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
-    "requests_per_minute": (0, None), "show_rows": (0, None), "tokens_per_minute": (0, None),
+    "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
@@ -98,6 +98,7 @@ def check_value(name: str, value: Any) -> None:
     if lowest is not None and type(value) in (int, float) and not lowest <= value <= (highest or value):
         allowed = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise ParameterError(f"{name}={value}: must be {allowed}")
+    check_secrets({name: value})
     if name == "base_url" and value:
         provider_for(value)
     if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):

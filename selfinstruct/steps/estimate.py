@@ -64,6 +64,7 @@ class Estimate:
     steps: tuple[StepEstimate, ...]
     price: Price | None
     admitted_per_request: float
+    embedded: bool
 
     @property
     def total(self) -> StepEstimate:
@@ -90,7 +91,7 @@ class Estimate:
 
     def _list_minutes(self) -> list[str]:
         """How long the embedded model takes; of any other model's speed nothing is known."""
-        if not is_embedded(self.model):
+        if not self.embedded:
             return []
         minutes = max(self.total.completion_tokens / EMBEDDED_TOKENS_PER_SECOND / 60, 0.1)
         speed = f"{EMBEDDED_TOKENS_PER_SECOND} tokens written a second, the reading of prompts included"
@@ -110,18 +111,19 @@ def estimate_run(
     """
     parameters = {step: {} for step in STEPS} if parameters is None else parameters
     chosen = {step: parameters[step] for step in STEPS if step in parameters}
+    base_url = ""
     for given in chosen.values():
         model, api = given.get("model", model), given.get("api", api)
-        price_table = given.get("price_table", price_table)
-    price = load_price(model, price_table)
+        price_table, base_url = given.get("price_table", price_table), given.get("base_url", base_url)
+    price, embedded = load_price(model, price_table, base_url), is_embedded(model, base_url)
     first = parameters.get(STEPS[0], {})
     instructions = _count_instructions(first, admitted_per_request)
     seeds = load_prompts(first.get("prompt_source", ""), first.get("seed_tasks_path", "")).seed_tasks
-    expected, steps = EMBEDDED_COMPLETION if is_embedded(model) else EXPECTED_COMPLETION, []
+    expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
     for step, given in chosen.items():
-        calls, requests = _sample_requests(step, given, seeds, instructions, is_embedded(model), admitted_per_request)
+        calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
         steps.append(_estimate_step(step, calls, requests, api, price, expected[step]))
-    return Estimate(model, tuple(steps), price, admitted_per_request)
+    return Estimate(model, tuple(steps), price, admitted_per_request, embedded)
 
 
 def _count_requests(given: Mapping[str, Any], admitted: float) -> int:

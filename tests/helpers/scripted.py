@@ -26,7 +26,9 @@ CREATED = 1_671_600_000
 
 @dataclass
 class Reply:
-    """An answer below the level of completions: `reset` closes the connection instead, `cut` promises more than it sends."""
+    """An answer below the level of completions: `reset` closes the connection instead, `cut` promises more than it sends,
+    `drip` sends a byte every so many seconds, from the headers on.
+    """
 
     status: int = 200
     body: bytes | dict[str, Any] | str = b""
@@ -34,6 +36,7 @@ class Reply:
     delay_s: float = 0.0
     reset: bool = False
     cut: bool = False
+    drip_s: float = 0.0
 
     @property
     def payload(self) -> bytes:
@@ -156,7 +159,11 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'Error'}",
                 *(f"{k}: {v}" for k, v in head.items()),
             ]
-            self.wfile.write("\r\n".join([*lines, "", ""]).encode() + payload)
+            everything = "\r\n".join([*lines, "", ""]).encode() + payload
+            for start in range(len(everything) if reply.drip_s else 0):
+                self.wfile.write(everything[start : start + 1])
+                time.sleep(reply.drip_s)
+            self.wfile.write(b"" if reply.drip_s else everything)
             self.close_connection = reply.cut
 
         def log_message(self, *_: Any) -> None:

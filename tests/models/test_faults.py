@@ -43,7 +43,7 @@ def yes_or_no(body: dict) -> str:
 FAULTS = {
     "429": lambda: Reply(429, {"error": {"message": "slow down"}}, headers={"Retry-After": "0.05"}),
     "500": lambda: Reply(500, {"error": {"message": "broken"}}, headers={"Retry-After-Ms": "20"}),
-    "timeout": lambda: Reply(body=b"", delay_s=1.2),
+    "timeout": lambda: Reply(body=b"", delay_s=5),
     "reset": lambda: Reply(reset=True),
     "truncated": lambda: Reply(body=b'{"choices": [{"text": " Ye'),
     "cut off": lambda: Reply(body=b'{"choices": [', cut=True),
@@ -76,7 +76,7 @@ class FaultyModel:
 
 def classify(url: str, folder: Path, instructions: list[str]) -> tuple[bytes, object]:
     """Step 2 over `instructions` into a file; its bytes, and the client's usage."""
-    with connect("scripted", url, store=folder / "store.sqlite", concurrency=64, timeout_s=1.0) as client:
+    with connect("scripted", url, store=folder / "store.sqlite", concurrency=64, timeout_s=8.0) as client:
         answers = identify_classification(client, instructions, Plain, STEP_2)
     return write_records(folder / "is_clf_or_not.jsonl", answers).read_bytes(), client.usage
 

@@ -61,3 +61,14 @@ def test_a_server_without_either_is_an_error_that_quotes_it():
 def test_a_server_that_is_down_is_an_error():
     with pytest.raises(EndpointError, match="no server answers there"):
         probe_endpoint("scripted", "http://127.0.0.1:9/v1")
+
+
+def test_what_is_adapted_on_the_way_is_told():
+    def strict(body):
+        if any(message["role"] == "system" for message in body.get("messages", [])):
+            return Reply(400, {"error": {"message": "System role not supported"}})
+        return capable(body)
+
+    with ScriptedServer(strict) as server:
+        lines = [finding.line() for finding in probe_endpoint("scripted", server.url)]
+    assert any("works    chat" in line and "(adapted: system)" in line for line in lines)

@@ -64,3 +64,29 @@ def test_a_run_that_fails_holds_no_key(run, tmp_path):
         assert "refused" in said or "every request failed" in said
     assert list((tmp_path / "run").rglob("02_*.ipynb"))  # the notebook with its error is kept
     assert searched(tmp_path) == [] and KEY not in said
+
+
+def test_an_address_with_a_password_is_refused_as_a_parameter(run, tmp_path):
+    with ScriptedServer(scripted_model) as server:
+        said = run(server.url.replace("//", f"//ann:{KEY}@"))
+    assert server.bodies == [] and "OPENAI_BASE_URL" in said
+    assert searched(tmp_path) == [] and KEY not in said
+
+
+def test_an_address_with_a_password_in_the_environment_shows_nowhere(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with ScriptedServer(scripted_model) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", f"//ann:{KEY}@") + f"?api-key={KEY}")
+        said = run("")
+    assert server.bodies and (tmp_path / "run" / "notebooks" / "03_identify_classification.ipynb").is_file(), said
+    assert searched(tmp_path) == [] and KEY not in said
+    assert not any(b"ann:" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_key_that_cannot_be_one_is_not_in_the_notebook(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n{KEY}2")
+    with ScriptedServer(scripted_model) as server:
+        said = run(server.url)
+    assert "OPENAI_API_KEY holds a line break" in said and server.bodies == []
+    assert list((tmp_path / "run").rglob("02_*.ipynb"))
+    assert searched(tmp_path) == [] and KEY not in said

@@ -86,6 +86,12 @@ def test_the_embedded_model_is_free_and_an_unknown_one_has_tokens_only():
     assert "price_table=FILE" in unknown.table()
 
 
+def test_a_gguf_at_an_address_is_not_the_embedded_model():
+    at_an_address = {FIRST: {"model": "tiny.Q4_K_M.gguf", "base_url": "http://127.0.0.1:9/v1"}}
+    assert estimate_run(at_an_address).total.cost_usd is None
+    assert estimate_run({FIRST: {"model": "tiny.Q4_K_M.gguf"}}).total.cost_usd == 0
+
+
 def test_the_paper_s_scale_with_the_paper_s_model():
     """GPT-3 at $20 a million tokens: steps 2 and 3 repeat their demonstrations 52,445 times."""
     parameters = {FIRST: {"num_instructions_to_generate": 52_445}, SECOND: {}, THIRD: {}}
