@@ -154,7 +154,8 @@ def find_unusable(answer: dict[str, Any], job: Job) -> str | None:
     """
     choice = answer["choices"][0]
     text, elsewhere = read_text(choice, None), _find_elsewhere(choice)
-    if text and not read_answer(choice, job.request.prompt, is_chat=False).text:
+    read = read_answer(choice, job.request.prompt, is_chat=False)
+    if "thoughts" in read.taken_off and not read.text:
         text, elsewhere = None, {"thoughts": text}
     if text or (text == "" and not any(isinstance(value, str | list) for value in elsewhere.values())):
         return None

@@ -140,3 +140,11 @@ def test_without_usage_tokens_are_counted_as_the_script_needs(store, text, token
         with connect("scripted", server.url, store=store) as client:
             (completion,) = client.complete([ask(text)])
     assert (completion.prompt_tokens, completion.completion_tokens) == (tokens, tokens)
+
+
+def test_an_answer_of_thoughts_alone_is_of_no_use():
+    job = make_job(Request(prompt="1. Name a colour.\n2.", max_tokens=50), "m", "completions", "http://here")
+    answer = {"choices": [{"text": "<think>A short list, then.</think>", "finish_reason": "length"}]}
+    assert "thoughts: '<think>A short list" in find_unusable(answer, job)
+    assert "raise max_tokens (50)" in find_unusable(answer, job)
+    assert find_unusable({"choices": [{"text": "<think>Hm.</think> Name a fruit."}]}, job) is None
