@@ -314,6 +314,30 @@ def test_other_models_are_named(run, model, label):
     assert load_dataset(run).label == label
 
 
+STEPS = ("03_identify_classification", "04_generate_instances", "05_filter_and_export")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "label"),
+    [
+        ({}, False),
+        ({step: {"quirks": "published"} for step in STEPS}, False),
+        ({step: {"quirks": "fixed"} for step in STEPS}, True),
+        ({STEPS[0]: {"quirks": "fixed"}}, True),
+        ({STEPS[0]: {"quirks": "published"}, STEPS[2]: {"quirks": "fixed"}}, True),  # as the instances were made
+        ({STEPS[0]: {"quirks": "fixed"}, STEPS[1]: {"model": "m"}, STEPS[2]: {"quirks": "published"}}, False),
+    ],
+)
+@pytest.mark.parametrize("part", ["instances", "instructions"])
+def test_labels_are_read_under_the_quirks_that_the_run_records(run, recorded, label, part):
+    answers = [{"instruction": "Say yes.", "is_classification": " yes, it is."}]
+    write_lines(run / "is_clf_or_not_some_template_1.jsonl", *answers)
+    (run / "run.json").write_text(json.dumps({"parameters": recorded}))
+    dataset = load_dataset(run, part)
+    assert dataset.rows[0].is_classification is label
+    assert dataset.notes == (("labels read with quirks=fixed",) if label else ())
+
+
 def test_an_empty_run_folder_says_which_notebook_writes_the_file(tmp_path):
     with pytest.raises(InputError, match="05_filter_and_export writes it"):
         load_datasets("", RunFolder(tmp_path, "10_describe_dataset"))
