@@ -8,13 +8,13 @@ once, averages over inputs and outputs each instance.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import Dataset
+from ..data.scripts import find_script
 from ..display import show_number
 from ..paper_numbers import paper_number, paper_numbers
 from ..similarity.pool import split_ascii, split_unicode
@@ -162,14 +162,6 @@ def count_scripts(texts: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(find_script, texts)).most_common())
 
 
-def find_script(text: str) -> str:
-    """The script of most letters of `text` by their Unicode names; "no letters" where there are none."""
-    if text.isascii():
-        return "Latin" if any(map(str.isalpha, text)) else "no letters"
-    letters = Counter(unicodedata.name(one, "unknown").split()[0] for one in text if one.isalpha())
-    return letters.most_common(1)[0][0].capitalize() if letters else "no letters"
-
-
 def count_languages(texts: Iterable[str]) -> dict[str, int]:
     """Texts by language (ISO 639 code), the most frequent first; "und" (undetermined) where the guess is less than even.
 
@@ -195,13 +187,14 @@ def show_table(columns: Mapping[str, Mapping[str, float | None]]) -> pd.DataFram
     import pandas as pd
 
     shown = {
-        title: {name: show_number(value, _find_unit(name)) for name, value in column.items()}
+        title: {name: show_number(value, find_unit(name)) for name, value in column.items()}
         for title, column in columns.items()
     }
     return pd.DataFrame(shown)
 
 
-def _find_unit(name: str) -> str:
+def find_unit(name: str) -> str:
+    """How a number of this name is read: "%" for a share, "" for any other."""
     return "%" if "share" in name or name.startswith("over_") else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 WITHOUT_SPACES = {"Cjk", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Yi"}
 WORTH_SAYING = 0.05  # share of the texts
@@ -25,8 +26,13 @@ def find_script(text: str) -> str:
     """The script of most letters of `text` by their Unicode names; "no letters" where there are none."""
     if text.isascii():
         return "Latin" if any(map(str.isalpha, text)) else "no letters"
-    letters = Counter(unicodedata.name(one, "unknown").split()[0] for one in text[:LOOKED_AT] if one.isalpha())
+    letters = Counter(map(_name_script, filter(str.isalpha, text[:LOOKED_AT])))
     return letters.most_common(1)[0][0].capitalize() if letters else "no letters"
+
+
+@cache
+def _name_script(letter: str) -> str:
+    return unicodedata.name(letter, "unknown").split()[0]
 
 
 def note_scripts(parts: Mapping[str, Iterable[str]], measure: str = "all") -> list[str]:
