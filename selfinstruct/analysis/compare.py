@@ -21,7 +21,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data.datasets import Dataset
-from ..data.scripts import find_script
+from ..data.scripts import find_script, note_scripts
 from ..display import show_number
 from ..similarity import best_matches
 from ..similarity.pool import split_ascii, split_unicode
@@ -78,6 +78,7 @@ def collect_samples(dataset: Dataset) -> dict[str, Sample]:
         "classification_share": texts, "empty_input_share": rows, "mean_instruction_words": texts,
         "mean_input_words": [row.instruction for row in dataset.rows if row.input],
         "mean_output_words": [row.instruction for row in dataset.rows if row.output is not None],
+        "instances_per_instruction": texts,
     }  # fmt: skip
     samples = {name: Sample(values, units[name]) for name, values in collect_table_1(dataset).items()}
     times = Counter(rows)
@@ -346,6 +347,17 @@ def find_own_verbs(found: Mapping[str, Sequence[VerbNoun]], count: int = 10) -> 
     verbs = {name: {pair.verb for pair in pairs if pair.verb} for name, pairs in found.items()}
     own = {name: verbs[name].difference(*(verbs[other] for other in verbs if other != name)) for name in verbs}
     return {name: common_verbs([pair for pair in found[name] if pair.verb in own[name]], count) for name in found}
+
+
+def note_unseen(datasets: Sequence[Dataset], measure: str) -> list[str]:
+    """What `measure` ("words", "rouge" or "verbs") cannot see for the script it is in, a line for each part of each data set."""
+    parts = PARTS if measure == "words" else PARTS[:1]
+    several = len(datasets) > 1
+    return [
+        f"{one.name}: {line}" if several else line
+        for one in datasets
+        for line in note_scripts({part: one.parts[part] for part in parts}, measure)
+    ]
 
 
 def label_rows(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
