@@ -81,8 +81,8 @@ def collect_samples(dataset: Dataset) -> dict[str, Sample]:
         "instances_per_instruction": texts,
     }  # fmt: skip
     samples = {name: Sample(values, units[name]) for name, values in collect_table_1(dataset).items()}
-    times = Counter(rows)
-    samples["instances_per_instruction"] = Sample([times[text] for text in texts if dataset.has_instances], texts)
+    times = Counter(rows) if dataset.has_instances else {}
+    samples["instances_per_instruction"] = Sample([times[text] for text in texts if times], texts)
     samples["latin_share"] = Sample([find_script(text) == "Latin" for text in texts], texts)
     outputs = [(row.output, row.instruction) for row in dataset.rows if row.output]
     samples["different_outputs_share"] = Sample(*zip(*outputs, strict=True), "distinct") if outputs else Sample([], [])
