@@ -298,7 +298,8 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
     for record in records:
         unit = find_unit(record["number"])
         value, reference, difference, low, high = (
-            show_number(record[name], unit) for name in ("value", "reference", "difference", "low", "high")
+            show_number(record[name], unit).replace("-0.0%", "0.0%")
+            for name in ("value", "reference", "difference", "low", "high")
         )
         points = " pp" if unit else ""  # percentage points
         named = {"data set": record["data_set"]} if several else {}

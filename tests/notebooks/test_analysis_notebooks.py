@@ -122,7 +122,7 @@ def test_overlap(run_dir, seed_tasks_path):
     assert results["with_seeds"]["mine"]["max"] == pytest.approx(letter)
     assert results["above_threshold"] == {"mine": 0.25}
     assert results["seed_tasks"] == 2
-    assert names["table"][0]["instruction"] == ROWS[2]["instruction"]
+    assert names["tables"]["mine"][0]["instruction"] == ROWS[2]["instruction"]
     for figure in ("rouge_overlap_seeds", "rouge_overlap_others"):
         assert (run_dir / "figures" / f"{figure}.png").is_file()
         assert "very small model" in results["figures"][figure]
