@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .files import InputError, iter_lines, load_records, project_path, show_path
 
@@ -39,7 +39,24 @@ class SeedTask(Record):
     is_classification: bool
 
 
-class MachineInstruction(Record):
+class MachineRecord(Record):
+    """A line that steps 1 to 3 wrote, or another program. A field that nobody needs costs no line: where its value is of
+    another kind (`most_similar` as a list, say), it is kept under `not_read` and the field is as if it were not there."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_aside(cls, values: Any, validate: Any) -> Any:
+        try:
+            return validate(values)
+        except ValidationError as error:
+            odd = {one["loc"][0] for one in error.errors() if one["loc"]}
+            if not odd or any(cls.model_fields[name].is_required() for name in odd):
+                raise
+            aside = {name: values[name] for name in values if name in odd}
+            return validate({**{name: values[name] for name in values if name not in odd}, "not_read": aside})
+
+
+class MachineInstruction(MachineRecord):
     """A line of `machine_generated_instructions.jsonl`: an admitted instruction and how near it is to the pool."""
 
     instruction: str
@@ -61,7 +78,7 @@ class ClassificationAnswer(Record):
         return ("Yes" if value else "No") if isinstance(value, bool) else value
 
 
-class MachineInstances(Record):
+class MachineInstances(MachineRecord):
     """A line of `machine_generated_instances.jsonl`: the raw completion of step 3, not yet parsed."""
 
     instruction: str

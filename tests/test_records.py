@@ -3,7 +3,7 @@
 import pytest
 
 from selfinstruct.files import InputError, append_record, load_records, read_json, write_json, write_records
-from selfinstruct.records import SeedTask, load_seed_tasks
+from selfinstruct.records import MachineInstances, MachineInstruction, SeedTask, load_seed_tasks
 
 GOOD = '{"id": "a", "name": "n", "instruction": "Do it.", "instances": [{"input": "", "output": "x"}], "is_classification": false}'
 
@@ -67,3 +67,29 @@ def test_json(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError, match="not JSON"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"most_similar": ["Name a river."]},
+        {"most_similar": [["Name a river.", 0.4]]},
+        {"most_similar": None, "avg_similarity_score": None},
+        {"avg_similarity_score": "n/a"},
+        {"most_similar": {"Name a river.": "near"}},
+    ],
+)
+def test_a_field_of_another_kind_that_nobody_needs_is_set_aside_and_kept(odd):
+    row = {"instruction": "Name a lake.", "raw_instances": "x", **odd}
+    for record in (MachineInstruction, MachineInstances):
+        found = record.model_validate(row)
+        assert (found.instruction, found.most_similar, found.avg_similarity_score) == ("Name a lake.", {}, 0.0)
+        assert found.model_dump()["not_read"] == odd
+    assert "not_read" not in MachineInstruction(instruction="Name a lake.").model_dump()
+
+
+def test_a_field_that_is_needed_is_not_set_aside(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": 7, "most_similar": ["a"]}\n')
+    with pytest.raises(InputError, match=r'rows.jsonl:1: "instruction": Input should be a valid string'):
+        load_records(path, MachineInstruction)

@@ -1,6 +1,19 @@
 """The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""
 
 from .agreement import as_table
+from .compare import (
+    Sample,
+    collect_flags,
+    compare_datasets,
+    compare_lengths,
+    compare_samples,
+    find_own_verbs,
+    find_twins,
+    join_headlines,
+    label_rows,
+    note_unseen,
+    tabulate_differences,
+)
 from .figures import OUTLINE, new_figure, plot_lengths, plot_overlap, source_line
 from .method import draw_method
 from .rings import draw_verb_nouns

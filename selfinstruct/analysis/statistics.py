@@ -8,16 +8,17 @@ once, averages over inputs and outputs each instance.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import Dataset
+from ..data.origin import find_quirks
+from ..data.scripts import find_script
 from ..display import show_number
 from ..paper_numbers import paper_number, paper_numbers
-from ..similarity.words import split_ascii, split_unicode
+from ..similarity.words import count_words, split_ascii, split_unicode
 from .agreement import share_interval
 
 if TYPE_CHECKING:
@@ -39,16 +40,14 @@ for _share, _part, _whole in (  # derived from what is printed: here with all th
 def word_counts(dataset: Dataset) -> dict[str, np.ndarray]:
     """Words of each instruction (counted once), each input that is not empty, and each output: int arrays by PARTS.
 
-    Raises nothing; a part that the data set does not have is an empty array.
+    A run with quirks="fixed" also counts the words of scripts that set no spaces; else a word stands between white space, as
+    the paper counts. Raises nothing; a part that the data set does not have is an empty array.
     """
     import numpy as np
 
-    texts = {
-        "instruction": dataset.instructions,
-        "input": [row.input for row in dataset.rows if row.input],
-        "output": [row.output for row in dataset.rows if row.output is not None],
-    }
-    return {part: np.array([len(text.split()) for text in texts[part]], dtype=int) for part in PARTS}
+    texts = dataset.parts
+    quirks = find_quirks(dataset.run) if dataset.run else "published"
+    return {part: np.array([count_words(text, quirks) for text in texts[part]], dtype=int) for part in PARTS}
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, float | None]:
@@ -172,14 +171,6 @@ def count_scripts(texts: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(find_script, texts)).most_common())
 
 
-def find_script(text: str) -> str:
-    """The script of most letters of `text` by their Unicode names; "no letters" where there are none."""
-    if text.isascii():
-        return "Latin" if any(map(str.isalpha, text)) else "no letters"
-    letters = Counter(unicodedata.name(one, "unknown").split()[0] for one in text if one.isalpha())
-    return letters.most_common(1)[0][0].capitalize() if letters else "no letters"
-
-
 def count_languages(texts: Iterable[str]) -> dict[str, int]:
     """Texts by language (ISO 639 code), the most frequent first; "und" (undetermined) where the guess is less than even.
 
@@ -205,13 +196,14 @@ def show_table(columns: Mapping[str, Mapping[str, float | None]]) -> pd.DataFram
     import pandas as pd
 
     shown = {
-        title: {name: show_number(value, _find_unit(name)) for name, value in column.items()}
+        title: {name: show_number(value, find_unit(name)) for name, value in column.items()}
         for title, column in columns.items()
     }
     return pd.DataFrame(shown)
 
 
-def _find_unit(name: str) -> str:
+def find_unit(name: str) -> str:
+    """How a number of this name is read: "%" for a share, "" for any other."""
     return "%" if "share" in name or name.startswith("over_") else ""
 
 

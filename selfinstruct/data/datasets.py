@@ -3,15 +3,13 @@
     load_dataset("data/all_instances_82K.jsonl").instructions     # unique, in order
     load_datasets("outputs/mine, alpaca.json", run)               # ([Dataset, Dataset], [what could not be read])
 
-A data set is a run folder, a file in one of `formats.SHAPES`, any other folder with such files (a Hugging Face data set's,
-for one), or rows in memory (a Hugging Face `Dataset`, for one).
-All rows of one file have one shape: that of its first row.
+A data set is a run folder, a file in one of the layouts of `formats`, any other folder with such files (a Hugging Face data
+set's, for one), or rows in memory (a Hugging Face `Dataset`, for one). Every row is read, or named: see `Dataset.left_out`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,18 +21,20 @@ from ..files import InputError, SelfInstructError, load_records, project_path, s
 from ..parsing import parse_is_classification
 from ..records import ClassificationAnswer
 from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
-from .formats import Row, read_rows
-from .reading import TABLE_FILES, TEXT_FILES, find_data_files, iter_objects
-
-RELEASED = ("all_instances_82K", "release_sample_1000")  # what GPT-3 wrote, whole and a random sample of its rows
+from .formats import read_rows
+from .origin import author_of, find_author, find_quirks
+from .reading import FILES, find_data_files, iter_objects, take_object
+from .rows import Row
+from .scripts import note_scripts
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows with where they come from; `label` says who wrote them, for figures, and `notes` what loading could not keep.
+    """Rows with where they come from; `label` says who wrote them, for figures, `notes` how they were read, and `left_out`
+    which rows could not be.
 
     `source` is never empty and tells two files of the same name apart: the path of the file or folder, from the project's
-    root where it lies below it, wherever Python was started.
+    root where it lies below it, wherever Python was started. `run` is the run folder that the rows are from, if they are.
     """
 
     name: str
@@ -42,11 +42,20 @@ class Dataset:
     source: str
     label: str = ""
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    run: RunFolder | None = None
 
     @cached_property
     def instructions(self) -> list[str]:
         """The instructions without repetition, in order of first appearance."""
         return list(dict.fromkeys(row.instruction for row in self.rows))
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """The texts of each kind: instructions without repetition, inputs that are not empty, and outputs."""
+        inputs = [row.input for row in self.rows if row.input]
+        outputs = [row.output for row in self.rows if row.output is not None]
+        return {"instruction": self.instructions, "input": inputs, "output": outputs}
 
     @property
     def has_instances(self) -> bool:
@@ -63,7 +72,8 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
     if isinstance(data, RunFolder):
         return _load_run(data, part)
     if not isinstance(data, (str, Path)):
-        return _build_dataset(((f"row {number}", row) for number, row in enumerate(data, 1)), "rows in memory")
+        places = ((f"row {number}", row) for number, row in enumerate(data, 1))
+        return _build_dataset(((where, take_object(row, where)) for where, row in places), "rows in memory")
     path = project_path(data)
     if path.is_dir():
         run = RunFolder(path)
@@ -72,12 +82,12 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
         several = " (one data set, please: notebooks 10 to 13 take several)" if "," in str(data) else ""
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
         raise InputError(
-            f"{show_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, Parquet or Arrow file, "
+            f"{show_path(path)}: no such file{several}{fetching}; data takes a run folder, a JSONL, JSON, CSV, Parquet or Arrow file, "
             "or a folder of such files"
         )
-    dataset = _build_dataset(iter_objects(path), show_path(path))
+    dataset = _load_file(path)
     homes = [run for folder in (path.parent, path.parent.parent) if (run := RunFolder(folder)).state]
-    return replace(dataset, label=author_of(homes[0])) if homes else dataset
+    return replace(dataset, label=author_of(homes[0]), run=homes[0]) if homes else dataset
 
 
 def load_datasets(
@@ -96,7 +106,8 @@ def load_datasets(
             problems.append(str(error))
     if not datasets:
         raise InputError("; ".join(problems))
-    return _number_names(datasets), problems
+    datasets = _number_names(datasets)
+    return datasets, [*problems, *(f"{one.name}: {line}" for one in datasets for line in one.left_out)]
 
 
 def check_data(data: str | Sequence[Any]) -> None:
@@ -124,17 +135,18 @@ def _number_names(datasets: list[Dataset]) -> list[Dataset]:
     return list(named.values())
 
 
-def _build_dataset(objects: Iterable[tuple[str, Any]], source: str) -> Dataset:
-    rows, shape = read_rows(objects)
+def _load_file(path: Path) -> Dataset:
+    notes: list[str] = []
+    return _build_dataset(iter_objects(path, notes), show_path(path), notes)
+
+
+def _build_dataset(objects: Iterable[tuple[str, Any]], source: str, notes: Sequence[str] = ()) -> Dataset:
+    """`notes` are those of the files; they may grow while the objects are read."""
+    rows, read_as, left_out = read_rows(objects)
     if not rows:
         raise InputError(f"{source}: no rows in it; a data set needs at least one")
-    notes = (*([shape.note] if shape.note else []), *_note_nulls(rows))
-    return Dataset(_name_source(source), rows, source, find_author(_name_source(source)), notes)
-
-
-def _note_nulls(rows: list[Row]) -> list[str]:
-    counts = Counter(chain.from_iterable(row.nulls for row in rows))
-    return [f"{times:,} row{'s' * (times != 1)} without an {field} (null)" for field, times in sorted(counts.items())]
+    dataset = Dataset(_name_source(source), rows, source, find_author(_name_source(source)), left_out=tuple(left_out))
+    return replace(dataset, notes=(*read_as, *notes, *left_out, *note_scripts(dataset.parts)))
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -147,20 +159,21 @@ def files_of(folder: Path) -> list[Path]:
 def _load_folder(folder: Path) -> Dataset:
     """The rows of all files of a folder: one that `save_to_disk` wrote, that was downloaded from the hub, or any other.
 
-    Where it has tables its JSON files are left out, with a note: they may well hold the same rows.
+    Where it has tables its JSON files are left out, and where it has JSON its CSV files, with a note: they may well hold
+    the same rows.
     """
-    tables, texts = find_data_files(folder, TABLE_FILES), find_data_files(folder, TEXT_FILES)
-    files = tables or texts
-    if not files:
-        kinds = ", ".join([*TEXT_FILES[:2], *TABLE_FILES])
+    kinds = {kind: found for kind in FILES if (found := find_data_files(folder, kind))}
+    if not kinds:
+        names = ", ".join([*FILES["JSON files"][:2], *FILES["tables"], *FILES["CSV files"][:2]])
         raise InputError(
             f"{show_path(folder)}: no data in this folder; looked for a run's files (run.json, {INSTRUCTIONS}, "
-            f"{ALL_INSTANCES}) and, in its subfolders too, for {kinds}"
+            f"{ALL_INSTANCES}) and, in its subfolders too, for {names}"
         )
-    dataset = _build_dataset(chain.from_iterable(map(iter_objects, files)), show_path(folder))
-    several = [f"{len(files)} files, all splits"] if len(files) > 1 else []
-    left_out = [f"JSON files beside the tables left out: {len(texts)}"] if tables and texts else []
-    return replace(dataset, notes=(*dataset.notes, *several, *left_out))
+    (kind, files), *others = kinds.items()
+    notes = [f"{len(files)} files, all splits"] if len(files) > 1 else []
+    notes += [f"{other} beside the {kind} left out: {len(found)}" for other, found in others]
+    objects = chain.from_iterable(iter_objects(path, notes) for path in files)
+    return _build_dataset(objects, show_path(folder), notes)
 
 
 def _load_run(run: RunFolder, part: str) -> Dataset:
@@ -169,31 +182,13 @@ def _load_run(run: RunFolder, part: str) -> Dataset:
     found = run.find(pattern)
     if not found:
         raise run.missing(pattern)
-    dataset, newest = _build_dataset(iter_objects(found[0]), show_path(found[0])), run.find_newest(CLASSIFICATION)
+    dataset, newest, quirks = _load_file(found[0]), run.find_newest(CLASSIFICATION), find_quirks(run)
     answers = load_records(newest, ClassificationAnswer) if newest else []
-    labels = {answer.instruction: parse_is_classification(answer.is_classification) for answer in answers}
+    labels = {answer.instruction: parse_is_classification(answer.is_classification, quirks) for answer in answers}
     rows = [replace(row, is_classification=labels.get(row.instruction, row.is_classification)) for row in dataset.rows]
-    return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run))
-
-
-def author_of(run: RunFolder) -> str:
-    """Who wrote a run folder's text, from its run.json: a small model's work is never shown without saying so."""
-    model = str(run.state.get("model", {}).get("model", ""))
-    if "135M" in model or model == "embedded":
-        return "written by SmolLM2-135M, a very small model"
-    if "scripted" in model:
-        return "written by a script, for tests only"
-    return f"written by {model}" if model else ""
-
-
-def find_author(name: str) -> str:
-    """Who wrote the text of a published file, told by its name; "" for any other."""
-    if name in RELEASED:
-        return "written by GPT-3, as released"
-    if name == "user_oriented_instructions":
-        return "written by people, as released"
-    return f"responses of {name.removesuffix('_predictions')}" if name.endswith("_predictions") else ""
+    notes = (*dataset.notes, *([f"labels read with quirks={quirks}"] if answers and quirks != "published" else []))
+    return replace(dataset, name=run.path.name, source=str(run), rows=rows, label=author_of(run), notes=notes, run=run)
 
 
 def _name_source(source: str) -> str:
-    return re.sub(r"(?<=.)(\.(jsonl?|parquet|arrow))?(\.gz)?$", "", Path(source).name) or source
+    return re.sub(r"(?<=.)(\.(jsonl?|parquet|arrow|csv|tsv))?(\.gz)?$", "", Path(source).name) or source

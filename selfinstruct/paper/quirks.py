@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..data.datasets import load_dataset
+from ..data.origin import find_quirks
 from ..display import Table, show, show_text
 from ..files import InputError, dump_line, load_records
 from ..filters import INSTRUCTION_RULES
@@ -92,10 +93,11 @@ class Material:
         return list(_group((row.instruction, row) for row in self.rows).values())
 
     @property
-    def cut_rounds(self) -> list[list[str]]:
-        """The items of step-1 completions that ran out of tokens, round by round (Q3)."""
+    def cut_completions(self) -> list[list[str]]:
+        """The items of each step-1 completion that ran out of tokens (Q3); a ledger without their numbers tells rounds only."""
         cut = [row for row in self.rejected("cut_by_length") if row.step.startswith("1")]
-        return list(_group((row.request_idx, row.candidate) for row in cut).values())
+        numbers = [getattr(row, "completion_idx", None) for row in cut]
+        return list(_group(((row.request_idx, n), row.candidate) for n, row in zip(numbers, cut, strict=True)).values())
 
     def raw_of(self, is_classification: bool) -> list[MachineInstances]:
         """The raw instances of one type of task."""
@@ -147,7 +149,7 @@ def _load_run(run: RunFolder) -> Material:
         rows=rows,
         rejections=load(REJECTIONS, Rejection),
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
-        labels=parse_labels(answers),
+        labels=parse_labels(answers, find_quirks(run)),
         step_1=run.results(_STEP_1),
         target=step_1.get("parameters", {}).get("num_instructions_to_generate"),
     )
@@ -255,10 +257,10 @@ def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     return re.split("|".join(map(re.escape, stops)), text, maxsplit=1)[0]
 
 
-def compare_cut_rounds(material: Material) -> Contrast:
-    """Q3 on the items of each round's completions that ran out of tokens: all are lost, or the last, unfinished one."""
-    example = ["Name two rivers.", "Tell me a"]
-    return Contrast("Q3", "rounds with cut completions", material.cut_rounds, lambda _: [], lambda x: x[:-1], example)
+def compare_cut_completions(material: Material) -> Contrast:
+    """Q3 on the items of each completion that ran out of tokens: all are lost, or the last, unfinished one."""
+    example, cut = ["Name two rivers.", "Tell me a"], material.cut_completions
+    return Contrast("Q3", "completions of step 1 that were cut", cut, lambda _: [], lambda x: x[:-1], example)
 
 
 def compare_banned_words(material: Material) -> Contrast:

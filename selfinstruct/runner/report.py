@@ -16,12 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ..data.datasets import load_dataset
-from ..data.formats import Row
+from ..data.rows import Row
 from ..display import show_number
-from ..files import InputError, load_records, write_text
+from ..files import InputError, iter_lines, write_text
 from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
-from ..records import InstanceRow, MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, REPORT, RunFolder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -106,22 +105,34 @@ class Funnel:
 
 def build_funnels(run: RunFolder) -> list[Funnel]:
     """The funnels of step 1 (instructions) and step 4 (instances), as far as the folder holds them."""
-    rejections = load_records(run / REJECTIONS, Rejection) if (run / REJECTIONS).is_file() else []
-    counts = Counter((row.step[:1], row.reason) for row in rejections).most_common()
+    rejections, odd = _read_rows(run / REJECTIONS)
+    counts = Counter((str(row.get("step", ""))[:1], str(row.get("reason"))) for row in rejections).most_common()
     dropped = {step: {reason: count for (of, reason), count in counts if of == step} for step in ("1", "4")}
     funnels = []
     if (run / INSTRUCTIONS).is_file():
-        accepted = len(load_records(run / INSTRUCTIONS, MachineInstruction))
+        accepted, problem = _read_rows(run / INSTRUCTIONS)
         name = "02_generate_instructions"
         number = run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests")
         asked = f"{number:,} requests" if number else ""
-        funnels.append(Funnel("Step 1", asked, accepted, "instructions", dropped["1"]))
+        funnels.append(Funnel("Step 1", asked, len(accepted), "instructions", dropped["1"], problem or odd))
     if (run / ALL_INSTANCES).is_file():
-        rows = load_records(run / ALL_INSTANCES, InstanceRow)
-        tasks = len({row.instruction for row in rows})
-        name = f"instances of {tasks} instructions"
-        funnels.append(Funnel("Step 4", "", len(rows), name, dropped["4"], _describe_faults(run)))
+        rows, problem = _read_rows(run / ALL_INSTANCES)
+        name = f"instances of {len({str(row.get('instruction')) for row in rows})} instructions"
+        note = problem or odd or _describe_faults(run)
+        funnels.append(Funnel("Step 4", "", len(rows), name, dropped["4"], note))
     return funnels
+
+
+def _read_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a file up to the first line that cannot be read, and a sentence on that one: a page that is only to be
+    looked at does not fail for what others wrote into the folder."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for _, row in iter_lines(path) if path.is_file() else ():
+            rows.append(row)
+    except InputError as error:
+        return rows, f"Not read from here on: {error}."
+    return rows, ""
 
 
 def _describe_faults(run: RunFolder) -> str:

@@ -45,9 +45,11 @@ class Round:
     admitted: list[MachineInstruction] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
-    def reject(self, text: str, reason: str, nearest: str | None = None, score: float | None = None) -> None:
+    def reject(
+        self, text: str, reason: str, nearest: str | None = None, score: float | None = None, **more: int
+    ) -> None:
         """Write down a candidate that is dropped, and the rule that drops it."""
-        facts = {"reason": reason, "candidate": text, "nearest": nearest, "score": score}
+        facts = {"reason": reason, "candidate": text, "nearest": nearest, "score": score, **more}
         self.rejected.append(Rejection(step="1_instructions", request_idx=self.request_idx, **facts))
 
     @property
@@ -224,7 +226,8 @@ def judge_round(
             if reason is None:
                 passed.append((index, text))
             else:
-                round_.reject(text, reason)
+                # of a completion that was cut all items fall: which of the round's it was says what belongs together
+                round_.reject(text, reason, **({"completion_idx": index} if reason == "cut_by_length" else {}))
     if room is None:
         _admit(round_, pool, passed, rouge_threshold, quirks)
         return

@@ -100,8 +100,8 @@ BAD = {
     "no_object": (b'{"instruction": "a"}\n[1, 2]\n', ":2", "a list, not an object"),
     "missing_field": (json.dumps(GOOD).encode() + b'\n\n{"instruction": "a", "input": ""}\n', ":3", 'missing "output"'),
     "mixed_shapes": (b'{"instruction": "a"}\n{"instruction": "a", "instances": []}\n', ":2", "all rows of a file must be alike"),
-    "unknown_fields": (b'{"question": "a", "answer": "b"}\n', ":1", "fields: question, answer; expected one of"),
-    "number": (b'{"instruction": "a", "input": "", "output": 7}\n', ":1", '"output" is 7; expected text'),
+    "unknown_fields": (b'{"title": "a", "body": "b"}\n', ":1", "fields: title, body; expected one of"),
+    "no_text": (b'{"instruction": "a", "input": "", "output": {"a": 7}}\n', ":1", "\"output\" is {'a': 7}; expected text"),
     "no_instruction": (b'{"instruction": " ", "input": "", "output": "b"}\n', ":1", '"instruction" is empty'),
     "instances": (b'{"instruction": "a", "instances": "b"}\n', ":1", '"instances" must be a list'),
     "chat": (b'{"messages": [{"role": "user", "content": "a"}]}\n', ":1", "needs a user's and an assistant's message"),
@@ -312,6 +312,30 @@ def test_a_small_models_words_are_labelled_wherever_they_are_read_from(run):
 def test_other_models_are_named(run, model, label):
     (run / "run.json").write_text(json.dumps({"model": {"model": model}}))
     assert load_dataset(run).label == label
+
+
+STEPS = ("03_identify_classification", "04_generate_instances", "05_filter_and_export")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "label"),
+    [
+        ({}, False),
+        ({step: {"quirks": "published"} for step in STEPS}, False),
+        ({step: {"quirks": "fixed"} for step in STEPS}, True),
+        ({STEPS[0]: {"quirks": "fixed"}}, True),
+        ({STEPS[0]: {"quirks": "published"}, STEPS[2]: {"quirks": "fixed"}}, True),  # as the instances were made
+        ({STEPS[0]: {"quirks": "fixed"}, STEPS[1]: {"model": "m"}, STEPS[2]: {"quirks": "published"}}, False),
+    ],
+)
+@pytest.mark.parametrize("part", ["instances", "instructions"])
+def test_labels_are_read_under_the_quirks_that_the_run_records(run, recorded, label, part):
+    answers = [{"instruction": "Say yes.", "is_classification": " yes, it is."}]
+    write_lines(run / "is_clf_or_not_some_template_1.jsonl", *answers)
+    (run / "run.json").write_text(json.dumps({"parameters": recorded}))
+    dataset = load_dataset(run, part)
+    assert dataset.rows[0].is_classification is label
+    assert dataset.notes == (("labels read with quirks=fixed",) if label else ())
 
 
 def test_an_empty_run_folder_says_which_notebook_writes_the_file(tmp_path):

@@ -122,7 +122,7 @@ def test_overlap(run_dir, seed_tasks_path):
     assert results["with_seeds"]["mine"]["max"] == pytest.approx(letter)
     assert results["above_threshold"] == {"mine": 0.25}
     assert results["seed_tasks"] == 2
-    assert names["table"][0]["instruction"] == ROWS[2]["instruction"]
+    assert names["tables"]["mine"][0]["instruction"] == ROWS[2]["instruction"]
     for figure in ("rouge_overlap_seeds", "rouge_overlap_others"):
         assert (run_dir / "figures" / f"{figure}.png").is_file()
         assert "very small model" in results["figures"][figure]
@@ -196,3 +196,62 @@ def test_the_published_sets_side_by_side(tmp_path, name):
         assert top["all"][:2] == ["write 21", "explain 10"]
     if name.startswith("13"):
         assert results["with_others"]["seed_tasks"]["mean"] == pytest.approx(0.362, abs=5e-4)
+
+
+OTHERS = [
+    {"instruction": text, "input": "", "output": "x"}
+    for text in ("Sing a song of the sea.", "Write a poem on the sea.")
+]
+
+
+def run_two(name, tmp_path, run_dir, seed_tasks_path, rows=OTHERS):
+    other = write_records(tmp_path / "other.jsonl", rows)
+    extra = {"seed_tasks_path": seed_tasks_path} if name.startswith("13") else {}
+    return run_notebook(name, tmp_path / "run", data=f"{run_dir}, {other}", **extra)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_data_set_has_its_headline_and_its_differences(tmp_path, run_dir, seed_tasks_path, name):
+    _, results = run_two(name, tmp_path, run_dir, seed_tasks_path)
+    assert results["headline"].startswith("mine: ") and "; other: " in results["headline"]
+    assert {(one["data_set"], one["against"]) for one in results["differences"]} == {("other", "mine")}
+    assert all(one["low"] <= one["high"] and one["shared"] in (1, 2) for one in results["differences"])
+
+
+def test_tables_hold_rows_of_every_data_set(tmp_path, run_dir, seed_tasks_path):
+    names, _ = run_two("10_describe_dataset", tmp_path, run_dir, seed_tasks_path)
+    assert {len(rows) for rows in names["drawn"].values()} == {5, 2}
+    names, results = run_two("13_measure_rouge_overlap", tmp_path, run_dir, seed_tasks_path)
+    assert {name: len(rows) for name, rows in names["tables"].items()} == {"mine": 4, "other": 2}
+    assert (results["shared"][0]["twins"], results["shared"][0]["identical"]) == (1, 1)
+    _, results = run_two("11_parse_verb_nouns", tmp_path, run_dir, seed_tasks_path)
+    assert results["own_verbs"] == {"mine": ["decide 1"], "other": ["sing 1"]}
+
+
+def test_each_run_is_compared_with_the_seed_tasks_that_it_came_from(tmp_path, run_dir, seed_tasks_path):
+    write_json(run_dir / "run.json", {"seed_tasks": {"path": seed_tasks_path, "sha256": "0" * 64}})
+    second = make_run(tmp_path / "second")
+    _, results = run_notebook("13_measure_rouge_overlap", tmp_path / "run", data=f"{run_dir}, {second}")
+    assert results["seeds"] == {"mine": "seeds.jsonl", "second": "ours"}
+    assert results["with_seeds"]["mine"]["max"] == pytest.approx(2 * 5 / (6 + 6))
+    assert len(results["not_read"]) == 1 and "seeds.jsonl has changed since" in results["not_read"][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scripts_without_spaces_are_noted_in_table_and_figure(tmp_path, run_dir, seed_tasks_path, name, capsys):
+    rows = [{"instruction": f"写一首关于秋天的短诗{i}。", "input": "", "output": "好的"} for i in range(3)]
+    names, results = run_two(name, tmp_path, run_dir, seed_tasks_path, rows)
+    said = "other: 3 of 3 instructions in a script without spaces (Cjk)"
+    assert f"NOTE {said}" in capsys.readouterr().out
+    assert any(said in str(note) or "other" in results["notes"] for note in results["notes"])
+    if not name.startswith("10"):
+        assert any(said in " ".join(text.get_text().split()) for text in names["figure"].texts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_left_out_are_named_in_every_notebook(tmp_path, run_dir, seed_tasks_path, name, capsys):
+    rows = [*OTHERS, {"instruction": "", "input": "", "output": "x"}]
+    _, results = run_two(name, tmp_path, run_dir, seed_tasks_path, rows)
+    (line,) = results["not_read"]
+    assert line.startswith("other: read 2 of 3 rows") and "other.jsonl:3:" in line
+    assert f"NOT READ {line}" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from selfinstruct.paper.quirks import (
 )
 from selfinstruct.parsing import split_instructions
 from selfinstruct.prompts import PAPER_REQUESTS
-from selfinstruct.records import InstanceRow, MachineInstances, SeedTask
+from selfinstruct.records import InstanceRow, MachineInstances, Rejection, SeedTask
 from selfinstruct.runfolder import RunFolder
 
 ITEMS = ["Explain why NASA uses Python.", "Judge the mood of the text.", "Suggest a subject for an email."]
@@ -63,7 +63,7 @@ def run(tmp_path):
             "reason": "cut_by_length",
             "candidate": "Name two rivers in Asia.",
             "request_idx": 0,
-        },
+        },  # a ledger of an earlier release, without the completion
         {"step": "1_instructions", "reason": "cut_by_length", "candidate": "Tell me a", "request_idx": 0},
         {"step": "4_instances", "reason": "cut_by_length", "candidate": "Input: x"},
     ]
@@ -100,9 +100,30 @@ def test_contrasts_are_printed_and_their_examples_are_one_table(capsys):
     assert "(nothing)" in show_contrasts()._repr_html_()
 
 
+def test_completions_that_were_cut_are_counted_one_by_one():
+    places = [(0, 1), (0, 1), (0, 4), (1, 1), (1, 1), (1, None)]
+    rows = [
+        Rejection(step="1_instructions", reason="cut_by_length", candidate=f"c{i}", request_idx=a, **{"completion_idx": b})
+        for i, (a, b) in enumerate(places)
+    ]  # fmt: skip
+    contrast = quirks.compare_cut_completions(Material(rejections=rows))
+    assert contrast.texts == [["c0", "c1"], ["c2"], ["c3", "c4"], ["c5"]]
+    assert contrast.counts == {"touched": 2, "of": 4, "unit": "completions of step 1 that were cut"}
+
+
+@pytest.mark.parametrize(("quirks_of_run", "tasks"), [("published", 0), ("fixed", 1)])
+def test_labels_are_read_under_the_quirks_of_the_run(tmp_path, quirks_of_run, tasks):
+    write_records(tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Is it rude?"}])
+    write_records(
+        tmp_path / "is_clf_or_not_m_template_1.jsonl", [{"instruction": "Is it rude?", "is_classification": "Yes."}]
+    )
+    write_json(tmp_path / "run.json", {"parameters": {"03_identify_classification": {"quirks": quirks_of_run}}})
+    assert sum(quirks.load_material(RunFolder(tmp_path)).labels.values()) == tasks
+
+
 def test_of_long_texts_and_many_both_ends_are_shown():
     many = Contrast(
-        "Q3", "rounds", [["first", "second", "third", "last but one", "x" * 999 + "end"]], list, lambda x: x[:-1]
+        "Q3", "completions", [["first", "second", "third", "last but one", "x" * 999 + "end"]], list, lambda x: x[:-1]
     )
     ((published, fixed),) = [(row["as published"], row["fixed"]) for row in many.examples(1)]
     assert fixed == "first | (2 more) | last but one" and published.startswith("first | (3 more) | xxx")

@@ -154,7 +154,8 @@ def test_published_files_that_nobody_reads_may_be_missing(nothing_fetched):
 def test_a_notebook_that_takes_a_prompt_source_loads_its_prompts():
     paths = sorted(NOTEBOOKS_DIR.glob("[0-9]*.ipynb"))
     taking = [path for path in paths if "prompt_source" in notebook_parameters(path)]
-    assert len(taking) >= 7 and all("load_prompts(prompt_s" in path.read_text() for path in taking)
+    loading = ("load_prompts(prompt_s", "find_seeds(d.run, prompt_source")
+    assert len(taking) >= 7 and all(any(call in path.read_text() for call in loading) for path in taking)
 
 
 @pytest.mark.parametrize("api", ["batch", "batch-completions"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.files import InputError, write_json, write_records
+from selfinstruct.files import write_json, write_records
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner.report import (
     build_funnels,
@@ -118,12 +118,19 @@ def test_what_went_wrong_before_any_filter_stands_below_the_funnel_of_step_4(run
     assert sentence in write_report(RunFolder(run)).read_text()
 
 
-def test_a_row_that_cannot_be_read_costs_the_sample_tasks_and_not_the_report(tmp_path):
-    write_records(
-        tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Name a bird."}, {"instruction": ""}]
-    )
-    assert sample_tasks(RunFolder(tmp_path)) == []
-    assert "2" in write_report(RunFolder(tmp_path)).read_text()
+ODD_FILES = {
+    "machine_generated_instructions.jsonl": ('{"instruction": ""}', '{"instruction": "Go.", "most_similar": ["Go."]}', "{", "[]"),
+    "finetuning_data/all_generated_instances.jsonl": ("{}", '{"instruction": 7, "input": null}', "nonsense", "\x80"),
+    "rejections.jsonl": ("{}", '{"step": null}', "{", "3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_a_row_that_cannot_be_read_costs_a_line_and_not_the_report(run, name):
+    for odd in ODD_FILES[name]:
+        (run / name).write_text(f'{{"instruction": "Name a bird.", "input": "", "output": "Owl"}}\n{odd}\n', "latin-1")
+        page = write_report(RunFolder(run)).read_text()
+        assert (f"Not read from here on: {run}/{name}:2: " in page) == (not odd.startswith('{"') and odd != "{}")
 
 
 def test_funnels_conserve_candidates(run):
@@ -157,12 +164,6 @@ def test_an_empty_folder_has_a_page_too(tmp_path):
     text = write_report(RunFolder(tmp_path)).read_text()
     assert "No model has been called" in text
     assert "Funnel" not in text
-
-
-def test_a_broken_file_is_named(run):
-    (run / "rejections.jsonl").write_text("{}\n{")
-    with pytest.raises(InputError, match=r"rejections\.jsonl:1: "):
-        write_report(RunFolder(run))
 
 
 @pytest.mark.parametrize(

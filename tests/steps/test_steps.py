@@ -89,6 +89,13 @@ def test_every_candidate_is_admitted_or_rejected():
     assert set(reasons) == {"empty", "too_short", "write_a_program", "too_similar", "cut_by_length"}
 
 
+def test_what_was_cut_names_its_completion():
+    cut = completion(" Name one river of Asia\n10. Name two lakes of Asia\n11. Name", "length")
+    (round_,) = run(ScriptedClient(lambda request, number: cut if number in (1, 3) else completion("")), max_rounds=1)
+    numbers = [getattr(one, "completion_idx", None) for one in round_.rejected]
+    assert numbers == [None, 1, 1, 1, None, 3, 3, 3, None]
+
+
 def test_a_rejection_names_the_neighbour_it_had_then():
     same = "the very same words again here"
     rounds = run(ScriptedClient(lambda request, number: completion(f" {same}\n10. {same} x")), max_rounds=1)
