@@ -456,17 +456,40 @@ def test_ratios_stand_where_they_belong_and_are_named():
     def row(what, published, ours, interval, verdict):
         return SimpleNamespace(what=what, published=published, ours=ours, interval=interval, verdict=verdict)
 
-    _, ax = new_figure()
-    plot_ratios([row("first", 50.0, 25.0, [20, 30], "differs"), row("$last", 2.0, 2.0, [1.8, 2.2], "reproduced")], ax)
+    figure, ax = new_figure()
+    name = "instructions with a root verb and a direct object, share"
+    plot_ratios(
+        [
+            row("first", 50.0, 25.0, [20, 30], "differs"),
+            row("$last", 2.0, 2.0, [1.8, 2.2], "reproduced"),
+            row(name, 9.0, 0.0, [0, 27], "not measured"),
+        ],
+        ax,
+    )
+    figure.canvas.draw()
     intervals, dots = ax.lines[0:-1:2], ax.lines[1:-1:2]
-    assert [list(line.get_xdata()) for line in intervals] == [pytest.approx([0.9, 1.1]), pytest.approx([0.4, 0.6])]
-    assert [line.get_xdata()[0] for line in dots] == [1, 0.5] and ax.lines[-1].get_xdata() == [1, 1]
-    assert dots[0].get_marker() != dots[1].get_marker()  # told apart without colour, too
-    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
-    assert heights["first"] > heights[r"\$last"]  # the first row is on top
-    boxes = [text.get_bbox_patch() for text in ax.texts]
-    assert all(box.get_facecolor() == (1, 1, 1, 1) for box in boxes)  # the line at 1 does not run through the names
-    assert min(text.get_zorder() for text in ax.texts) > ax.lines[-1].get_zorder()
+    assert [list(line.get_xdata()) for line in intervals[:2]] == [pytest.approx([0.4, 0.6]), pytest.approx([0.9, 1.1])]
+    assert [line.get_xdata()[0] for line in dots[:2]] == [0.5, 1] and ax.lines[-1].get_xdata() == [1, 1]
+    assert ax.get_xscale() == "log"
+    assert [*intervals[2].get_xdata()] == [dots[2].get_xdata()[0], 3] == [ax.get_xlim()[0], 3]  # 0 is at the left end
+    assert len({dot.get_marker() for dot in dots}) == 3  # told apart without colour, too
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert legend == {"differs", "reproduced", "too little data"}
+    names = ax.get_yticklabels()
+    assert [one.get_text().replace("\n", " ") for one in names] == ["first", r"\$last", name]
+    assert names[0].get_window_extent().y0 > names[1].get_window_extent().y1  # the first row is on top
+    assert all(one.get_window_extent().x1 <= ax.get_window_extent().x0 for one in names)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_scorecard_without_numbers_has_empty_axes(rows):
+    figure, ax = new_figure()
+    assert plot_ratios(
+        [SimpleNamespace(what="x", published=5, ours=5, interval=[4.9, 5], verdict="reproduced")] * rows, ax
+    )
+    figure.canvas.draw()
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert {"0.5", "1", "2"} <= set(ticks)
 
 
 def test_the_source_names_who_wrote_it_and_how_many():
