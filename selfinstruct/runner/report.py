@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import quote
 
 from ..data.datasets import load_dataset
 from ..data.formats import Row
-from ..display import show_number
+from ..display import count_of, show_number
 from ..files import InputError, load_records, write_text
 from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
@@ -42,7 +43,7 @@ def write_report(run: RunFolder) -> Path:
     import jinja2
 
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = show_number
+    page.filters |= {"number": show_number, "count": count_of}
     template = page.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return write_text(run / REPORT, template.render(**build_page(run)))
 
@@ -189,13 +190,68 @@ def _add_up_usage(usage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _list_figures(run: RunFolder, results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Links to the figures, with the texts that their notebooks recorded; else with their names as words."""
-    recorded = [found.get("figures") for found in results.values()]
-    texts = {name: str(text) for found in recorded if isinstance(found, Mapping) for name, text in found.items()}
+    """Links to the figures, with the texts that their notebooks recorded (else their names as words) and what they show."""
+    recorded = {name: found for found in results.values() for name in found.get("figures") or {}}
+    figures = []
+    for path in run.find("figures/*.png"):
+        name, found = path.stem, recorded.get(path.stem, {})
+        text = str(found["figures"][name]) if found else name.lstrip("0123456789_").replace("_", " ").capitalize()
+        figures.append({**_link(run, path, text), "finding": describe_figure(name, found) or text})
+    return figures
+
+
+def describe_figure(name: str, results: Mapping[str, Any]) -> str:
+    """What the figure shows, in numbers, for readers who cannot see it: from what its notebook recorded, "" where it has none."""
+    with suppress(KeyError, TypeError, ValueError, AttributeError):  # an older kit's results, or another notebook's
+        return "; ".join(FINDINGS[name](results))
+    return str(results.get("headline", ""))
+
+
+def _find_pairs(results: Mapping[str, Any]) -> list[str]:
+    """The share with a pair, and the three commonest pairs of each data set."""
+    lines = [results["headline"]]
+    for name, verbs in results["pairs"].items():
+        pairs = [
+            (count, f"{verb} {noun} ({count:,})") for verb, nouns in verbs.items() for noun, count in nouns.items()
+        ]
+        top = sorted(pairs, key=lambda pair: -pair[0])[:3]
+        lines.append(f"{name}, commonest: {', '.join(text for _, text in top) or 'none'}")
+    return lines
+
+
+def _find_lengths(results: Mapping[str, Any]) -> list[str]:
+    """The medians of each data set."""
     return [
-        _link(run, path, texts.get(path.stem, path.stem.lstrip("0123456789_").replace("_", " ").capitalize()))
-        for path in run.find("figures/*.png")
+        f"{name}, median words: "
+        + ", ".join(f"{part} {one['median']:g} (n = {one['count']:,})" for part, one in parts.items())
+        for name, parts in results["lengths"].items()
     ]
+
+
+def _find_overlap(results: Mapping[str, Any], other: str, words: str) -> list[str]:
+    return [
+        f"{name}, best ROUGE-L with {words}: mean {one['mean']:.2f}, largest {one['max']:.2f}, "
+        f"{one['share_above']:.1%} above the threshold (n = {one['count']:,})"
+        for name, one in results[other].items()
+    ]
+
+
+def _find_ratios(results: Mapping[str, Any]) -> list[str]:
+    """How many findings came out as published, and each ratio of the figure."""
+    rows = [row for row in results["scorecard"] if row["interval"] and row["published"]]
+    ratios = [
+        f"{row['what']}: {row['ours'] / row['published']:.2f} of the published ({row['verdict']})" for row in rows
+    ]
+    return [results["headline"].partition(";")[0], *ratios]
+
+
+FINDINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {  # figure -> what it shows
+    "verb_nouns": _find_pairs,
+    "lengths": _find_lengths,
+    "rouge_overlap_seeds": lambda results: _find_overlap(results, "with_seeds", "any seed task"),
+    "rouge_overlap_others": lambda results: _find_overlap(results, "with_others", "any other instruction"),
+    "scorecard": _find_ratios,
+}
 
 
 def _link(run: RunFolder, path: Path, text: str) -> dict[str, str]:
