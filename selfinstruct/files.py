@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,6 +55,15 @@ def project_path(path: str | Path) -> Path:
     """`path` as it is when absolute, else below the project's root: JupyterLab and papermill start in different folders."""
     path = Path(path).expanduser()
     return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def given_path(path: str | Path) -> Path:
+    """A path that a person gave to a command: from the current folder where it is there, else from the project's root.
+
+    One that begins with ./ or ../ is always the current folder's.
+    """
+    here = Path(os.path.abspath(Path(path).expanduser()))
+    return here if here.exists() or re.match(r"\.\.?[/\\]", str(path)) else project_path(path)
 
 
 def show_path(path: str | Path) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ class RunFolder:
         writers = [name for name, entry in NOTEBOOKS.items() if any(fnmatch(pattern, one) for one in entry.writes)]
         advice = "no notebook of the kit writes it"
         if writers:
-            advice = f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
+            command = shlex.join(["selfinstruct", "run", "--run-dir", str(self), "--only", writers[0][:2]])
+            advice = f"{writers[0]} writes it: run that first ({command})"
         return InputError(f"{self}/{pattern}: no such file; {advice}")
 
     def exists(self) -> bool:

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import count_of
 from ..files import read_json
 from .statistics import LONG, PARTS
 
@@ -116,7 +117,7 @@ def _name_unknown(letters: str) -> str:
 def source_line(datasets: Sequence[Dataset], counts: Sequence[int], unit: str) -> str:
     """The small print: each data set, who wrote it, and n. Small models' words are always marked as theirs."""
     parts = [
-        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count:,} {unit})"
+        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count_of(unit.removesuffix('s'), count)})"
         for one, count in zip(datasets, counts, strict=True)
     ]
     return "; ".join(parts)

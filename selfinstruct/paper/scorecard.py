@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, escape_dollars
 from ..data.datasets import author_of, find_author
-from ..display import show_number
+from ..display import count_of, show_number
 from ..files import ParameterError
 from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, show_value
 from ..runfolder import RunFolder
@@ -86,7 +86,9 @@ class Scorecard:
         """The small print of a figure: the data set, who wrote it, and n."""
         if not self.data:
             return "no data set"
-        return f"{self.data}{f', {self.label}' if self.label else ''} (n = {self.instructions:,} instructions)"
+        return (
+            f"{self.data}{f', {self.label}' if self.label else ''} (n = {count_of('instruction', self.instructions)})"
+        )
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

@@ -24,12 +24,12 @@ from .items import QUESTIONS, Answer, Review, ReviewItem
 TEXTS = ("instruction", "input", "output")
 # also what spreadsheets of other languages make of TRUE and FALSE; one letter only where no language says no with it
 _YES = (
-    "yes y 1 1.0 true x ✓ ✔ ja j jawohl wahr oui vrai si sí sì verdadero vero sim verdadeiro tak prawda ano áno da да igen kyllä "
-    "evet doğru ναι はい 是 是的 对 對 真 예 네 نعم हाँ हां כן ใช่ có ya waar sann sand tosi pravda истина true()"
+    "yes y 1 1.0 true ✓ ✔ ja j jawohl wahr oui vrai si sí sì verdadero vero sim verdadeiro tak prawda ano áno da да igen kyllä "
+    "evet doğru ναι はい 是 是的 对 對 真 예 네 نعم हाँ हां כן ใช่ có ya waar sann sand tosi pravda истина"
 )
 _NO = (
     "no n 0 0.0 false ✗ ✘ nein falsch non faux falso não nao nie fałsz ne нет ні nem hayır yanlış όχι いいえ 否 不 不是 不对 不對 假 "
-    "아니요 아니오 لا नहीं לא ไม่ không tidak nee onwaar nej falskt ei epätosi nepravda ложь false()"
+    "아니요 아니오 لا नहीं לא ไม่ không tidak nee onwaar nej falskt ei epätosi nepravda ложь"
 )
 _WORDS = {**dict.fromkeys(_YES.split(), True), **dict.fromkeys(_NO.split(), False), "": None}
 _WORD_OF = {True: "yes", False: "no", None: ""}

@@ -102,7 +102,8 @@ class Funnel:
         dropped = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
         tail = f" - {sum(self.dropped.values())} dropped ({dropped})" if dropped else ""
         asked = f"{self.asked}, " if self.asked else ""
-        return f"{self.title}: {asked}{self.candidates} candidates{tail} = {self.accepted} {self.accepted_name}"
+        accepted = count_of(self.accepted_name, self.accepted)
+        return f"{self.title}: {asked}{count_of('candidate', self.candidates)}{tail} = {accepted}"
 
 
 def build_funnels(run: RunFolder) -> list[Funnel]:
@@ -115,12 +116,12 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
         accepted = len(load_records(run / INSTRUCTIONS, MachineInstruction))
         name = "02_generate_instructions"
         number = run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests")
-        asked = f"{number:,} requests" if number else ""
-        funnels.append(Funnel("Step 1", asked, accepted, "instructions", dropped["1"]))
+        asked = count_of("request", number) if number else ""
+        funnels.append(Funnel("Step 1", asked, accepted, "instruction", dropped["1"]))
     if (run / ALL_INSTANCES).is_file():
         rows = load_records(run / ALL_INSTANCES, InstanceRow)
         tasks = len({row.instruction for row in rows})
-        name = f"instances of {tasks} instructions"
+        name = f"instance of {count_of('instruction', tasks)}"
         funnels.append(Funnel("Step 4", "", len(rows), name, dropped["4"], _describe_faults(run)))
     return funnels
 
@@ -130,7 +131,7 @@ def _describe_faults(run: RunFolder) -> str:
     faults = dict(run.results("05_filter_and_export").get("quality", {}))
     instances = faults.pop("instances", 0)
     counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in faults.items())
-    return f"Of {instances} instances, before any filter: {counted}." if instances else ""
+    return f"Of {count_of('instance', instances)}, before any filter: {counted}." if instances else ""
 
 
 def sample_tasks(run: RunFolder, count: int = 12, random_seed: int = 42) -> list[Row]:
@@ -173,7 +174,7 @@ def flatten_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
             rows |= flatten_numbers(inner, f"{prefix} / {name}" if prefix else name)
         return rows
     if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
-        value = f"{len(value)} rows"
+        value = count_of("row", len(value))
     elif isinstance(value, list):
         value = ", ".join(map(show_number, value[:6])) + (f", ... ({len(value)})" if len(value) > 6 else "")
     return {prefix.replace("_", " "): value[:300] if isinstance(value, str) else value}
@@ -262,5 +263,5 @@ def _link(run: RunFolder, path: Path, text: str) -> dict[str, str]:
 def _measure_file(path: Path) -> str:
     if path.suffix == ".jsonl":
         with path.open("rb") as lines:
-            return f"{sum(1 for _ in lines):,} lines"
+            return count_of("line", sum(1 for _ in lines))
     return f"{path.stat().st_size / 1024:,.1f} KB"
