@@ -291,8 +291,9 @@ def review_export(run: RunFolder, rater: str, sheet: str, **drawing: Any) -> Non
     with those named here. Later calls need not name them.
     """
     from .review.sheet import export_sheet
+    from .runner.parameters import place_paths
 
-    given = {name: value for name, value in drawing.items() if value is not None}
+    given = place_paths({name: value for name, value in drawing.items() if value is not None})
     if given or not (run / SAMPLE).is_file():
         _draw_sample(run, **{**run.state.get("parameters", {}).get("14_review_quality", {}), **given})
     chosen = _open_review(run, rater)
@@ -353,19 +354,21 @@ def _draw_sample(run: RunFolder, data: str = "", **parameters: Any) -> None:
     """Draw the sample as notebook 14 does with these `parameters`; one that exists must be the same."""
     from .data.datasets import load_dataset
     from .review.items import draw_sample, keep_sample
-    from .runfolder import ALL_INSTANCES
-    from .runner.parameters import check_value, place_paths
+    from .runner.parameters import check_value
 
     given = {name: value for name, value in parameters.items() if name in ("size", "random_seed", "stratified")}
-    data = place_paths({"data": data})["data"]
     for name, value in given.items():
         check_value(name, value)
-    if not data and not run.find(ALL_INSTANCES):
+    try:
+        drawn = draw_sample(load_dataset(data or run), **given)
+    except InputError as error:
+        if data:
+            raise
         raise InputError(
-            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir of "
-            f"a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
-        )
-    keep_sample(run / SAMPLE, draw_sample(load_dataset(data or run), **given))
+            f"{run}: nothing to draw a sample from ({error}); make instances with selfinstruct run, give the --run-dir of a run "
+            f"that has some, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
+        ) from error
+    keep_sample(run / SAMPLE, drawn)
 
 
 def _open_review(run: RunFolder, rater: str) -> Review:

@@ -499,6 +499,7 @@ def test_the_source_names_who_wrote_it_and_how_many():
     assert (
         line == "mine, written by SmolLM2-135M, a very small model (n = 1,234 instructions); other (n = 5 instructions)"
     )
+    assert source_line([other], [1], "instructions") == "other (n = 1 instruction)"
     figure, _ = new_figure(source=line)
     assert "very small model" in figure.texts[0].get_text().replace("\n", " ")
 

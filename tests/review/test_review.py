@@ -485,6 +485,25 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
     assert other.exit_code == 1 and "was drawn from other data or with other parameters" in other.output
 
 
+def test_the_sample_is_drawn_from_the_data_that_the_notebook_read(elsewhere, tmp_path, monkeypatch):
+    folder, sheet = tmp_path / "run", tmp_path / "review.csv"
+    write_records(
+        folder / "finetuning_data/all_generated_instances.jsonl", [{"instruction": "Go.", "output": "I went."}]
+    )
+    run_cells("14_review_quality", folder, data=str(elsewhere), size=4, random_seed=7, show_form="no")
+    drawn = load_records(folder / "review/sample.jsonl", ReviewItem)
+    (folder / "review/sample.jsonl").unlink()
+    assert invoke("export", sheet, "--run-dir", folder).output.startswith("4 items in ")
+    assert load_records(folder / "review/sample.jsonl", ReviewItem) == drawn
+    (folder / "review/sample.jsonl").unlink()
+    assert invoke("export", sheet, "--run-dir", folder, "--size", 3).output.startswith("3 items in ")
+    assert {item.output[:5] for item in load_records(folder / "review/sample.jsonl", ReviewItem)} == {"River"}
+    (folder / "review/sample.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)  # what is named wins, and is looked for here first
+    write_records(tmp_path / "own.jsonl", [{"instruction": "Name a lake.", "input": "", "output": "Como"}])
+    assert invoke("export", sheet, "--run-dir", folder, "--data", "own.jsonl").output.startswith("1 item in ")
+
+
 def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
     invoke("export", tmp_path / "review.csv", "--run-dir", tmp_path / "run", "--data", elsewhere)
     run_cells("14_review_quality", tmp_path / "run", data=str(elsewhere), show_form="no")  # else it would refuse

@@ -240,6 +240,19 @@ def test_funnels_conserve_candidates(run):
     ]
 
 
+def test_one_of_something_is_written_in_the_singular(tmp_path):
+    write_records(tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Name a bird."}])
+    row = {"instruction": "Name a bird.", "input": "", "output": "Owl"}
+    write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", [row])
+    write_json(tmp_path / "results" / "02_generate_instructions.json", {"requested": 1, "rows": [{"a": 1}]})
+    write_json(tmp_path / "results" / "05_filter_and_export.json", {"quality": {"instances": 1, "refusal": 0}})
+    first, last = build_funnels(RunFolder(tmp_path))
+    assert first.line() == "Step 1: 1 request, 1 candidate = 1 instruction"
+    assert last.line() == "Step 4: 1 candidate = 1 instance of 1 instruction"
+    page = re.sub(r"<[^>]*>", " ", write_report(RunFolder(tmp_path)).read_text())
+    assert not re.search(r"(?<![\d,.])1 (instruction|instance|request|candidate|row|line|task)s\b", page)
+
+
 def test_usage_is_added_up(run):
     text = write_report(RunFolder(run)).read_text()
     assert "1,203" in text and "0.7500" in text
