@@ -154,7 +154,7 @@ def report(run: RunFolder) -> None:
     from .runner.report import write_report
 
     if not run.path.is_dir():
-        raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {run}` makes it")
+        raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {shlex.quote(str(run))}` makes it")
     click.echo(f"Wrote {show_path(write_report(run))}")
 
 
@@ -365,7 +365,7 @@ def _draw_sample(run: RunFolder, data: str = "", **parameters: Any) -> None:
         if data:
             raise
         raise InputError(
-            f"{run}: nothing to draw a sample from ({error}); make instances with selfinstruct run, give the --run-dir of a run "
+            f"{run}: nothing to draw a sample from ({error}); make instances with selfinstruct run --run-dir, give the --run-dir of a run "
             f"that has some, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
         ) from error
     keep_sample(run / SAMPLE, drawn)

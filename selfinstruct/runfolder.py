@@ -242,7 +242,9 @@ class RunFolder:
         ]
         if changes:
             made = f"was made with other parameters ({'; '.join(changes)})"
-            raise ParameterError(f"{self} {made}; choose another run_dir, or delete that folder")
+            raise ParameterError(
+                f"{self} {made}; choose another folder (--run-dir, in a notebook run_dir), or delete this one"
+            )
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:

@@ -66,7 +66,7 @@ class ReviewForm(widgets.VBox):
         self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
         self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
-        look = {"style": {"description_width": "initial"}, "layout": {"width": "32em", "max_width": "100%"}}
+        look = {"style": {"description_width": "initial"}, "layout": {"width": "32em", "max_width": "98%"}}
         late = {"continuous_update": False}  # a value comes when the field is left or Enter is pressed
         self.notes = widgets.Text(description="Note", placeholder="if you like", **late, **look)
         self.typed = widgets.Textarea(

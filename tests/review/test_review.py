@@ -157,7 +157,10 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
     assert record["questions"]["valid_task"]["answered"] == 6 and record["questions"]["valid_task"]["yes"] == 4
-    assert (record["answered"], record["headline"]) == (0, "0 of 6 items rated in full")
+    assert (record["answered"], record["headline"]) == (
+        0, "0 of 6 items rated in full; valid task 67%, input appropriate 100%"
+    )  # fmt: skip
+    assert list(record["figures"]) == ["14_review_quality"]
     drawn = (tmp_path / "figures/14_review_quality.svg").read_text()
     assert "0 of 6 items rated in full" in drawn
     review.answer(review.items[0].id, output_correct=True)

@@ -47,7 +47,7 @@ def declared() -> dict[str, list[Parameter]]:
         ("random_seed", "-1", "random_seed=-1: must be at least 0"),
         ("max_cost_usd", "-0.5", "max_cost_usd=-0.5: must be at least 0"),
         ("base_url", "localhost", "base_url='localhost': give an address such as"),
-        ("price_table", "none.json", "price_table='none.json': no such file; a relative path starts at the project's"),
+        ("price_table", "none.json", "price_table='none.json': no such file, from here or from the project's"),
         ("sampling", '{"top_pp": 0.9}', 'unknown parameter "top_pp" of sampling; did you mean "top_p"?'),
         ("sampling", '{"top_p": 90}', "top_p=90: must be from 0 to 1"),
     ],

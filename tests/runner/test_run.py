@@ -100,7 +100,7 @@ def test_a_run_leaves_files_executed_copies_and_a_report(finished):
     assert json.loads((run / "results" / f"{FIRST}.json").read_text()) == {"rows": 1}
     assert lines[0] == f"2 notebooks into {run}/"
     assert lines[1].startswith(FIRST) and lines[1].endswith("rows 1")
-    assert "1 candidates = 1 instructions" in "\n".join(lines)
+    assert "1 candidate = 1 instruction" in "\n".join(lines)
     assert lines[-1] == f"Next: open {run}/report.html"
 
 
@@ -218,7 +218,8 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, notebooks):
 
 def test_a_folder_made_with_other_parameters_is_refused_naming_them(run_copy):
     notebooks, run = run_copy
-    with pytest.raises(ParameterError, match=r"made with other parameters \(random_seed was 42, now 7\)"):
+    advice = r".*choose another folder \(--run-dir"
+    with pytest.raises(ParameterError, match=rf"made with other parameters \(random_seed was 42, now 7\){advice}"):
         run_notebooks(run, {"random_seed": "7", "temperature": "1e-3"}, notebooks_dir=notebooks)
 
 
