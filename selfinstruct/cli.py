@@ -364,9 +364,10 @@ def _draw_sample(run: RunFolder, data: str = "", **parameters: Any) -> None:
     except InputError as error:
         if data:
             raise
+        here = shlex.quote(str(run))
         raise InputError(
-            f"{run}: nothing to draw a sample from ({error}); make instances with selfinstruct run --run-dir, give the --run-dir of a run "
-            f"that has some, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
+            f"{run}: nothing to draw a sample from ({error}); selfinstruct run --run-dir {here} makes instances; or give the "
+            f"--run-dir of a run that has some, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {here}"
         ) from error
     keep_sample(run / SAMPLE, drawn)
 
