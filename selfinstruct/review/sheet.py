@@ -131,7 +131,8 @@ def _iter_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise InputError(f"{show_path(path)}: no such file; `selfinstruct review export` writes one") from error
     except ValueError as error:
         raise InputError(f"{show_path(path)}: not a CSV in UTF-8 ({error}); save it as CSV UTF-8") from error
-    sheet.columns = [name.partition(":")[0].strip().lower() for name in sheet.columns]
+    names = [name.strip().lower() for name in sheet.columns]
+    sheet.columns = [next((one for one in QUESTIONS if name.startswith(f"{one}:")), name) for name in names]
     if missing := [name for name in ("id", *QUESTIONS, "notes") if name not in sheet.columns]:
         needed = f"needed are id, {', '.join(QUESTIONS)}, notes"
         raise InputError(f"{show_path(path)}:1: no column {', '.join(missing)}; {needed}")
