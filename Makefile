@@ -27,7 +27,10 @@ lint: .venv/complete       ## what ruff says of layout and code
 	@$(BIN)/ruff format --check --quiet $(SOURCES) notebooks || { echo "run: $(BIN)/ruff format $(SOURCES) notebooks"; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES) notebooks
 
+# no question about news in front of the first notebook
+NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 lab: .venv/complete        ## JupyterLab on the notebooks
+	@mkdir -p .venv/share/jupyter/lab/settings && echo '$(NEWS)' > .venv/share/jupyter/lab/settings/overrides.json
 	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)  # root: in a container
 
 bench: .venv/complete      ## what the README says about speed, measured here

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from . import __version__
+from .display import count_of
 from .files import (
     DISK_FULL,
     InputError,
@@ -51,14 +53,23 @@ class OneLineErrors(click.Group):
 
 def make_run(value: str) -> RunFolder:
     """The value of --run-dir as a RunFolder, made here and passed along."""
+    from .files import given_path
     from .runfolder import RunFolder
 
-    return RunFolder(value)
+    return RunFolder(given_path(value))
+
+
+def read_run_dir(ctx: click.Context, option: click.Parameter, value: str) -> RunFolder:
+    """The run folder: the default one is the project's, wherever the command starts."""
+    from .runfolder import RunFolder
+
+    is_default = ctx.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
+    return RunFolder(value) if is_default else make_run(value)
 
 
 run_dir = click.option(
-    "--run-dir", "run", type=make_run, metavar="PATH", default="outputs/run", show_default=True,
-    help="The run folder, relative to the project's root.",
+    "--run-dir", "run", callback=read_run_dir, metavar="PATH", default="outputs/run", show_default=True,
+    help="The run folder: from here if it is there (or begins with ./), else from the project's root.",
 )  # fmt: skip
 
 
@@ -74,9 +85,32 @@ def main() -> None:
     """
 
 
-@main.command("run")
+class PairsCommand(click.Command):
+    """A command whose -p takes `name value` and `name=value`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        split: list[str] = []
+        for arg in args:
+            name, equals, value = arg.partition("=")
+            if arg.startswith("-p") and equals and name[2:].isidentifier():  # -pname=value
+                split += ["-p", name[2:], value]
+            elif split[-1:] == ["-p"] and equals and name.isidentifier():
+                split += [name, value]
+            else:
+                split.append(arg)
+        return super().parse_args(ctx, split)
+
+
+@main.command("run", cls=PairsCommand)
 @run_dir
-@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
+@click.option(
+    "-p",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter (NAME=VALUE, too); may be repeated.",
+)
 @click.option("-f", "file", type=click.Path(exists=True, dir_okay=False), help="YAML file of parameters; -p wins.")
 @click.option("--only", default="", metavar="02,13", help="Run these notebooks only.")
 @click.option("--from", "start", default="", metavar="04", help="Run from this notebook on.")
@@ -131,7 +165,7 @@ def report(run: RunFolder) -> None:
     from .runner.report import write_report
 
     if not run.path.is_dir():
-        raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {run}` makes it")
+        raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {shlex.quote(str(run))}` makes it")
     click.echo(f"Wrote {show_path(write_report(run))}")
 
 
@@ -289,17 +323,19 @@ sheet_file = click.argument("sheet", type=click.Path(dir_okay=False))
 def review_export(run: RunFolder, rater: str, sheet: str, **drawing: Any) -> None:
     """Write the sample, with the answers so far, to SHEET (CSV).
 
-    The first call draws it, as notebook 14 does with the same data, size and random_seed; later ones need not name them.
+    The first call draws it, as notebook 14 does: with the parameters that 14 had in this run folder, where it has run, or
+    with those named here. Later calls need not name them.
     """
     from .review.sheet import export_sheet
+    from .runner.parameters import place_paths
 
-    given = {name: value for name, value in drawing.items() if value is not None}
+    given = place_paths({name: value for name, value in drawing.items() if value is not None})
     if given or not (run / SAMPLE).is_file():
-        _draw_sample(run, **given)
+        _draw_sample(run, **{**run.state.get("parameters", {}).get("14_review_quality", {}), **given})
     chosen = _open_review(run, rater)
     export_sheet(chosen.items, chosen.answers, sheet)
     command = shlex.join(["selfinstruct", "review", "import", sheet, "--run-dir", str(run), "--rater", rater])
-    click.echo(f"{len(chosen.items)} items in {sheet}; answer yes or no, save as CSV, then: {command}")
+    click.echo(f"{count_of('item', len(chosen.items))} in {sheet}; answer yes or no, save as CSV, then: {command}")
 
 
 @review.command("import")
@@ -312,7 +348,7 @@ def review_import(run: RunFolder, rater: str, sheet: str) -> None:
 
     chosen = _open_review(run, rater)
     changed = import_sheet(sheet, chosen, note=functools.partial(click.echo, err=True))
-    click.echo(f"{changed} items changed; {chosen.complete} of {len(chosen.items)} are complete")
+    click.echo(f"{count_of('item', changed)} changed; {chosen.complete} of {len(chosen.items)} are complete")
 
 
 @review.command("summary")
@@ -350,21 +386,26 @@ def review_agreement(run: RunFolder, rater: str, second_rater: str) -> None:
     click.echo(as_table(measure_agreement(*(one.answers for one in both))).to_string(na_rep=""))
 
 
-def _draw_sample(run: RunFolder, data: str = "", **given: Any) -> None:
-    """Draw the sample as notebook 14 does with the parameters `given`; one that exists must be the same."""
+def _draw_sample(run: RunFolder, data: str = "", **parameters: Any) -> None:
+    """Draw the sample as notebook 14 does with these `parameters`; one that exists must be the same."""
     from .data.datasets import load_dataset
     from .review.items import draw_sample, keep_sample
-    from .runfolder import ALL_INSTANCES
     from .runner.parameters import check_value
 
+    given = {name: value for name, value in parameters.items() if name in ("size", "random_seed", "stratified")}
     for name, value in given.items():
         check_value(name, value)
-    if not data and not run.find(ALL_INSTANCES):
+    try:
+        drawn = draw_sample(load_dataset(data or run), **given)
+    except InputError as error:
+        if data:
+            raise
+        here = shlex.quote(str(run))
         raise InputError(
-            f"{run}: nothing to draw a sample from, it has no instances; make some with selfinstruct run, give the --run-dir of "
-            f"a run that has, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {shlex.quote(str(run))}"
-        )
-    keep_sample(run / SAMPLE, draw_sample(load_dataset(data or run), **given))
+            f"{run}: nothing to draw a sample from ({error}); selfinstruct run --run-dir {here} makes instances; or give the "
+            f"--run-dir of a run that has some, or name a data set: selfinstruct review export SHEET --data FILE --run-dir {here}"
+        ) from error
+    keep_sample(run / SAMPLE, drawn)
 
 
 def _open_review(run: RunFolder, rater: str) -> Review:

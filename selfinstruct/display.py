@@ -49,6 +49,17 @@ def show_number(value: Any, unit: str = "") -> str:
     return f"{rounded:,.0f}" if rounded == int(rounded) else f"{rounded:,}"
 
 
+def count_of(noun: str, count: int) -> str:
+    """A count with its noun in the right number; of several words the first is counted.
+
+    >>> count_of("instance", 1), count_of("instance of one task", 1200)
+    ('1 instance', '1,200 instances of one task')
+    """
+    first, *rest = noun.split(" ", 1)
+    plural = "" if count == 1 else "s"
+    return " ".join([f"{count:,} {first}{plural}", *rest])
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 

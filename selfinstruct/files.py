@@ -62,6 +62,15 @@ def project_path(path: str | Path) -> Path:
     return path if path.is_absolute() else PROJECT_ROOT / path
 
 
+def given_path(path: str | Path) -> Path:
+    """A path that a person gave to a command: from the current folder where it is there, else from the project's root.
+
+    One that begins with ./ or ../ is always the current folder's.
+    """
+    here = Path(os.path.abspath(Path(path).expanduser()))
+    return here if here.exists() or re.match(r"\.\.?[/\\]", str(path)) else project_path(path)
+
+
 def show_path(path: str | Path) -> str:
     """`path` as messages print it: relative to the project where it lies inside, so that nobody's home shows."""
     path = Path(path)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ class RunFolder:
         writers = [name for name, entry in NOTEBOOKS.items() if any(fnmatch(pattern, one) for one in entry.writes)]
         advice = "no notebook of the kit writes it"
         if writers:
-            advice = f"{writers[0]} writes it: run that first (selfinstruct run --only {writers[0][:2]})"
+            command = shlex.join(["selfinstruct", "run", "--run-dir", str(self), "--only", writers[0][:2]])
+            advice = f"{writers[0]} writes it: run that first ({command})"
         return InputError(f"{self}/{pattern}: no such file; {advice}")
 
     def exists(self) -> bool:
@@ -333,7 +335,9 @@ class RunFolder:
         ]
         if changes:
             made = f"was made with other parameters ({'; '.join(changes)})"
-            raise ParameterError(f"{self} {made}; choose another run_dir, or delete that folder")
+            raise ParameterError(
+                f"{self} {made}; choose another folder (--run-dir, in a notebook run_dir), or delete this one"
+            )
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:

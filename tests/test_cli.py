@@ -90,6 +90,50 @@ def test_parameters_of_file_and_command_line_come_together(monkeypatch, tmp_path
     assert seen == {"random_seed": "8", "top_p": "1e-3", "presence_penalty": "-0.5"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (["-p", "random_seed=8"], {"random_seed": "8"}),
+        (["-p", "base_url=http://x/?a=b", "-p", "model", "m=1"], {"base_url": "http://x/?a=b", "model": "m=1"}),
+        (["-prandom_seed=8", "-p", "data="], {"random_seed": "8", "data": ""}),
+        (["-p", "presence_penalty=-0.5", "--only=02"], {"presence_penalty": "-0.5"}),
+        (["-p", "random_seed", "8", "-p", "top_p=1"], {"random_seed": "8", "top_p": "1"}),
+    ],
+)
+def test_a_parameter_may_be_written_with_an_equals_sign(monkeypatch, arguments, seen):
+    given = []
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", lambda *args, **_: given.append(args[1]))
+    assert invoke("run", *arguments).exit_code == 0 and given == [seen]
+
+
+@pytest.mark.parametrize("arguments", [["-p", "random_seed"], ["-p", "=8"], ["-p", "random_seed8"]])
+def test_a_parameter_without_a_value_is_refused(arguments):
+    done = invoke("run", *arguments)
+    assert done.exit_code == 2 and "'-p' requires 2 arguments" in done.output
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("here", "cwd/here"),
+        ("./new", "cwd/new"),
+        ("../up", "up"),
+        ("outputs/run", "cwd/outputs/run"),
+        ("new", "root/new"),
+    ],
+)
+def test_a_run_folder_is_looked_for_here_first(monkeypatch, tmp_path, value, made):
+    for folder in ("cwd/here", "cwd/outputs/run", "root/here", "up"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr("selfinstruct.files.PROJECT_ROOT", tmp_path / "root")
+    runs = []
+    monkeypatch.setattr("selfinstruct.runner.run.run_notebooks", lambda run, *_, **__: runs.append(run.path))
+    invoke("run", "--run-dir", value)
+    invoke("run")
+    assert runs == [tmp_path / made, tmp_path / "root/outputs/run"]  # the default one is the project's
+
+
 def test_the_parameters_of_a_notebook_can_be_listed():
     done = invoke("run", "--only", "02", "--parameters")
     assert done.exit_code == 0
@@ -191,7 +235,7 @@ def test_a_review_goes_out_as_a_sheet_and_comes_back(tmp_path):
     assert said.startswith("3 items in ") and f"review import {sheet} --run-dir {run} --rater me" in said
     lines = Path(sheet).read_text(encoding="utf-8-sig").splitlines()
     Path(sheet).write_text("\n".join([lines[0], lines[1].removesuffix(",,,,") + ",yes,yes,no,", *lines[2:]]))
-    assert invoke("review", "import", sheet, "--run-dir", run).output == "1 items changed; 1 of 3 are complete\n"
+    assert invoke("review", "import", sheet, "--run-dir", run).output == "1 item changed; 1 of 3 are complete\n"
     summary = invoke("review", "summary", "--run-dir", run).output
     assert "valid_task           paper 92%   here 100%" in summary
 

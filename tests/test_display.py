@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 
 from selfinstruct import display
-from selfinstruct.display import MOST_CHARACTERS, MOST_ROWS, reveal, show, show_number, show_problems, show_text
+from selfinstruct.display import (
+    MOST_CHARACTERS,
+    MOST_ROWS,
+    count_of,
+    reveal,
+    show,
+    show_number,
+    show_problems,
+    show_text,
+)
 from selfinstruct.records import FinetuningRow
 
 
@@ -40,6 +49,15 @@ def texts(table, tag="td"):
 
 def styles(table):
     return [style for name, _, style in Cells(table).cells if name == "td"]
+
+
+@pytest.mark.parametrize(
+    ("noun", "count", "text"),
+    [("instruction", 1, "1 instruction"), ("instruction", 0, "0 instructions"), ("row", 1234, "1,234 rows"),
+     ("instance of 2 instructions", 1, "1 instance of 2 instructions")],
+)  # fmt: skip
+def test_a_count_has_its_noun_in_the_right_number(noun, count, text):
+    assert count_of(noun, count) == text
 
 
 def test_the_examples_in_the_docstrings_hold():

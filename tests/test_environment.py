@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -14,6 +15,7 @@ from packaging.version import Version
 
 from selfinstruct.files import PROJECT_ROOT
 from selfinstruct.models.embedded import WEIGHTS_COMMAND
+from selfinstruct.models.spending import load_price
 
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (PROJECT_ROOT / "requirements.lock").read_text()
@@ -77,6 +79,21 @@ def test_the_makefile_asks_for_the_same_python():
     makefile = (PROJECT_ROOT / "Makefile").read_text()
     (lowest,) = re.findall(r"sys\.version_info >= \((\d+), (\d+)\)", makefile)
     assert f">={'.'.join(lowest)}" in PROJECT["requires-python"].split(",")
+
+
+def test_jupyterlab_opens_without_a_question_about_news():
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    news = json.loads(re.search(r"^NEWS := (.*)$", makefile, re.MULTILINE)[1])
+    assert news == {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+    recipe = re.search(r"^lab:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    assert "lab/settings/overrides.json" in recipe.splitlines()[0] and "$(NEWS)" in recipe
+
+
+def test_the_price_table_of_the_readme_is_one(tmp_path):
+    blocks = re.findall(r"```json\n(.*?)```", (PROJECT_ROOT / "README.md").read_text(), re.DOTALL)
+    (table,) = [block for block in blocks if "models" in block]
+    (tmp_path / "prices.json").write_text(table)
+    assert load_price("NAME", tmp_path / "prices.json").cost(1_000_000, 1_000_000, "batch") == pytest.approx(6.25)
 
 
 def test_ci_calls_the_test_command_of_the_readme():

@@ -85,7 +85,8 @@ def test_outputs_are_what_notebooks_wrote(tmp_path):
 
 
 def test_a_missing_file_names_the_notebook_that_writes_it(tmp_path):
-    with pytest.raises(InputError, match=r"no such file; 02_generate_instructions writes it: run that first"):
+    advice = r"run that first \(selfinstruct run --run-dir .* --only 02\)"
+    with pytest.raises(InputError, match=rf"no such file; 02_generate_instructions writes it: {advice}"):
         RunFolder(tmp_path).require(INSTRUCTIONS)
     with pytest.raises(InputError, match="no notebook of the kit writes it"):
         RunFolder(tmp_path).require("other.jsonl")

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from helpers.notebooks import run_cells
 from helpers.places import SEED_TASKS, find_published
 
 from selfinstruct.files import PROJECT_ROOT, iter_lines
@@ -123,3 +124,9 @@ def test_the_short_output_first_demonstrations_have_labels_of_few_words():
     demos = demonstrations("output_first", SEEDS / "short")
     assert len(demos) == 4
     assert all(len(one["class_label"].split()) <= 2 for demo in demos for one in demo["instances"])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"show_rows": 1, "random_seed": 3}])
+def test_the_notebook_shows_plain_numbers(tmp_path, parameters):
+    names = run_cells("01_read_seed_tasks", tmp_path, **parameters)
+    assert "np." not in repr([names["overlap"], names["results"]])

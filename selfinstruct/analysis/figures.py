@@ -12,10 +12,13 @@ A single one stands before the outline of the paper's release, scaled to as many
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import count_of
 from ..files import read_json
 from .statistics import LONG, PARTS
 
@@ -47,12 +50,26 @@ OUTLINE = "thin line: the shape of 1,000 rows of the paper's release"
 
 
 def new_figure(
-    rows: int = 1, height: float = 2.1, source: str = "", columns: int = 1, width: float = COLUMN_INCHES
+    rows: int = 1,
+    height: float = 2.1,
+    source: str = "",
+    columns: int = 1,
+    width: float = COLUMN_INCHES,
+    words: Iterable[str] = (),
 ) -> tuple[Figure, Any]:
-    """A figure `width` inches wide with `rows` axes, `height` inches each, in `columns`; `source` in small print below it."""
+    """A figure `width` inches wide with `rows` axes, `height` inches each, in `columns`; `source` in small print below it.
+
+    words: what else of the data will be written in it; characters that no font has are named in the small print.
+    """
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update(STYLE)
+    fonts, unknown = find_fonts("".join([source, *words]))
+    plt.rcParams.update({**STYLE, "font.family": ["sans-serif", *fonts]})
+    if unknown:
+        warnings.filterwarnings(
+            "ignore", r"Glyph \d+ .*missing", UserWarning
+        )  # one for each character and each drawing
+        source = f"{source.rstrip('.')}. {_name_unknown(unknown)}".lstrip(". ")
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained")
     if source:
         text = textwrap.fill(source, int(78 * width / COLUMN_INCHES))
@@ -60,10 +77,47 @@ def new_figure(
     return figure, axes
 
 
+def find_fonts(text: str) -> tuple[list[str], str]:
+    """Fonts of this machine for what matplotlib's own font lacks of `text`, and the characters that none of them has."""
+    if text.isascii():
+        return [], ""
+    from matplotlib.font_manager import fontManager
+
+    lacking = {one for one in text if one.isprintable()} - _read_letters(fontManager.findfont("DejaVu Sans"))
+    chosen: list[str] = []
+    plain = [one for one in fontManager.ttflist if one.style == "normal" and "Last Resort" not in one.name]
+    for font in sorted(plain, key=lambda one: (abs(int(one.weight) - 400), one.name)) if lacking else []:
+        if found := lacking & _read_letters(font.fname):
+            lacking -= found
+            chosen.append(font.name)
+    return list(dict.fromkeys(chosen)), "".join(sorted(lacking))
+
+
+@cache
+def _read_letters(path: str) -> frozenset[str]:
+    """The characters of a font file; none where matplotlib cannot draw with it, as with pictures in colour."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(path)
+        font.set_size(7, 100)
+        return frozenset(map(chr, font.get_charmap()))
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()
+
+
+def _name_unknown(letters: str) -> str:
+    """A sentence on characters that will be boxes in the figure."""
+    more = f" and {len(letters) - 1} more characters" if len(letters) > 1 else ""
+    return (
+        f"No font of this machine has U+{ord(letters[0]):04X}{more}: a box stands for each; Noto Sans has most scripts."
+    )
+
+
 def source_line(datasets: Sequence[Dataset], counts: Sequence[int], unit: str) -> str:
     """The small print: each data set, who wrote it, and n. Small models' words are always marked as theirs."""
     parts = [
-        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count:,} {unit})"
+        f"{one.name}{f', {one.label}' if one.label else ''} (n = {count_of(unit.removesuffix('s'), count)})"
         for one, count in zip(datasets, counts, strict=True)
     ]
     return "; ".join(parts)

@@ -1,10 +1,11 @@
 """The two-ring figure of verbs and nouns (paper Figure 3), with labels that never overlap.
 
 Slices are drawn in exact proportion, verbs large and small in turn, so that thin slices do not crowd. Noun labels stand
-outside, moved apart just as far as their height asks and tied to their slices by thin lines. A verb's label stands in its
-slice; where that is too thin, the verb joins its nouns outside. No label is smaller than five points, for print: the rings
-shrink to make room, and what still finds none is left out, the rarest pairs first, and counted below. Where the rings stand
-for fewer than 100 instructions a slice is a handful: the labels say how many, and the line below that one is one.
+outside, moved apart just as far as their height asks and tied to their slices by thin lines, but never by more than eight
+degrees, or a label would stand in front of another verb. A verb's label stands in its slice; where that is too thin, the
+verb joins its nouns outside. Where labels do not fit so they get smaller, down to five points, the least for print; what
+still finds no room is left out, the rarest pairs first, and counted below. Where the rings stand for fewer than 100
+instructions a slice is a handful: the labels say how many, and the line below that one is one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ CROWDED, CROWDED_INCHES = 40, 5.0  # labels that fill a column, and the width of
 HOLE, VERBS_END, NOUNS_END, LABELS_START = 0.12, 0.54, 0.66, 0.72  # radii
 SIZES = [tenths / 10 for tenths in range(70, 49, -1)]  # points: smaller ones cannot be read in print
 LINE_HEIGHT = 1.1  # of a label, in font sizes
+LONGEST, LONGEST_PREFIX = 10.0, 6.0  # font sizes of a word, and of a verb before its noun: "recommendation" has nine
+LEAST_RINGS = 0.3  # of the room, each way from the middle: smaller letters come before smaller rings
+MOST_SHIFT = 8 / 360  # turns between a label and the middle of its slice
 NOTE = 6.0  # points, of the line below the rings
 FEW = 100  # instructions: of fewer, the rings say how many each slice is
 SLACK = 0.97  # of the room around the circle is filled at most: a full one would push every label far from its place
@@ -34,11 +38,12 @@ ROUNDS, SETTLED = 12, 0.99
 
 
 class Label(NamedTuple):
-    """A text, the turn where the middle of its slice is, clockwise from the top, and the slice's share of the circle."""
+    """A text, the turn where the middle of its slice is, clockwise from the top, the slice's share of the circle, its colour."""
 
     text: str
     turn: float
     share: float
+    colour: str
 
 
 Slice = tuple[Label, list[Label]]  # a verb and its nouns
@@ -57,15 +62,17 @@ class Fit(NamedTuple):
 def draw_verb_nouns(sets: Mapping[str, Pairs], source: str, covered: Mapping[str, float]) -> Figure:
     """The whole figure: one data set in a column, or five inches wide if it is crowded; several two by two on a page.
 
-    sets and covered: data set -> its pairs, and the share of its instructions that they are.
+    sets and covered: data set -> its pairs, and the share of its instructions that they are. A verb has one colour in all.
     """
+    words = [word for pairs in sets.values() for verb, nouns in pairs.items() for word in (verb, *nouns)]
     if len(sets) == 1:
         (pairs,) = sets.values()
         width = CROWDED_INCHES if sum(map(len, pairs.values())) > CROWDED else COLUMN_INCHES
-        figure, ax = new_figure(1, width, source, width=width)
+        figure, ax = new_figure(1, width, source, width=width, words=words)
         plot_verb_nouns(pairs, ax)
         return figure
-    figure, grid = new_figure(math.ceil(len(sets) / 2), PAGE_INCHES / 2 + 0.2, source, columns=2, width=PAGE_INCHES)
+    rows, height = math.ceil(len(sets) / 2), PAGE_INCHES / 2 + 0.2
+    figure, grid = new_figure(rows, height, source, columns=2, width=PAGE_INCHES, words=[*words, *sets])
     for ax in grid.flat[len(sets) :]:
         ax.remove()
     panels = list(zip(sets.items(), grid.flat, strict=False))
@@ -74,19 +81,23 @@ def draw_verb_nouns(sets: Mapping[str, Pairs], source: str, covered: Mapping[str
         ax.set_title(f"{shorten_name(name)}: {covered[name]:.0%} of the instructions")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # all panels keep the room that the titles leave, whatever is drawn in the others
+    colours = choose_colours(list(sets.values()))
     for (_, pairs), ax in panels:
-        plot_verb_nouns(pairs, ax)
+        plot_verb_nouns(pairs, ax, colours)
     return figure
 
 
-def plot_verb_nouns(pairs: Pairs, ax: Axes) -> Axes:
-    """Draw verb -> noun -> count as two rings, clockwise from the top, verbs inside and their nouns outside."""
+def plot_verb_nouns(pairs: Pairs, ax: Axes, colours: Mapping[str, str] | None = None) -> Axes:
+    """Draw verb -> noun -> count as two rings, clockwise from the top, verbs inside and their nouns outside.
+
+    colours: verb -> its colour, where several rings share them.
+    """
     ax.axis("off")
     ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
     if not pairs:
         ax.text(0, 0, "no verb-noun pair occurs often enough", ha="center", va="center")
         return ax
-    slices, whole = _cut_slices(pairs), count_instructions(pairs)
+    slices, whole = _cut_slices(pairs, colours or choose_colours([pairs])), count_instructions(pairs)
     ax.figure.draw_without_rendering()  # lays the axes out
     scale = 36 * ax.get_window_extent().width / ax.figure.dpi  # half their width in points
     fit = fit_labels(slices, scale, noted=whole < FEW)
@@ -95,7 +106,7 @@ def plot_verb_nouns(pairs: Pairs, ax: Axes) -> Axes:
         if size := _fit_verb(verb, fit.unit):
             _write(ax, verb.text, verb.turn, VERBS_END - 0.02, size, inwards=True, weight="bold")
     for label, turn in zip(fit.labels, fit.turns, strict=True):
-        _tie(ax, label.turn, turn)
+        _tie(ax, label, turn)
         _write(ax, label.text, turn, LABELS_START, fit.size)
     half = scale / fit.unit
     ax.set(xlim=(-half, half), ylim=(-half, half))
@@ -120,32 +131,56 @@ def describe_slices(pairs: Pairs) -> str:
     return f"each slice is {size} instruction{'s' * (size > 1)}{labelled}; {count_instructions(pairs)} in all"
 
 
-def _cut_slices(pairs: Pairs) -> list[Slice]:
-    """The verbs with their nouns: the largest, the smallest, the second largest, and so on.
+def order_verbs(pairs: Pairs) -> list[str]:
+    """The verbs as they stand around the circle: the largest, the smallest, the second largest, and so on."""
+    ranked = sorted(pairs, key=lambda verb: -sum(pairs[verb].values()))
+    return [ranked[i // 2] if i % 2 == 0 else ranked[-1 - i // 2] for i in range(len(ranked))]
 
-    In a small figure a noun has its count after it, unless that is 1.
-    """
-    ranked = sorted(pairs.items(), key=lambda item: -sum(item[1].values()))
-    ordered = [ranked[i // 2] if i % 2 == 0 else ranked[-1 - i // 2] for i in range(len(ranked))]
+
+def choose_colours(rings: Sequence[Pairs]) -> dict[str, str]:
+    """verb -> its colour in all `rings`: of those that no neighbour has in any of them, the one used least."""
+    orders = [order_verbs(pairs) for pairs in rings]
+    neighbours: dict[str, set[str]] = {}
+    for order in orders:
+        for verb, following in zip(order, order[1:] + order[:1], strict=True):
+            neighbours.setdefault(verb, set()).add(following)
+            neighbours.setdefault(following, set()).add(verb)
+    colours: dict[str, str] = {}
+    for verb in dict.fromkeys(verb for order in orders for verb in order):
+        taken = [colours.get(one) for one in neighbours[verb]]
+        used = list(colours.values())
+        colours[verb] = min(COLOURS, key=lambda one: (taken.count(one), used.count(one)))
+    return colours
+
+
+def _cut_slices(pairs: Pairs, colours: Mapping[str, str]) -> list[Slice]:
+    """The verbs with their nouns, long words cut. In a small figure a noun has its count after it, unless that is 1."""
     total, done, slices = count_instructions(pairs), 0, []
-    for verb, nouns in ordered:
+    for verb in order_verbs(pairs):
+        nouns, colour = pairs[verb], colours[verb]
         *starts, end = accumulate(nouns.values(), initial=done)
-        labels = [
-            Label(f"{noun} {count}" if count > 1 and total < FEW else noun, (start + count / 2) / total, count / total)
-            for start, (noun, count) in zip(starts, nouns.items(), strict=True)
-        ]
-        slices.append((Label(verb, (done + end) / 2 / total, (end - done) / total), labels))
+        labels = []
+        for start, (noun, count) in zip(starts, nouns.items(), strict=True):
+            text = f"{cut_word(noun)} {count}" if count > 1 and total < FEW else cut_word(noun)
+            labels.append(Label(text, (start + count / 2) / total, count / total, colour))
+        slices.append((Label(cut_word(verb), (done + end) / 2 / total, (end - done) / total, colour), labels))
         done = end
     return slices
 
 
+def cut_word(word: str, longest: float = LONGEST) -> str:
+    """`word`, cut where one label would be so long that the rings had to shrink for it; the data keep all of it."""
+    if measure_width(word) <= longest:
+        return word
+    return next(cut for count in range(40, -1, -1) if measure_width(cut := f"{word[:count]}…") <= longest)
+
+
 def _draw_rings(ax: Axes, slices: Sequence[Slice]) -> None:
-    """Each verb in a colour of its own, its nouns in four lighter ones."""
+    """Each verb in its colour, its nouns in four lighter ones."""
     verbs, nouns = [], []
-    for place, (verb, labels) in enumerate(slices):
-        colour = COLOURS[place % len(COLOURS)]
-        verbs.append((verb.share, (colour, 0.55)))
-        nouns += [(noun.share, (colour, 0.4 - 0.08 * (i % 4))) for i, noun in enumerate(labels)]
+    for verb, labels in slices:
+        verbs.append((verb.share, (verb.colour, 0.55)))
+        nouns += [(noun.share, (noun.colour, 0.4 - 0.08 * (i % 4))) for i, noun in enumerate(labels)]
     for ring, inner, outer in ((verbs, HOLE, VERBS_END), (nouns, VERBS_END, NOUNS_END)):
         shares, colours = zip(*ring, strict=True)
         edge = {"width": outer - inner, "edgecolor": "white", "linewidth": 0.5}
@@ -165,15 +200,18 @@ def _write(ax: Axes, text: str, turn: float, radius: float, size: float, inwards
     )  # fmt: skip
 
 
-def _tie(ax: Axes, turn: float, moved: float) -> None:
-    """A thin line from a slice to its label, in the gap between the rings and the labels, never across the rings."""
+def _tie(ax: Axes, label: Label, turn: float) -> None:
+    """A thin line in the verb's colour from a slice to its label, in the gap between the two, never across the rings."""
     import numpy as np
 
-    way = (moved - turn + 0.5) % 1 - 0.5  # the short way round
-    steps = max(3, int(abs(way) * 120))
-    angles = 2 * math.pi * np.linspace(turn, turn + way, steps)
-    radii = np.linspace(NOUNS_END, LABELS_START - 0.01, steps)
-    ax.plot(radii * np.sin(angles), radii * np.cos(angles), color="0.6", lw=0.4)
+    angles = 2 * math.pi * np.linspace(label.turn, label.turn + _measure_way(label.turn, turn), 5)
+    radii = np.linspace(NOUNS_END, LABELS_START - 0.01, 5)
+    ax.plot(radii * np.sin(angles), radii * np.cos(angles), color=label.colour, lw=0.5)
+
+
+def _measure_way(turn: float, moved: float) -> float:
+    """The short way round from one turn to another, negative against the clock."""
+    return (moved - turn + 0.5) % 1 - 0.5
 
 
 def _fit_verb(verb: Label, unit: float) -> float:
@@ -186,7 +224,7 @@ def _fit_verb(verb: Label, unit: float) -> float:
 
 
 def fit_labels(slices: Sequence[Slice], scale: float, noted: bool = False) -> Fit:
-    """The largest labels that end within `scale` points each way from the middle, and then the largest circle.
+    """The largest labels near their slices that end within `scale` points each way from the middle, then the largest circle.
 
     Where not even the smallest size has room for all, the rarest are left out, and a line is kept free to say so; `noted`
     keeps it free in any case.
@@ -198,7 +236,7 @@ def fit_labels(slices: Sequence[Slice], scale: float, noted: bool = False) -> Fi
 
 
 def _fit_circle(slices: Sequence[Slice], size: float, scale: float, unnamed: int, noted: bool) -> Fit | None:
-    """The largest circle that labels of this size leave room for; None where they have none.
+    """The largest circle that labels of this size leave room for; None where they have none, or none near their slices.
 
     A smaller circle may ask for other labels and moves them further, so it takes a few rounds to settle.
     """
@@ -210,11 +248,14 @@ def _fit_circle(slices: Sequence[Slice], size: float, scale: float, unnamed: int
         if gap * len(labels) > SLACK:
             return None
         turns = spread_turns([label.turn for label in labels], gap)
+        shifts = [abs(_measure_way(label.turn, turn)) for label, turn in zip(labels, turns, strict=True)]
         rooms = [_measure_room(label.text, turn, size, scale, tall) for label, turn in zip(labels, turns, strict=True)]
         room = min(rooms) / LABELS_START
+        if room < LEAST_RINGS * scale:
+            return None
         if room >= SETTLED * unit:
-            return Fit(unit, size, labels, turns, unnamed)
-        unit = max(room, 1e-3)
+            return Fit(unit, size, labels, turns, unnamed) if max(shifts) <= MOST_SHIFT else None
+        unit = room
     return None
 
 
@@ -222,7 +263,7 @@ def _choose_labels(slices: Sequence[Slice], unit: float, unnamed: int) -> list[L
     """The nouns without the rarest ones, after their verb where that has no room in its own slice."""
     labels = []
     for verb, nouns in slices:
-        prefix = "" if _fit_verb(verb, unit) else f"{verb.text} "
+        prefix = "" if _fit_verb(verb, unit) else f"{cut_word(verb.text, LONGEST_PREFIX)} "
         labels += [noun._replace(text=prefix + noun.text) for noun in nouns]
     ranked = sorted(labels, key=lambda label: -label.share)
     return sorted(ranked[: len(labels) - unnamed], key=lambda label: label.turn)

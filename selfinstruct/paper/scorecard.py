@@ -10,6 +10,7 @@ The numbers are `paper_numbers`; ours is found where the row says, in a results 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, escape_dollars
 from ..data.datasets import author_of, find_author
-from ..display import show_number
+from ..display import count_of, show_number
 from ..files import ParameterError
 from ..paper_numbers import PaperNumber, paper_number, paper_numbers, reasons, show_value
 from ..runfolder import RunFolder
@@ -48,6 +49,11 @@ GROUPS = {  # what a finding that was not measured needs, for the headline: by t
     "the paper's models or test sets": ("gpt3", "gpt3_training", "11b", "superni", "price", "baselines"),
 }
 OTHERS = "another notebook or data set"
+LOOKS = {  # of a verdict in the figure: they differ without colour, too
+    "reproduced": ("o", COLOURS[0], "reproduced"), "differs": ("D", COLOURS[1], "differs"),
+    "not measured": ("s", COLOURS[-1], "too little data"),
+}  # fmt: skip
+NAME_LETTERS = 30  # in a line, left of the axis
 ROUNDING = 1e-9  # two decimal fractions that print alike may differ by this
 
 
@@ -91,7 +97,9 @@ class Scorecard:
         """The small print of a figure: the data set, who wrote it, and n."""
         if not self.data:
             return "no data set"
-        return f"{self.data}{f', {self.label}' if self.label else ''} (n = {self.instructions:,} instructions)"
+        return (
+            f"{self.data}{f', {self.label}' if self.label else ''} (n = {count_of('instruction', self.instructions)})"
+        )
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -322,16 +330,33 @@ def scorecard_html(run: RunFolder) -> str:
 
 
 def plot_ratios(rows: Sequence[ScoreRow], ax: Axes) -> Axes:
-    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both."""
-    colours = {"reproduced": COLOURS[0], "differs": COLOURS[1], "not measured": COLOURS[-1]}
-    markers = {"reproduced": "o", "differs": "D", "not measured": "o"}
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the line at 1 runs behind the names
-    for height, row in enumerate(reversed(rows)):
-        look = {"color": colours[row.verdict], "linewidth": 1.2}
-        ax.plot([end / row.published for end in row.interval], [height, height], **look)
-        ax.plot(row.ours / row.published, height, markers[row.verdict], markersize=4, **look)
-        place = {"va": "bottom", "transform": ax.get_yaxis_transform(), "bbox": box}
-        ax.text(0.01, height + 0.22, escape_dollars(row.what), fontsize=6.5, **place)
+    """Ours divided by the published value with its 95 % interval, a line for each row of a scorecard that has both.
+
+    The axis is of ratios: half and double are equally far from 1. What is 0 stands at its left end.
+    """
+    found = [[value / row.published for value in (row.ours, *row.interval)] for row in rows]
+    known = [value for values in found for value in values if value > 0]
+    low, high = min([0.5, *known]) / 1.15, max([2, *known]) * 1.15
+    names = [textwrap.fill(escape_dollars(row.what), NAME_LETTERS) for row in rows]
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:.3g}")
+    for height, (row, values) in enumerate(zip(rows, found, strict=True)):
+        marker, colour, label = LOOKS[row.verdict]
+        ours, *ends = [max(value, low) for value in values]
+        ax.plot(ends, [height, height], color=colour, linewidth=1.2)
+        ax.plot(ours, height, marker, color=colour, markersize=4, label=label, clip_on=False)
     ax.axvline(1, color="0.7", linewidth=0.8, zorder=0)
-    ax.set(xlabel="ours / published, with 95 % interval", yticks=[], ylim=(-0.5, max(len(rows), 1)))
+    ax.set(xlabel="ours / published, with 95 % interval", xlim=(low, high), ylim=(max(len(rows), 1) - 0.5, -0.5))
+    ax.set_yticks(range(len(rows)), names, fontsize=6.5)
+    ax.tick_params(axis="y", length=0)
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if handles := {label: handles[label] for _, _, label in LOOKS.values() if label in handles}:
+        place = {
+            "loc": "lower right",
+            "bbox_to_anchor": (1, 1),
+            "handletextpad": 0.1,
+            "columnspacing": 1,
+            "borderaxespad": 0.2,
+        }
+        ax.legend(handles.values(), handles, ncols=len(handles), **place)
     return ax

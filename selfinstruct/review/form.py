@@ -3,8 +3,11 @@
     ReviewForm(review)              # the last value of a cell
 
 Type three letters and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back. Or press
-the buttons. Every answer is on disk at once, and the form opens at the first item with a question open. Letters that were
-typed and left without Enter are saved too, but only Enter turns the page.
+the buttons. Every answer is on disk at once, and the form opens at the first item with a question open. Three letters are
+saved without Enter too, but only Enter turns the page.
+
+The field keeps what was typed, a line an item, and the kernel never writes into it while somebody types: letters that come
+before the next item is drawn stay, whatever the kernel takes its time for.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import time
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,7 +24,8 @@ from ..files import ParameterError
 from ..models.session import OWNER_VARIABLE
 from .items import QUESTIONS, Review
 
-_TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE | re.DOTALL)
+_TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE)
+_SHORT = {"valid_task": "Task", "input_appropriate": "Input", "output_correct": "Output"}
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
     '<div dir="auto" tabindex="0" data-lm-suppress-shortcuts="true" '
@@ -30,8 +33,9 @@ _FIELD = (
     'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
 )
 _LINES = {"instruction": 7, "input": 10, "output": 13}  # a longer text scrolls: the questions stay in sight on a laptop
+_WRAP = {"flex_flow": "row wrap"}  # on a small screen
 _AGAIN = "Run the cell again: the form opens at the first of them."
-_ENTER_SECONDS = 1.0  # a value that comes later than this after an Enter key did not come with it
+_ASK = "Three letters, please, each y or n; a note may follow after a space. b goes back."
 
 
 def wants_form(show_form: str) -> bool:
@@ -52,7 +56,7 @@ class ReviewForm(widgets.VBox):
 
     def __init__(self, review: Review) -> None:
         self.review, self.position, self._filling = review, review.first_open(), False
-        self._entered = -_ENTER_SECONDS
+        self._taken = ""  # of what stands in the field, the lines that were read
         self._build()
         super().__init__(self._layout())
         self.show(self.position)
@@ -62,20 +66,23 @@ class ReviewForm(widgets.VBox):
         self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
         self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
+        look = {"style": {"description_width": "initial"}, "layout": {"width": "32em", "max_width": "98%"}}
         late = {"continuous_update": False}  # a value comes when the field is left or Enter is pressed
-        self.notes = widgets.Text(placeholder="a note, if you like", layout={"width": "32em"}, **late)
-        self.typed = widgets.Text(placeholder="yyn and Enter; b: back", layout={"width": "16em"}, **late)
+        self.notes = widgets.Text(description="Note", placeholder="if you like", **late, **look)
+        self.typed = widgets.Textarea(
+            description="All three at once", placeholder="yyn and Enter; b: back", rows=2, **look
+        )
         self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
         self.message = widgets.HTML()
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
         self.typed.observe(lambda change: self._take(change["new"]), "value")
-        self.typed.on_msg(self._note_enter)
         self.back.on_click(lambda _: self._turn(-1))
         self.next.on_click(lambda _: self._turn(1))
 
     def _yes_no(self, question: str) -> widgets.ToggleButtons:
-        options = [("Yes", True), ("No", False)]
-        buttons = widgets.ToggleButtons(options=options, value=None, style={"button_width": "4.5em"})
+        options = [(f"{_SHORT[question]}: yes", True), (f"{_SHORT[question]}: no", False)]
+        full = [f"{word}: {QUESTIONS[question]}" for word in ("Yes", "No")]
+        buttons = widgets.ToggleButtons(options=options, tooltips=full, value=None, style={"button_width": "7.5em"})
         buttons.observe(lambda change: self._press(question, change["new"]), "value")
         return buttons
 
@@ -88,15 +95,18 @@ class ReviewForm(widgets.VBox):
             self.typed.focus()
 
     def _turn(self, step: int) -> None:
+        """Turn by a button: letters without Enter are meant for this item, so they are taken before."""
+        self._take_open(self.typed.value.removeprefix(self._taken), with_note=True)
+        self.typed.value = self._taken = ""
         self.show(self.position + step)
         self.typed.focus()
 
     def _layout(self) -> list[Any]:
         questions = [
-            widgets.HBox([self.buttons[name], widgets.HTML(f"&nbsp;{number}. {html.escape(text)}")])
+            widgets.HBox([self.buttons[name], widgets.HTML(f"&nbsp;{number}. {html.escape(text)}")], layout=_WRAP)
             for number, (name, text) in enumerate(QUESTIONS.items(), 1)
         ]
-        quick = widgets.HBox([widgets.HTML("All three at once:&nbsp;"), self.typed, self.back, self.next])
+        quick = widgets.HBox([self.typed, self.back, self.next], layout=_WRAP)
         return [widgets.HBox([self.bar, self.head]), self.texts, *questions, self.notes, quick, self.message]
 
     def show(self, position: int, message: str = "") -> None:
@@ -117,7 +127,7 @@ class ReviewForm(widgets.VBox):
         try:
             for name, buttons in self.buttons.items():
                 buttons.value = getattr(answer, name)
-            self.notes.value, self.typed.value = answer.notes, ""
+            self.notes.value = answer.notes
         finally:
             self._filling = False
         self.texts.value = "".join(_show_field(name, getattr(item, name), lines) for name, lines in _LINES.items())
@@ -141,27 +151,41 @@ class ReviewForm(widgets.VBox):
         self._say("saved")
         return True
 
-    def _note_enter(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        """The browser says so just before it sends the value; a value alone means that the field was left."""
-        if content.get("event") == "submit":
-            self._entered = time.monotonic()
-
     def _take(self, text: str) -> None:
-        """What was typed: three letters with or without a note, or b."""
-        if self._filling or not text.strip():
-            return
-        # leaving the field for a button or the notes must not turn the page: that click is meant for this item
-        entered = time.monotonic() - self._entered < _ENTER_SECONDS
-        if found := _TYPED.fullmatch(text):
-            given: dict[str, Any] = {name: found[k].lower() == "y" for k, name in enumerate(QUESTIONS, 1)}
-            if self._save(**given, **({"notes": found[4]} if found[4] else {})):
-                self.show(self.position + entered, "" if entered else "saved")
-        elif text.strip().lower() == "b":
-            self.show(self.position - entered)
-        else:
-            self._say("Three letters, please, each y or n; a note may follow after a space. b goes back.")
-        if entered:
-            self.typed.focus()
+        """What stands in the field: every line that Enter has ended since the last call is an item's, the last one is open."""
+        ended = text[: text.rfind("\n") + 1]
+        # lines that were taken are a record: to change them changes no answer
+        fresh = ended.removeprefix(self._taken) if ended.startswith(self._taken) else ""
+        self._taken = ended
+        # what follows a line that cannot be taken was typed for other items
+        if all(self._take_line(line.strip()) for line in fresh.split("\n")):
+            self._take_open(text.removeprefix(ended))
+
+    def _take_line(self, line: str) -> bool:
+        """Three letters with or without a note, b, or nothing; False for something else, or where it could not be saved."""
+        if line.lower() == "b":
+            self.show(self.position - 1)
+        elif line and not _TYPED.fullmatch(line):
+            self._say(f"{_ASK} Not taken: {html.escape(line[:20])}")
+            return False
+        elif line and not self._take_open(line, with_note=True):
+            return False
+        elif line:
+            self.show(self.position + 1)
+        return True
+
+    def _take_open(self, text: str, with_note: bool = False) -> bool:
+        """Save three letters (a note only when it is finished); True if they were saved, or stood so already."""
+        if not (found := _TYPED.fullmatch(text)):
+            return False
+        given: dict[str, Any] = {name: found[k].lower() == "y" for k, name in enumerate(QUESTIONS, 1)}
+        given |= {"notes": found[4].strip()} if with_note and found[4] else {}
+        answer = self.review.of(self.review.items[self.position].id)
+        if all(getattr(answer, name) == value for name, value in given.items()):
+            return True
+        saved = self._save(**given)
+        self._fill()
+        return saved
 
     def _say(self, text: str) -> None:
         self.message.value = f'<span role="status">{text}</span>'

@@ -60,8 +60,8 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
     bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
     try:
         papermill.execute_notebook(
-            step.path, copy, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
-            **arguments,
+            _escape_braces(step.path), _escape_braces(copy), step.parameters, kernel_name="python3", progress_bar=bar,
+            cwd=step.path.parent, **arguments,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
@@ -72,6 +72,11 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
     finally:
         if copy.is_file():
             normalise_notebook(copy)
+
+
+def _escape_braces(path: Path) -> str:
+    """A path for papermill, which fills braces in it with parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..data.datasets import check_data
-from ..files import InputError, ParameterError, project_path, show_path
+from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
 from ..models.protocol import APIS
 from ..paper.release import check_published
@@ -44,6 +45,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
+PATHS = (*FILES, "data", "model", "prompt_source", "store")  # what they name may be a path
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -102,7 +104,7 @@ def check_value(name: str, value: Any) -> None:
     if name == "base_url" and value:
         provider_for(value)
     if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):
-        raise InputError(f"{name}={value!r}: no such file; a relative path starts at the project's root")
+        raise InputError(f"{name}={value!r}: no such file, from here or from the project's root")
     if name == "sampling" and isinstance(value, dict):
         check_names(value, PAPER_REQUESTS["instructions"], "sampling")
         for inner in value:
@@ -119,10 +121,30 @@ def _parse_literal(text: str) -> Any:
     return text
 
 
-def find_named_path(text: str) -> Path | None:
-    """The file or folder that a parameter's text names, None if there is none; a relative path starts at the project's root."""
+def place_paths(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with every path that is there from the current folder written as seen from the project's root.
+
+    The notebooks run in a folder of their own, and would look for it there.
+    """
+    return {
+        name: _place(name, value) if name in PATHS and isinstance(value, str) else value
+        for name, value in given.items()
+    }
+
+
+def _place(name: str, text: str) -> str:
+    """One path, or several with commas. A bare word is no folder where it may be a name, such as "embedded" or "ours"."""
+    path = find_named_path(text, given_path)
+    if not path and "," in text:
+        return ",".join(_place(name, part.strip()) for part in text.split(","))
+    bare = name in ("model", "prompt_source") and path and path.is_dir() and Path(text).name == text
+    return show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
+
+
+def find_named_path(text: str, start: Callable[[str], Path] = project_path) -> Path | None:
+    """The file or folder that a parameter's text names, None if there is none; `start` says where a relative path starts."""
     try:
-        path = project_path(text)
+        path = start(text)
         return path if text and path.exists() else None
     except (OSError, RuntimeError):  # too long for a name; the home of a user who does not exist
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import quote
 
 from ..data.datasets import load_dataset
 from ..data.rows import Row
-from ..display import show_number
+from ..display import count_of, show_number
 from ..files import InputError, iter_lines, write_text
 from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
@@ -41,7 +42,7 @@ def write_report(run: RunFolder) -> Path:
     import jinja2
 
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = show_number
+    page.filters |= {"number": show_number, "count": count_of}
     template = page.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return write_text(run / REPORT, template.render(**build_page(run)))
 
@@ -100,7 +101,8 @@ class Funnel:
         dropped = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
         tail = f" - {sum(self.dropped.values())} dropped ({dropped})" if dropped else ""
         asked = f"{self.asked}, " if self.asked else ""
-        return f"{self.title}: {asked}{self.candidates} candidates{tail} = {self.accepted} {self.accepted_name}"
+        accepted = count_of(self.accepted_name, self.accepted)
+        return f"{self.title}: {asked}{count_of('candidate', self.candidates)}{tail} = {accepted}"
 
 
 def build_funnels(run: RunFolder) -> list[Funnel]:
@@ -113,11 +115,12 @@ def build_funnels(run: RunFolder) -> list[Funnel]:
         accepted, problem = _read_rows(run / INSTRUCTIONS)
         name = "02_generate_instructions"
         number = run.results(name).get("requested") or run.state.get("usage", {}).get(name, {}).get("requests")
-        asked = f"{number:,} requests" if number else ""
-        funnels.append(Funnel("Step 1", asked, len(accepted), "instructions", dropped["1"], problem or odd))
+        asked = count_of("request", number) if number else ""
+        funnels.append(Funnel("Step 1", asked, len(accepted), "instruction", dropped["1"], problem or odd))
     if (run / ALL_INSTANCES).is_file():
         rows, problem = _read_rows(run / ALL_INSTANCES)
-        name = f"instances of {len({str(row.get('instruction')) for row in rows})} instructions"
+        tasks = len({str(row.get("instruction")) for row in rows})
+        name = f"instance of {count_of('instruction', tasks)}"
         note = problem or odd or _describe_faults(run)
         funnels.append(Funnel("Step 4", "", len(rows), name, dropped["4"], note))
     return funnels
@@ -140,7 +143,7 @@ def _describe_faults(run: RunFolder) -> str:
     faults = dict(run.results("05_filter_and_export").get("quality", {}))
     instances = faults.pop("instances", 0)
     counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in faults.items())
-    return f"Of {instances} instances, before any filter: {counted}." if instances else ""
+    return f"Of {count_of('instance', instances)}, before any filter: {counted}." if instances else ""
 
 
 def sample_tasks(run: RunFolder, count: int = 12, random_seed: int = 42) -> list[Row]:
@@ -183,7 +186,7 @@ def flatten_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
             rows |= flatten_numbers(inner, f"{prefix} / {name}" if prefix else name)
         return rows
     if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
-        value = f"{len(value)} rows"
+        value = count_of("row", len(value))
     elif isinstance(value, list):
         value = ", ".join(map(show_number, value[:6])) + (f", ... ({len(value)})" if len(value) > 6 else "")
     return {prefix.replace("_", " "): value[:300] if isinstance(value, str) else value}
@@ -200,13 +203,68 @@ def _add_up_usage(usage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _list_figures(run: RunFolder, results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Links to the figures, with the texts that their notebooks recorded; else with their names as words."""
-    recorded = [found.get("figures") for found in results.values()]
-    texts = {name: str(text) for found in recorded if isinstance(found, Mapping) for name, text in found.items()}
+    """Links to the figures, with the texts that their notebooks recorded (else their names as words) and what they show."""
+    recorded = {name: found for found in results.values() for name in found.get("figures") or {}}
+    figures = []
+    for path in run.find("figures/*.png"):
+        name, found = path.stem, recorded.get(path.stem, {})
+        text = str(found["figures"][name]) if found else name.lstrip("0123456789_").replace("_", " ").capitalize()
+        figures.append({**_link(run, path, text), "finding": describe_figure(name, found) or text})
+    return figures
+
+
+def describe_figure(name: str, results: Mapping[str, Any]) -> str:
+    """What the figure shows, in numbers, for readers who cannot see it: from what its notebook recorded, "" where it has none."""
+    with suppress(KeyError, TypeError, ValueError, AttributeError):  # an older kit's results, or another notebook's
+        return "; ".join(FINDINGS[name](results))
+    return str(results.get("headline", ""))
+
+
+def _find_pairs(results: Mapping[str, Any]) -> list[str]:
+    """The share with a pair, and the three commonest pairs of each data set."""
+    lines = [results["headline"]]
+    for name, verbs in results["pairs"].items():
+        pairs = [
+            (count, f"{verb} {noun} ({count:,})") for verb, nouns in verbs.items() for noun, count in nouns.items()
+        ]
+        top = sorted(pairs, key=lambda pair: -pair[0])[:3]
+        lines.append(f"{name}, commonest: {', '.join(text for _, text in top) or 'none'}")
+    return lines
+
+
+def _find_lengths(results: Mapping[str, Any]) -> list[str]:
+    """The medians of each data set."""
     return [
-        _link(run, path, texts.get(path.stem, path.stem.lstrip("0123456789_").replace("_", " ").capitalize()))
-        for path in run.find("figures/*.png")
+        f"{name}, median words: "
+        + ", ".join(f"{part} {one['median']:g} (n = {one['count']:,})" for part, one in parts.items())
+        for name, parts in results["lengths"].items()
     ]
+
+
+def _find_overlap(results: Mapping[str, Any], other: str, words: str) -> list[str]:
+    return [
+        f"{name}, best ROUGE-L with {words}: mean {one['mean']:.2f}, largest {one['max']:.2f}, "
+        f"{one['share_above']:.1%} above the threshold (n = {one['count']:,})"
+        for name, one in results[other].items()
+    ]
+
+
+def _find_ratios(results: Mapping[str, Any]) -> list[str]:
+    """How many findings came out as published, and each ratio of the figure."""
+    rows = [row for row in results["scorecard"] if row["interval"] and row["published"]]
+    ratios = [
+        f"{row['what']}: {row['ours'] / row['published']:.2f} of the published ({row['verdict']})" for row in rows
+    ]
+    return [results["headline"].partition(";")[0], *ratios]
+
+
+FINDINGS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {  # figure -> what it shows
+    "verb_nouns": _find_pairs,
+    "lengths": _find_lengths,
+    "rouge_overlap_seeds": lambda results: _find_overlap(results, "with_seeds", "any seed task"),
+    "rouge_overlap_others": lambda results: _find_overlap(results, "with_others", "any other instruction"),
+    "scorecard": _find_ratios,
+}
 
 
 def _link(run: RunFolder, path: Path, text: str) -> dict[str, str]:
@@ -217,5 +275,5 @@ def _link(run: RunFolder, path: Path, text: str) -> dict[str, str]:
 def _measure_file(path: Path) -> str:
     if path.suffix == ".jsonl":
         with path.open("rb") as lines:
-            return f"{sum(1 for _ in lines):,} lines"
+            return count_of("line", sum(1 for _ in lines))
     return f"{path.stat().st_size / 1024:,.1f} KB"

@@ -24,7 +24,7 @@ from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
 from .execution import Step, execute_step, lock_folder
 from .kernels import kernel_environment
-from .parameters import check_names, check_prerequisites, load_parameters, notebook_parameters
+from .parameters import check_names, check_prerequisites, load_parameters, notebook_parameters, place_paths
 from .report import build_funnels, write_report
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def estimate_notebooks(run: RunFolder, parameters: Mapping[str, Any], only: Sequ
 def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str = "") -> list[Path]:
     """The notebooks to run in reading order: the main ones, or all that begin with one of `only`, from `start` on.
 
-    Raises ParameterError if a number or name fits no notebook.
+    Raises ParameterError if a number or name fits no notebook, or if one of `only` comes before `start`.
     """
     found = sorted(notebooks_dir.glob("[0-9]*.ipynb"))
     for wanted in [*only, *([start] if start else [])]:
@@ -119,7 +119,12 @@ def choose_notebooks(notebooks_dir: Path, only: Sequence[str] = (), start: str =
             names = ", ".join(path.stem for path in found) or "none"
             raise ParameterError(f'no notebook "{wanted}" in {show_path(notebooks_dir)}; there are: {names}')
     if only:
-        return [path for path in found if any(_fits(path, wanted) for wanted in only)]
+        chosen = [path for path in found if any(_fits(path, wanted) for wanted in only)]
+        if early := [path.stem for path in chosen if start and path.stem < start and not _fits(path, start)]:
+            raise ParameterError(
+                f"--only {','.join(only)} --from {start}: {early[0]} comes before {start}; give one of the two"
+            )
+        return chosen
     return [path for path in found if path.stem >= start and find_notebook(path.stem).main]
 
 
@@ -156,7 +161,7 @@ def declare_steps(run: RunFolder, given: Mapping[str, Any], paths: Sequence[Path
     if "run_dir" in given:
         raise ParameterError("run_dir is not given with -p; use --run-dir, it holds for all notebooks")
     # relative to the project's root: executed copies then hold no path of this machine
-    given = {**given, "run_dir": str(run)}
+    given = {**place_paths(given), "run_dir": str(run)}
     return [
         Step(path, {name: one.convert(given[name]) if name in given else one.default for name, one in names.items()})
         for path, names in declared.items()

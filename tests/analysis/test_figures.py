@@ -5,16 +5,30 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
+import warnings
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.colors import to_rgb
+from matplotlib.font_manager import fontManager
 from matplotlib.patches import FancyBboxPatch
 
-from selfinstruct.analysis.figures import SHAPES, new_figure, plot_lengths, plot_overlap, scale_shape, source_line
+from selfinstruct.analysis.figures import (
+    SHAPES,
+    find_fonts,
+    new_figure,
+    plot_lengths,
+    plot_overlap,
+    scale_shape,
+    source_line,
+)
 from selfinstruct.analysis.method import BOXES, draw_method
-from selfinstruct.analysis.rings import draw_verb_nouns, plot_verb_nouns, spread_turns
+from selfinstruct.analysis.rings import choose_colours, draw_verb_nouns, order_verbs, plot_verb_nouns, spread_turns
 from selfinstruct.data.datasets import Dataset
 from selfinstruct.data.formats import Row
 from selfinstruct.paper.scorecard import plot_ratios
@@ -30,6 +44,16 @@ SKEWED = {
     verb: {noun: int(4000 * 0.72**i * 0.8**k) + 31 for k, noun in enumerate(NOUNS)} for i, verb in enumerate(VERBS)
 }
 STEEP = {verb: {noun: max(1, int(9000 / 4**i)) for noun in NOUNS} for i, verb in enumerate(VERBS)}
+# as many instructions a pair as in 1,000 rows of the paper's release, and in 5,000 of 52,002 of another model's
+RELEASE, LARGE = (
+    {verb: dict(zip(NOUNS, map(int, counts.split(",")), strict=False)) for verb, counts in zip(VERBS, rows.split(), strict=True)}
+    for rows in (
+        "21,16,11,10 10,5,5,4 11,5,3,2 6,2,2,1 5,2,2,1 2,2,2,2 4,2,2,2 2,2,1,1 4,2,2,1 1,1,1,1 2,1,1,1 2,2,2,1 1,1,1,1 "
+        "2,1,1,1 1,1,1,1 3,2,1,1 2,1,1,1 1,1,1,1 2,1,1,1 1,1,1,1",
+        "76,34,28,21 43,17,15,15 36,21,16,15 12,11,7,7 15,7,5,5 10,10,8,4 14,5,5,4 26,9,8,6 22,18,7,7 22,8,5,5 48,5,4,3 "
+        "74,4,3,3 21,5,5,4 16,6,5,4 15,6,5,4 13,9,4,3 25,3 6,5,5,4 8,7,5,4 10,6,5,3",
+    )
+)  # fmt: skip
 
 
 def corners(text, renderer):
@@ -93,7 +117,7 @@ def test_no_label_overlaps_another_and_all_can_be_read_in_print(pairs, width):
     assert min(text.get_fontsize() for text in ax.texts) >= 5
 
 
-@pytest.mark.parametrize(("pairs", "width"), [(EVEN, 3.35), (EVEN, 5.0), (SKEWED, 5.0), (STEEP, 5.0)])
+@pytest.mark.parametrize(("pairs", "width"), [(EVEN, 3.35), (EVEN, 5.0), (RELEASE, 5.0)])
 def test_every_verb_and_noun_is_named(pairs, width):
     texts = [text.get_text() for text in drawn(pairs, width)[1].texts]
     for verb, nouns in pairs.items():
@@ -105,8 +129,90 @@ def test_every_verb_and_noun_is_named(pairs, width):
 def test_what_has_no_room_is_the_rarest_and_is_counted():
     texts = [text.get_text() for text in drawn(SKEWED)[1].texts]
     named = sum(text.split()[-1] in NOUNS for text in texts)
-    assert f"the {80 - named} rarest pairs are not named" in texts and 40 <= named < 80
+    assert f"the {80 - named} rarest pairs are not named" in texts and 30 <= named < 80
     assert "write" in texts and not any("categorize" in text for text in texts)
+
+
+def measure_shifts(ax):
+    """Degrees between each noun's label and the middle of its slice: the two ends of the line that ties them."""
+    ends = [np.degrees(np.arctan2(line.get_xdata()[[0, -1]], line.get_ydata()[[0, -1]])) for line in ax.lines]
+    return [abs((label - of_slice + 180) % 360 - 180) for of_slice, label in ends]
+
+
+@pytest.mark.parametrize("sets", [{"one": RELEASE}, dict(zip("abcd", (RELEASE, LARGE, SKEWED, STEEP), strict=True))])
+def test_no_label_stands_far_from_its_slice(sets):
+    figure = draw_verb_nouns(sets, "x", dict.fromkeys(sets, 0.1))
+    for ax in figure.axes:
+        shifts = measure_shifts(ax)
+        assert np.mean(shifts) <= max(shifts) <= 8.01
+        assert min(text.get_fontsize() for text in ax.texts) >= 5
+        named = sum(text.get_text().split()[-1] in NOUNS for text in ax.texts)
+        note = "" if named == len(shifts) == 80 else ax.texts[-1].get_text()
+        assert not note or "rarest pairs are not named" in note
+    assert len(measure_shifts(figure.axes[0])) >= (80 if len(sets) == 1 else 40)
+    assert clashes(figure) == ([], [])
+
+
+def test_a_verb_has_one_colour_in_all_rings_and_its_neighbours_have_others():
+    rings = [RELEASE, dict(reversed(LARGE.items())), {"write": {"story": 1}, "cook": {"soup": 9}}]
+    colours = choose_colours(rings)
+    assert set(colours) == {*VERBS, "cook"} and len(set(colours.values())) == 7
+    for ring in rings:
+        order = order_verbs(ring)
+        assert all(colours[one] != colours[other] for one, other in itertools.pairwise([*order, order[0]]))
+    figure = draw_verb_nouns(dict(zip("abc", rings, strict=True)), "x", dict.fromkeys("abc", 0.1))
+    for ring, ax in zip(rings, figure.axes, strict=True):
+        inner = [patch.get_facecolor()[:3] for patch in ax.patches[: len(ring)]]
+        assert inner == [pytest.approx(to_rgb(colours[verb])) for verb in order_verbs(ring)]
+
+
+def test_a_long_word_is_cut_where_it_is_written():
+    long = {"x" * 5000: 3, "Donaudampfschifffahrtsgesellschaft": 2, "recommendation": 2, "W" * 40: 1}
+    figure, ax = drawn({"internationalise" * 3: long, "a": {"b": 9}})
+    texts = [text.get_text() for text in ax.texts[:-1]]
+    assert any(text.endswith("recommendation 2") for text in texts) and any("Donaudampfsch" in text for text in texts)
+    assert max(map(len, " ".join(texts).split())) < 22
+    assert clashes(figure) == ([], [])
+    assert ax.get_xlim()[1] < 1 / 0.3  # the rings keep some of the room
+
+
+@pytest.mark.parametrize("name", ["语言模型", "ภาษาไทย"])
+def test_what_no_font_has_is_one_sentence(tmp_path, name):
+    with warnings.catch_warnings(record=True) as caught:
+        figure = draw_verb_nouns({name: {"写": {"故事": 2, "诗": 1}}}, f"{name} (n = 3 instructions).", {name: 1})
+        plot_lengths({name: np.array([1, 2])}, new_figure(source=f"{name} (n = 2)")[1])
+        for number in plt.get_fignums():
+            plt.figure(number).savefig(tmp_path / f"{number}.svg")
+    assert not [one for one in caught if "Glyph" in str(one.message)]
+    note = " ".join(figure.texts[0].get_text().split())
+    assert re.search(
+        r"\(n = 3 instructions\)\. No font of this machine has U\+\w{4} and \d more characters: a box", note
+    )
+
+
+def test_a_font_of_the_machine_takes_what_ours_lacks(tmp_path, monkeypatch):
+    font = FontBuilder(1000)
+    font.setupGlyphOrder([".notdef", "yu"])
+    font.setupCharacterMap({ord("语"): "yu"})
+    pen = TTGlyphPen(None)
+    for x, y in ((0, 0), (0, 900), (900, 900)):
+        (pen.lineTo if (x, y) != (0, 0) else pen.moveTo)((x, y))
+    pen.closePath()
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "yu": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (500, 0), "yu": (1000, 0)})
+    font.setupHorizontalHeader(ascent=900, descent=-100)
+    font.setupNameTable({"familyName": "Yu Only", "styleName": "Regular"})
+    font.setupOS2(sTypoAscender=900)
+    font.setupPost()
+    font.save(tmp_path / "yu.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist])
+    fontManager.addfont(tmp_path / "yu.ttf")
+    assert find_fonts("a语è") == (["Yu Only"], "") and find_fonts("语言") == (["Yu Only"], "言")
+    figure, _ = new_figure(source="语 (n = 1)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.canvas.draw()
+    assert figure.texts[0].get_text() == "语 (n = 1)"
 
 
 def test_a_crowded_figure_is_wider_than_a_column():
@@ -350,17 +456,40 @@ def test_ratios_stand_where_they_belong_and_are_named():
     def row(what, published, ours, interval, verdict):
         return SimpleNamespace(what=what, published=published, ours=ours, interval=interval, verdict=verdict)
 
-    _, ax = new_figure()
-    plot_ratios([row("first", 50.0, 25.0, [20, 30], "differs"), row("$last", 2.0, 2.0, [1.8, 2.2], "reproduced")], ax)
+    figure, ax = new_figure()
+    name = "instructions with a root verb and a direct object, share"
+    plot_ratios(
+        [
+            row("first", 50.0, 25.0, [20, 30], "differs"),
+            row("$last", 2.0, 2.0, [1.8, 2.2], "reproduced"),
+            row(name, 9.0, 0.0, [0, 27], "not measured"),
+        ],
+        ax,
+    )
+    figure.canvas.draw()
     intervals, dots = ax.lines[0:-1:2], ax.lines[1:-1:2]
-    assert [list(line.get_xdata()) for line in intervals] == [pytest.approx([0.9, 1.1]), pytest.approx([0.4, 0.6])]
-    assert [line.get_xdata()[0] for line in dots] == [1, 0.5] and ax.lines[-1].get_xdata() == [1, 1]
-    assert dots[0].get_marker() != dots[1].get_marker()  # told apart without colour, too
-    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
-    assert heights["first"] > heights[r"\$last"]  # the first row is on top
-    boxes = [text.get_bbox_patch() for text in ax.texts]
-    assert all(box.get_facecolor() == (1, 1, 1, 1) for box in boxes)  # the line at 1 does not run through the names
-    assert min(text.get_zorder() for text in ax.texts) > ax.lines[-1].get_zorder()
+    assert [list(line.get_xdata()) for line in intervals[:2]] == [pytest.approx([0.4, 0.6]), pytest.approx([0.9, 1.1])]
+    assert [line.get_xdata()[0] for line in dots[:2]] == [0.5, 1] and ax.lines[-1].get_xdata() == [1, 1]
+    assert ax.get_xscale() == "log"
+    assert [*intervals[2].get_xdata()] == [dots[2].get_xdata()[0], 3] == [ax.get_xlim()[0], 3]  # 0 is at the left end
+    assert len({dot.get_marker() for dot in dots}) == 3  # told apart without colour, too
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert legend == {"differs", "reproduced", "too little data"}
+    names = ax.get_yticklabels()
+    assert [one.get_text().replace("\n", " ") for one in names] == ["first", r"\$last", name]
+    assert names[0].get_window_extent().y0 > names[1].get_window_extent().y1  # the first row is on top
+    assert all(one.get_window_extent().x1 <= ax.get_window_extent().x0 for one in names)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_scorecard_without_numbers_has_empty_axes(rows):
+    figure, ax = new_figure()
+    assert plot_ratios(
+        [SimpleNamespace(what="x", published=5, ours=5, interval=[4.9, 5], verdict="reproduced")] * rows, ax
+    )
+    figure.canvas.draw()
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert {"0.5", "1", "2"} <= set(ticks)
 
 
 def test_the_source_names_who_wrote_it_and_how_many():
@@ -370,6 +499,7 @@ def test_the_source_names_who_wrote_it_and_how_many():
     assert (
         line == "mine, written by SmolLM2-135M, a very small model (n = 1,234 instructions); other (n = 5 instructions)"
     )
+    assert source_line([other], [1], "instructions") == "other (n = 1 instruction)"
     figure, _ = new_figure(source=line)
     assert "very small model" in figure.texts[0].get_text().replace("\n", " ")
 

@@ -12,8 +12,10 @@ from helpers.asking import ask
 from helpers.scripted import Reply, ScriptedServer, prompt_of
 
 from selfinstruct.models.connection import connect
+from selfinstruct.models.protocol import find_unusable, make_job
 from selfinstruct.models.store import ResponseStore
 from selfinstruct.models.upkeep import verify_store
+from selfinstruct.records import Request
 
 # answers that are of no use
 

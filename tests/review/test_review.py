@@ -4,7 +4,7 @@ import contextlib
 import csv
 import inspect
 import json
-import time
+import re
 from types import SimpleNamespace
 
 import nbformat
@@ -20,8 +20,10 @@ from selfinstruct.cli import main
 from selfinstruct.data.datasets import load_dataset
 from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, load_records, read_json, write_records
 from selfinstruct.models.connection import connect
+from selfinstruct.review import sheet as sheet_words
 from selfinstruct.review.form import ReviewForm, wants_form
 from selfinstruct.review.items import (
+    QUESTIONS,
     Review,
     ReviewItem,
     answers_path,
@@ -155,7 +157,10 @@ def test_the_notebook_records_a_review_with_a_question_open_throughout(tmp_path)
     record = read_json(tmp_path / "results/14_review_quality.json")
     assert record["questions"]["all_fields_valid"] == {"yes": 0, "answered": 0, "share": None, "interval": None}
     assert record["questions"]["valid_task"]["answered"] == 6 and record["questions"]["valid_task"]["yes"] == 4
-    assert (record["answered"], record["headline"]) == (0, "0 of 6 items rated in full")
+    assert (record["answered"], record["headline"]) == (
+        0, "0 of 6 items rated in full; valid task 67%, input appropriate 100%"
+    )  # fmt: skip
+    assert list(record["figures"]) == ["14_review_quality"]
     drawn = (tmp_path / "figures/14_review_quality.svg").read_text()
     assert "0 of 6 items rated in full" in drawn
     review.answer(review.items[0].id, output_correct=True)
@@ -250,8 +255,9 @@ def test_agreement_of_two_raters_counts_what_both_answered(review, tmp_path):
 def fill(path, out, fields, delimiter=","):
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
+    columns = {name.partition(":")[0]: name for name in rows[0]}
     for row in rows:
-        row.update(fields)
+        row.update({columns[name]: text for name, text in fields.items()})
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0])[::-1], delimiter=delimiter)  # columns moved
         writer.writeheader()
@@ -286,15 +292,15 @@ def test_a_sheet_computes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv, row 1: no column valid_task"),
+        (lambda text: text.replace("valid_task", "valid"), r"bad\.csv:1: no column valid_task"),
         (
             lambda text: text.replace(",,,,\n", ",maybe,,,\n", 1),
-            r'bad\.csv, row 2: .* "maybe"; write yes',
+            r'bad\.csv:2, row 2: .* "maybe"; write yes',
         ),
-        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv, row 8: id "abc" is not in the sample'),
+        (lambda text: text + "abc,,,,,,,\n", r'bad\.csv:8, row 8: id "abc" is not in the sample'),
         (
             lambda text: text + text.splitlines()[1] + "\n",
-            r"bad\.csv, row 8: id .* is in an earlier row already",
+            r"bad\.csv:8, row 8: id .* is in an earlier row already",
         ),
     ],
 )
@@ -315,8 +321,8 @@ def test_changed_texts_are_named_and_left_aside(review, tmp_path):
     notes = []
     assert import_sheet(sheet, review, notes.append) == 6
     lines = notes[0].splitlines()
-    assert lines[0].endswith(f'review.csv, row 2: output of "{first.id}" changed in the sheet: left aside')
-    assert f', row 3: instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
+    assert lines[0].endswith(f'review.csv:2, row 2: output of "{first.id}" changed in the sheet: left aside')
+    assert f':3, row 3: instruction of "{review.items[1].id}" changed' in lines[1] and len(lines) == 2
     assert Review(review.items, review.folder, "ann").of(first.id).output_correct is True
 
 
@@ -336,13 +342,13 @@ def test_a_column_sorted_alone_is_refused(review, tmp_path):
     with sheet.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for row, instruction in zip(rows, sorted(row["instruction"] for row in rows), strict=True):
-        row.update(instruction=instruction, valid_task="yes")
+        row.update(instruction=instruction)
     assert [row["instruction"] for row in rows] != [item.instruction for item in review.items]
     with sheet.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(InputError, match=r'csv, row \d: id ".*" has the instruction of ".*sort whole rows'):
+    with pytest.raises(InputError, match=r'csv:\d, row \d: id ".*" has the instruction of ".*sort whole rows'):
         import_sheet(sheet, review)
     assert review.answers == {}
 
@@ -370,12 +376,48 @@ def test_every_fault_of_a_sheet_is_named_with_the_row_that_a_spreadsheet_shows(t
     items = draw_sample(load_dataset([{"instruction": f"{k}\nin two lines", "output": "x"} for k in range(8)]))
     review = Review(items, tmp_path, "ann")
     sheet = export_sheet(items, {}, tmp_path / "review.csv")
-    words = {"valid_task": "ja", "input_appropriate": "yes", "output_correct": ""}
+    words = {"valid_task": "jein", "input_appropriate": "yes", "output_correct": ""}
     with pytest.raises(InputError) as error:
         import_sheet(fill(sheet, tmp_path / "bad.csv", words), review)
     lines = str(error.value).splitlines()
-    assert lines[1].endswith('bad.csv, row 3: valid_task is "ja"; write yes or no, or leave it empty')
+    assert lines[1].endswith('bad.csv:4, row 3: valid_task is "jein"; write yes or no, or leave it empty')
     assert (len(lines), lines[-1], review.answers) == (6, "and 3 more", {})
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("ja", "nein"), ("Oui", "NON"), ("si", "no"), ("Sí", "No."), ("sì", "no"), ("sim", "não"), ("tak", "nie"),
+     ("да", "нет"), ("是", "否"), ("はい", "いいえ"), ("예", "아니요"), ("نعم", "لا"), ("हाँ", "नहीं"), ("WAHR", "FALSCH"),
+     ("VRAI", "FAUX"), ("1.0", "0.0"), ("evet", "hayır"), ("✓", "✗"), ("SI\u0301", "N\u0303"[:1]), ("1", "0")],
+)  # fmt: skip
+def test_yes_and_no_of_other_languages_are_read(review, tmp_path, yes, no):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    words = {"valid_task": yes, "input_appropriate": no, "output_correct": f" {yes} "}
+    assert import_sheet(fill(sheet, tmp_path / "filled.csv", words), review) == 6
+    assert {tuple(answer.given) for answer in review.answers.values()} == {(True, False, True)}
+
+
+@pytest.mark.parametrize("word", ["maybe", "?", "y/n", "jein", "2", "ay", "o", "+", "x", "yes no"])
+def test_a_word_that_may_mean_either_is_named_with_its_place(review, tmp_path, word):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    with pytest.raises(InputError, match=rf'bad\.csv:2, row 2: output_correct is "{re.escape(word)}"; write yes or no'):
+        import_sheet(fill(sheet, tmp_path / "bad.csv", {"output_correct": word}), review)
+
+
+def test_no_word_means_both():
+    assert not set(sheet_words._YES.split()) & set(sheet_words._NO.split())
+    assert all(word == word.casefold() for word in (*sheet_words._YES.split(), *sheet_words._NO.split()))
+
+
+def test_a_sheet_carries_the_wording_of_its_questions_and_is_read_without(review, tmp_path):
+    sheet = export_sheet(review.items, {}, tmp_path / "review.csv")
+    text = sheet.read_text(encoding="utf-8-sig")
+    head = next(csv.reader([text.partition("\n")[0]]))
+    assert head[4:7] == [f"{name}: {wording}" for name, wording in QUESTIONS.items()]
+    for name, wording in QUESTIONS.items():
+        text = text.replace(f"{name}: {wording}", name)
+    sheet.write_text(text.replace(",,,,\n", ",yes,no,yes,\n"), encoding="utf-8")  # as earlier versions wrote it
+    assert import_sheet(sheet, review) == 6
 
 
 def test_rows_may_be_shorter_or_longer_than_the_header(review, tmp_path):
@@ -444,6 +486,25 @@ def test_a_sheet_of_any_data_set_is_the_sample_that_the_notebook_draws(elsewhere
     assert invoke("export", sheet, "--run-dir", folder).output.startswith("5 items in ")  # no need to name them again
     other = invoke("export", sheet, "--run-dir", folder, *how[:4], "--random-seed", 8)
     assert other.exit_code == 1 and "was drawn from other data or with other parameters" in other.output
+
+
+def test_the_sample_is_drawn_from_the_data_that_the_notebook_read(elsewhere, tmp_path, monkeypatch):
+    folder, sheet = tmp_path / "run", tmp_path / "review.csv"
+    write_records(
+        folder / "finetuning_data/all_generated_instances.jsonl", [{"instruction": "Go.", "output": "I went."}]
+    )
+    run_cells("14_review_quality", folder, data=str(elsewhere), size=4, random_seed=7, show_form="no")
+    drawn = load_records(folder / "review/sample.jsonl", ReviewItem)
+    (folder / "review/sample.jsonl").unlink()
+    assert invoke("export", sheet, "--run-dir", folder).output.startswith("4 items in ")
+    assert load_records(folder / "review/sample.jsonl", ReviewItem) == drawn
+    (folder / "review/sample.jsonl").unlink()
+    assert invoke("export", sheet, "--run-dir", folder, "--size", 3).output.startswith("3 items in ")
+    assert {item.output[:5] for item in load_records(folder / "review/sample.jsonl", ReviewItem)} == {"River"}
+    (folder / "review/sample.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)  # what is named wins, and is looked for here first
+    write_records(tmp_path / "own.jsonl", [{"instruction": "Name a lake.", "input": "", "output": "Como"}])
+    assert invoke("export", sheet, "--run-dir", folder, "--data", "own.jsonl").output.startswith("1 item in ")
 
 
 def test_what_is_not_given_is_as_in_the_notebook(elsewhere, tmp_path):
@@ -526,9 +587,8 @@ def test_the_summary_says_where_there_is_nothing_to_count(elsewhere, tmp_path):
 
 
 def enter(form, text):
-    """Type and press Enter: the browser sends the key first, then the value."""
-    form.typed._handle_custom_msg({"event": "submit"}, [])
-    form.typed.value = text
+    """Type a line and press Enter."""
+    form.typed.value += text + "\n"
 
 
 def test_three_letters_answer_and_turn_the_page(review):
@@ -536,15 +596,60 @@ def test_three_letters_answer_and_turn_the_page(review):
     enter(form, "yYn too short")
     assert review.of(review.items[0].id).given == [True, True, False]
     assert review.of(review.items[0].id).notes == "too short"
-    assert (form.position, form.typed.value, form.notes.value) == (1, "", "")
+    assert (form.position, form.notes.value) == (1, "")
     enter(form, "b")
     assert form.position == 0 and form.buttons["output_correct"].value is False and form.notes.value == "too short"
 
 
-def test_what_cannot_be_read_changes_nothing(review):
+@pytest.mark.parametrize("cuts", [(3, 4, 5, 8), (11,), range(12), (4, 6, 7)])
+def test_letters_typed_while_the_next_item_is_drawn_are_not_lost(review, cuts):
+    typed = "yyn\nnny why\nyy"  # the browser sends what stands in the field as often as the kernel lets it
     form = ReviewForm(review)
-    enter(form, "yes")
-    assert review.answers == {} and "Three letters" in form.message.value and form.typed.value == "yes"
+    for cut in cuts:
+        form.typed.value = typed[:cut]
+    form.typed.value = typed
+    assert form.typed.value == typed and form.position == 2
+    form.typed.value = typed + "y\n"
+    given = [review.of(item.id).given for item in review.items[:3]]
+    assert given == [[True, True, False], [False, False, True], [True, True, True]]
+    assert [review.of(item.id).notes for item in review.items[:3]] == ["", "why", ""] and form.position == 3
+
+
+@pytest.mark.parametrize("word", ["yes", "ja", "yyx", "yyyy", "<b>"])
+def test_what_cannot_be_read_changes_nothing(review, word):
+    form = ReviewForm(review)
+    enter(form, word)
+    assert review.answers == {} and "Three letters" in form.message.value and "<b>" not in form.message.value
+    form = ReviewForm(review)
+    form.typed.value = f"{word}\nyyy\nnnn\n"  # typed in one go: the rest was meant for other items
+    assert review.answers == {} and form.position == 0
+    enter(form, "")
+    enter(form, "yyy")
+    assert list(review.answers) == [review.items[0].id] and form.position == 1
+
+
+def test_lines_that_were_taken_are_a_record(review):
+    form = ReviewForm(review)
+    enter(form, "yyy")
+    form.typed.value = "nyy\n"
+    form.typed.value = ""
+    enter(form, "yyn")
+    assert [review.of(item.id).given for item in review.items[:2]] == [[True] * 3, [True, True, False]]
+
+
+def test_a_line_that_could_not_be_saved_turns_no_page(review, monkeypatch):
+    form = ReviewForm(review)
+    monkeypatch.setattr(review, "answer", lambda *_, **given: (_ for _ in ()).throw(OSError("disk full")))
+    form.typed.value = "yyy\nnnn\n"
+    assert form.position == 0 and "NOT saved: disk full" in form.message.value
+
+
+def test_every_button_says_its_question(review):
+    buttons = ReviewForm(review).buttons
+    labels = [label for one in buttons.values() for label, _ in one.options]
+    assert labels == ["Task: yes", "Task: no", "Input: yes", "Input: no", "Output: yes", "Output: no"]
+    for name, one in buttons.items():
+        assert one.tooltips == (f"Yes: {QUESTIONS[name]}", f"No: {QUESTIONS[name]}")
 
 
 def test_a_click_takes_the_focus_to_the_field_and_filling_does_not(review, monkeypatch):
@@ -564,30 +669,23 @@ def test_a_click_takes_the_focus_to_the_field_and_filling_does_not(review, monke
 def test_letters_left_without_enter_are_saved_and_the_click_that_follows_counts_once(review, button):
     form = ReviewForm(review)
     form.show(2)
-    form.typed.value = "yny hm"  # the field loses focus
-    assert (form.position, form.typed.value, form.notes.value) == (2, "", "hm")
+    for end in range(1, 7):
+        form.typed.value = "yny hm"[:end]
+    assert (form.position, form.notes.value) == (2, "")  # the note may go on
     assert form.buttons["input_appropriate"].value is False and "saved" in form.message.value
+    assert len(review.path.read_text().splitlines()) == 1
     getattr(form, button).click()
-    assert form.position == (3 if button == "next" else 1)
-    assert list(review.answers) == [review.items[2].id]
-
-
-def test_an_old_enter_does_not_turn_the_page(review, monkeypatch):
-    form = ReviewForm(review)
-    form.typed._handle_custom_msg({"event": "submit"}, [])  # Enter in the empty field
-    later = time.monotonic() + 5
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    form.typed.value = "yyy"
-    assert form.position == 0 and review.complete == 1
+    assert form.position == (3 if button == "next" else 1) and form.typed.value == ""
+    assert list(review.answers) == [review.items[2].id] and review.of(review.items[2].id).notes == "hm"
 
 
 def test_a_b_left_without_enter_stays_on_the_page(review):
     form = ReviewForm(review)
     form.show(2)
     form.typed.value = "b"
-    assert (form.position, form.typed.value) == (2, "")
+    assert form.position == 2
     form.back.click()
-    assert form.position == 1
+    assert (form.position, form.typed.value) == (1, "")
 
 
 def test_the_last_page_says_how_many_are_open(review):

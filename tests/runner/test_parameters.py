@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from selfinstruct.cli import main
-from selfinstruct.files import EndpointError, InputError, ParameterError, write_json
+from selfinstruct.files import PROJECT_ROOT, EndpointError, InputError, ParameterError, write_json
 from selfinstruct.models.protocol import APIS
 from selfinstruct.paper import release as paper
 from selfinstruct.parsing import check_quirks
@@ -21,6 +21,7 @@ from selfinstruct.runner.parameters import (
     check_value,
     load_parameters,
     notebook_parameters,
+    place_paths,
 )
 
 
@@ -46,7 +47,7 @@ def declared() -> dict[str, list[Parameter]]:
         ("random_seed", "-1", "random_seed=-1: must be at least 0"),
         ("max_cost_usd", "-0.5", "max_cost_usd=-0.5: must be at least 0"),
         ("base_url", "localhost", "base_url='localhost': give an address such as"),
-        ("price_table", "none.json", "price_table='none.json': no such file; a relative path starts at the project's"),
+        ("price_table", "none.json", "price_table='none.json': no such file, from here or from the project's"),
         ("sampling", '{"top_pp": 0.9}', 'unknown parameter "top_pp" of sampling; did you mean "top_p"?'),
         ("sampling", '{"top_p": 90}', "top_p=90: must be from 0 to 1"),
     ],
@@ -102,6 +103,46 @@ def test_a_file_that_is_there_is_taken(tmp_path):
     check_value("price_table", str(path))
     with pytest.raises(InputError, match="no such file"):
         check_value("price_table", str(tmp_path / "other.json"))
+
+
+def test_relative_paths_are_looked_for_here_first(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    for name in ("a.jsonl", "b.jsonl", "p.json", "seeds.jsonl", "m.gguf", "mine/c.jsonl"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "embedded").mkdir()  # no model
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "data": "a.jsonl, b.jsonl", "price_table": "p.json", "seed_tasks_path": "./seeds.jsonl", "model": "m.gguf",
+        "store": "outputs/responses.sqlite", "top_p": 0.5, "prompt_source": "mine/",
+    }  # fmt: skip
+    assert place_paths(given) == {
+        "data": f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", "price_table": f"{tmp_path}/p.json",
+        "seed_tasks_path": f"{tmp_path}/seeds.jsonl", "model": f"{tmp_path}/m.gguf", "store": "outputs/responses.sqlite",
+        "top_p": 0.5, "prompt_source": f"{tmp_path}/mine",
+    }  # fmt: skip
+    (tmp_path / "x,y.jsonl").write_text("{}")
+    same = {
+        "model": "embedded",
+        "data": "seeds/seed_tasks.jsonl",
+        "prompt_source": "ours",
+        "rater": "a.jsonl",
+        "seed": 3,
+    }
+    assert place_paths(same) == same
+    assert place_paths({"data": "x,y.jsonl"}) == {"data": f"{tmp_path}/x,y.jsonl"}
+    assert place_paths({"data": "mine"}) == {"data": f"{tmp_path}/mine"}
+
+
+def test_from_the_project_s_root_nothing_changes(monkeypatch):
+    monkeypatch.chdir(PROJECT_ROOT)
+    given = {
+        "data": "seeds/seed_tasks.jsonl, ./seeds",
+        "seed_tasks_path": "seeds/../seeds/seed_tasks.jsonl",
+        "model": "x/y",
+    }
+    assert place_paths(given) == given | {"data": "seeds/seed_tasks.jsonl,./seeds"}
+    monkeypatch.chdir(PROJECT_ROOT / "seeds")
+    assert place_paths({"data": "seed_tasks.jsonl"}) == {"data": "seeds/seed_tasks.jsonl"}  # no path of this machine
 
 
 def test_a_name_of_a_notebook_of_ones_own_may_hold_anything():

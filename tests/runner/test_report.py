@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct.files import write_json, write_records
+from selfinstruct.files import PROJECT_ROOT, read_json, write_json, write_records
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner.report import (
     build_funnels,
+    build_page,
+    describe_figure,
     flatten_numbers,
     label_model,
     sample_tasks,
     write_report,
 )
 
+EXAMPLE = PROJECT_ROOT / "outputs/example"
 NASTY = '<script>alert("x")</script> & <img src=x onerror=alert(1)>'
 
 
@@ -109,6 +112,111 @@ def test_every_figure_has_a_text(run):
     }
 
 
+RESULTS = {
+    "11_parse_verb_nouns": {
+        "headline": "3 of 4 with verb and noun", "figures": {"verb_nouns": "Root verbs."},
+        "pairs": {"mine": {"write": {"story": 5, "poem": 2}, "tell": {"joke": 4}, "cook": {"soup": 1}}, "other": {}},
+    },
+    "12_measure_lengths": {
+        "headline": "median words: instruction 10", "figures": {"lengths": "Lengths in words, 0 to 60."},
+        "lengths": {"mine": {"instruction": {"median": 10.0, "count": 51}, "output": {"median": 6.5, "count": 1063}}},
+    },
+    "13_measure_rouge_overlap": {
+        "headline": "mean 0.31", "figures": {"rouge_overlap_seeds": "Best ROUGE-L.", "rouge_overlap_others": "With others."},
+        "with_seeds": {"mine": {"mean": 0.3139, "max": 0.5, "share_above": 0.0, "count": 67}},
+        "with_others": {"mine": {"mean": 0.468, "max": 0.8, "share_above": 0.02, "count": 67}},
+    },
+    "17_compare_with_paper": {
+        "headline": "of the 8 findings, 0 came out as published; the other 83 need people", "figures": {"scorecard": "Shares."},
+        "scorecard": [
+            {"what": "length", "published": 20.0, "ours": 10.0, "interval": [9, 11], "verdict": "differs"},
+            {"what": "count", "published": 20.0, "ours": None, "interval": None, "verdict": "not measured"},
+        ],
+    },
+}  # fmt: skip
+SHOWN = {
+    "verb_nouns": "3 of 4 with verb and noun; mine, commonest: write story (5), tell joke (4), write poem (2); other, commonest: none",
+    "lengths": "mine, median words: instruction 10 (n = 51), output 6.5 (n = 1,063)",
+    "rouge_overlap_seeds": "mine, best ROUGE-L with any seed task: mean 0.31, largest 0.50, 0.0% above the threshold (n = 67)",
+    "rouge_overlap_others": "mine, best ROUGE-L with any other instruction: mean 0.47, largest 0.80, 2.0% above the threshold (n = 67)",
+    "scorecard": "of the 8 findings, 0 came out as published; length: 0.50 of the published (differs)",
+}  # fmt: skip
+
+
+def test_who_cannot_see_a_figure_hears_what_it_shows_and_not_its_caption():
+    found = {name: describe_figure(name, one) for one in RESULTS.values() for name in one["figures"]}
+    assert found == SHOWN
+    for odd in ({}, {"pairs": 3}, {"lengths": {"mine": {"input": None}}, "with_seeds": [], "scorecard": [{}]}):
+        assert {describe_figure(name, {**odd, "headline": "5 rows"}) for name in SHOWN} == {"5 rows"}
+    assert describe_figure("mine", {}) == ""
+
+
+def test_every_figure_of_the_example_tells_numbers():
+    figures = build_page(RunFolder(EXAMPLE))["figures"]
+    told = {one["finding"] for one in figures if "method" not in one["name"]}
+    assert len(told) >= 5 and all(re.search(r"\d", one) for one in told)
+    assert not told & {one["text"] for one in figures}
+
+
+class Boxes(HTMLParser):
+    """Whether each table of a page stands in a box that scrolls, and each such box with what a keyboard needs of it."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[dict] = []
+        self.loose: list[str] = []
+        self.boxes: list[dict] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        one = dict(attributes)
+        if tag == "div":
+            self.open.append(one)
+            self.boxes += [one] if one.get("class") in ("scroll", "long") else []
+        if tag == "table" and not any(box.get("class") in ("scroll", "card") for box in self.open):
+            self.loose.append(one.get("class", ""))
+
+    def handle_endtag(self, tag):
+        if tag == "div":
+            self.open.pop()
+
+
+def test_what_is_wide_or_long_scrolls_in_a_box_that_the_keyboard_reaches(run):
+    write_json(
+        run / "results" / "17_compare_with_paper.json", read_json(EXAMPLE / "results/17_compare_with_paper.json")
+    )
+    texts = {"short": "Elbe", "long": "Donau " * 200, "high": "Oder\n" * 12}
+    rows = [{"instruction": f"Name {name}.", "input": "", "output": text} for name, text in texts.items()]
+    write_records(run / "finetuning_data" / "all_generated_instances.jsonl", rows)
+    page = Boxes(write_report(RunFolder(run)).read_text())
+    assert set(page.loose) == {""}  # the model and the parameters, in two narrow columns
+    assert all((box["tabindex"], box["role"]) == ("0", "region") and box["aria-label"] for box in page.boxes)
+    labels = [box["aria-label"] for box in page.boxes]
+    assert len(set(labels)) == len(labels) and "Table of usage and cost" in labels and "Table of findings" in labels
+    assert sum(label.startswith("Output of task") for label in labels) == 2
+
+
+def test_a_text_in_a_box_is_the_text_alone(run):
+    text = write_report(RunFolder(run)).read_text()
+    assert "<dd>Elbe</dd>" in text and "<dd>Rhine\nand Main</dd>" in text  # no blanks around: they would be shown
+
+
+def test_the_page_is_made_for_the_dark_for_paper_and_for_small_screens(run):
+    style = re.search(r"<style>(.*?)</style>", write_report(RunFolder(run)).read_text(), re.DOTALL)[1]
+    screens, paper = style.split("@media print")
+    assert "@media screen and (prefers-color-scheme: dark)" in screens  # paper is white, whatever the screen is
+    names = set(re.findall(r"var\((--\w+)\)", style))
+    dark = re.search(r"dark\) \{\s*:root \{(.*?)\}", screens, re.DOTALL)[1]
+    assert names <= set(re.findall(r"(--\w+):", dark))  # every colour has a dark one
+    assert "figure a { display: block; background: #fff" in screens and "overflow-wrap: anywhere" in screens
+    # what breaks only where nothing else helps makes a table as wide as its longest word: in boxes that scroll alone
+    assert [part for part in style.split("}") if "break-word" in part] == [
+        " .scroll th, .scroll td { overflow-wrap: break-word; "
+    ]
+    assert "print-color-adjust: exact" in screens and "details-content { content-visibility: visible" in paper
+    assert re.search(r"h1, h2, h3, summary \{ break-after: avoid", paper) and "overflow: visible" in paper
+
+
 def test_what_went_wrong_before_any_filter_stands_below_the_funnel_of_step_4(run):
     assert build_funnels(RunFolder(run))[-1].note == ""
     quality = {"instances": 65, "copied_from_prompt": 2, "refusal": 0}
@@ -141,6 +249,19 @@ def test_funnels_conserve_candidates(run):
         "Step 1: 1,200 requests, 7 candidates - 4 dropped (too_similar 3, wrong_length 1) = 3 instructions",
         "Step 4: 3 candidates - 1 dropped (no_output 1) = 2 instances of 2 instructions",
     ]
+
+
+def test_one_of_something_is_written_in_the_singular(tmp_path):
+    write_records(tmp_path / "machine_generated_instructions.jsonl", [{"instruction": "Name a bird."}])
+    row = {"instruction": "Name a bird.", "input": "", "output": "Owl"}
+    write_records(tmp_path / "finetuning_data" / "all_generated_instances.jsonl", [row])
+    write_json(tmp_path / "results" / "02_generate_instructions.json", {"requested": 1, "rows": [{"a": 1}]})
+    write_json(tmp_path / "results" / "05_filter_and_export.json", {"quality": {"instances": 1, "refusal": 0}})
+    first, last = build_funnels(RunFolder(tmp_path))
+    assert first.line() == "Step 1: 1 request, 1 candidate = 1 instruction"
+    assert last.line() == "Step 4: 1 candidate = 1 instance of 1 instruction"
+    page = re.sub(r"<[^>]*>", " ", write_report(RunFolder(tmp_path)).read_text())
+    assert not re.search(r"(?<![\d,.])1 (instruction|instance|request|candidate|row|line|task)s\b", page)
 
 
 def test_usage_is_added_up(run):

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from helpers.notebooks import FIRST, SECOND, wait_until, write_notebook
 from nbformat import v4
+from papermill.parameterize import parameterize_path
 
 from selfinstruct.files import InputError, ParameterError, SelfInstructError
 from selfinstruct.runner import manifest
-from selfinstruct.runner.execution import WIDGET, normalise_notebook
+from selfinstruct.runner.execution import WIDGET, Step, execute_step, normalise_notebook
 from selfinstruct.runner.parameters import load_parameters, notebook_parameters
 from selfinstruct.runner.run import choose_notebooks, run_notebooks
 
@@ -99,7 +100,7 @@ def test_a_run_leaves_files_executed_copies_and_a_report(finished):
     assert json.loads((run / "results" / f"{FIRST}.json").read_text()) == {"rows": 1}
     assert lines[0] == f"2 notebooks into {run}/"
     assert lines[1].startswith(FIRST) and lines[1].endswith("rows 1")
-    assert "1 candidates = 1 instructions" in "\n".join(lines)
+    assert "1 candidate = 1 instruction" in "\n".join(lines)
     assert lines[-1] == f"Next: open {run}/report.html"
 
 
@@ -217,7 +218,8 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, notebooks):
 
 def test_a_folder_made_with_other_parameters_is_refused_naming_them(run_copy):
     notebooks, run = run_copy
-    with pytest.raises(ParameterError, match=r"made with other parameters \(random_seed was 42, now 7\)"):
+    advice = r".*choose another folder \(--run-dir"
+    with pytest.raises(ParameterError, match=rf"made with other parameters \(random_seed was 42, now 7\){advice}"):
         run_notebooks(run, {"random_seed": "7", "temperature": "1e-3"}, notebooks_dir=notebooks)
 
 
@@ -234,6 +236,28 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, notebooks):
 def test_choice_of_notebooks(notebooks, only, start, expected):
     write_notebook(notebooks, "20_not_in_the_main_job", "")
     assert [path.stem for path in choose_notebooks(notebooks, only, start)] == expected
+
+
+@pytest.mark.parametrize(("only", "start"), [(("02",), "03"), (("02", "03"), "03"), ((FIRST,), SECOND)])
+def test_only_what_comes_before_from_is_refused(notebooks, only, start):
+    with pytest.raises(ParameterError, match=f"--only .* --from {start}: {FIRST} comes before"):
+        choose_notebooks(notebooks, only, start)
+    assert [path.stem for path in choose_notebooks(notebooks, ("03",), "02")] == [SECOND]
+    assert [path.stem for path in choose_notebooks(notebooks, ("03",), "03")] == [SECOND]
+
+
+@pytest.mark.parametrize("name", ["exp_{x}", "{", "}{", "{0}{run_dir}", "a{{b}}"])
+def test_braces_in_a_path_are_part_of_its_name(tmp_path, monkeypatch, name):
+    paths = []
+    monkeypatch.setattr("papermill.execute_notebook", lambda *args, **_: paths.extend(args[:2]))
+    execute_step(Step(tmp_path / name / "n.ipynb", {"run_dir": "x"}), tmp_path / name / "copy.ipynb", {})
+    read = [parameterize_path(path, {"run_dir": "x"}) for path in paths]
+    assert read == [str(tmp_path / name / "n.ipynb"), str(tmp_path / name / "copy.ipynb")]
+
+
+def test_a_run_folder_with_braces_in_its_name_works(tmp_path, notebooks):
+    [outcome] = run_notebooks(tmp_path / "exp_{x}", notebooks_dir=notebooks, only=["02"])
+    assert (tmp_path / "exp_{x}" / "notebooks" / f"{FIRST}.ipynb").is_file() and outcome.name == FIRST
 
 
 @pytest.mark.parametrize(
