@@ -332,10 +332,11 @@ def test_a_state_that_is_no_end_is_on_its_way(batch, api, changes):
     assert f"{changes['status']}, 0 done" in submit(batch, asks(2))
 
 
-def test_a_job_without_times_or_with_odd_ones_is_collected(batch, api):
+@pytest.mark.parametrize("ended", ["soon", 10**400, -1, True, [5], None])
+def test_a_job_without_times_or_with_odd_ones_is_collected(batch, api, ended):
     submit(batch, asks(2))
     api.finish("batch_1", "COMPLETED")
-    api.jobs["batch_1"] |= {"created_at": None, "completed_at": "soon", "metadata": ["x"], "errors": {"data": None}}
+    api.jobs["batch_1"] |= {"created_at": 1, "completed_at": ended, "metadata": ["x"], "errors": {"data": None}}
     with batch() as client:
         assert client.complete(asks(2))[1].error is None
 
