@@ -321,7 +321,8 @@ def _read_status(batch: Any) -> str:
 def _measure_seconds(batch: Any) -> float:
     """How long a job took, 0 where the provider does not say."""
     times = [batch.created_at, batch.completed_at or batch.expired_at]
-    return max(0.0, float(times[1] - times[0])) if all(isinstance(time, int | float) for time in times) else 0.0
+    are_times = all(isinstance(time, int | float) and 0 < time < 1e11 for time in times)
+    return max(0.0, float(times[1] - times[0])) if are_times else 0.0
 
 
 def _split_jobs(jobs: list[Job], adaptation: Adaptation, url: str) -> Iterator[dict[str, str]]:

@@ -362,7 +362,7 @@ class Progress:
 
         self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
         self._waiting = 0
-        self._started, self._tokens, self._failed = time.monotonic(), budget.spent.tokens, budget.failed
+        self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
         self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
     def add_cached(self, number: int, waiting: int) -> None:
@@ -389,7 +389,7 @@ class Progress:
     def describe(self, cached: int) -> str:
         """Such as "2 failed, 40 cached, 812 tokens/s, $0.0210"."""
         seconds = max(time.monotonic() - self._started, 1e-3)
-        rate = (self._budget.spent.tokens - self._tokens) / seconds
+        rate = (self._budget.tokens - self._tokens) / seconds
         parts = [f"{self._budget.failed - self._failed} failed", f"{cached} cached", f"{rate:.0f} tokens/s"]
         if self._waiting:
             parts.append(f"{self._waiting} asked by another command")

@@ -154,6 +154,11 @@ class Budget:
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     @property
+    def tokens(self) -> float:
+        """What the command has used."""
+        return self.spent.tokens
+
+    @property
     def is_limited(self) -> bool:
         """True if there is a limit to keep."""
         return bool(self.max_cost_usd or self.max_tokens_total)
