@@ -104,6 +104,7 @@ class ModelClient:
             "weights_sha256": endpoint.weights_sha256, "slots": endpoint.slots if endpoint.embedded else None,
             "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
             "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
+            **({"threads": endpoint.threads} if endpoint.threads else {}),  # what was asked depends on them, a replay does not
         }  # fmt: skip
 
     def close(self) -> None:

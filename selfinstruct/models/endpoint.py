@@ -117,6 +117,7 @@ class Endpoint:
     weights: Path | None = None
     weights_sha256: str | None = None
     slots: int = 1  # of the embedded server
+    threads: int | None = None  # of the embedded server, once it runs
     deterministic: bool = False
     timeout_s: float = 600.0
     adaptation: Adaptation = field(default_factory=Adaptation)
@@ -148,7 +149,8 @@ class Endpoint:
         if self.embedded:
             from .embedded import serve
 
-            base_url = serve(self.weights, self.slots, self.deterministic).base_url
+            server = serve(self.weights, self.slots, self.deterministic)
+            base_url, self.threads = server.base_url, server.threads
         elif self.provider.needs_key and not key:
             advice = f"put it into the environment: export {self.provider.key_variable}=..."
             raise EndpointError(f"{public_url(base_url)}: no key; {advice}")

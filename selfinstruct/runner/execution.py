@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..files import SelfInstructError, StoppedEarly, show_path, write_text
@@ -55,9 +56,7 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
 
     `arguments` are more of papermill's, such as those of `Kernels`.
     """
-    # jsonschema would load a grammar of addresses with it, for 1.5 s; nothing here checks such
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    import papermill
+    papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
 
     for name in ("papermill", "asyncio"):  # the error below says it, once
@@ -77,6 +76,14 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
         raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
     finally:
         page.finish()
+
+
+def import_papermill() -> ModuleType:
+    """papermill, without the grammar of addresses that jsonschema would load for 1.5 s: nothing here checks an address."""
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+
+    return papermill
 
 
 class _Page:

@@ -267,6 +267,35 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     assert wait_until(lambda: not any(kernel.is_running() for kernel in kernels))
 
 
+def test_the_copy_holds_what_was_done_before_the_kernel_died(tmp_path, notebooks):
+    write_notebook(notebooks, FIRST, "import os, time\nprint('so far')\ntime.sleep(0.5)\nos._exit(1)")
+    with pytest.raises(SelfInstructError, match="kernel died"):
+        run_notebooks(tmp_path / "run", notebooks_dir=notebooks)
+    text = (tmp_path / "run" / "notebooks" / f"{FIRST}.ipynb").read_text()
+    cells = json.loads(text)["cells"]
+    assert "".join(cells[2]["outputs"][0]["text"]) == "so far\n"
+    assert '"papermill"' not in text
+
+
+def test_the_copy_on_disk_keeps_up_with_the_run(tmp_path):
+    waiting = "import time\nprint('first')\ntime.sleep(1.5)"
+    path = write_notebook(tmp_path / "notebooks", FIRST, waiting)
+    page = nbformat.read(path, 4)
+    copy = tmp_path / "run" / "notebooks" / path.name
+    page.cells[2].source = f"import pathlib\nassert 'first' in pathlib.Path({str(copy)!r}).read_text()"
+    nbformat.write(page, path)
+    run_notebooks(tmp_path / "run", notebooks_dir=path.parent, out=lambda _: None)
+
+
+def test_papermill_comes_without_a_grammar_of_addresses():
+    """Building that takes longer than most notebooks do."""
+    code = "import sys; from selfinstruct.runner.execution import import_papermill; print(import_papermill().__name__)"
+    code += "; assert 'rfc3987_syntax.syntax_helpers' not in sys.modules"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "papermill\n"
+    )
+
+
 def test_a_failed_notebook_leaves_no_kernel(tmp_path, notebooks):
     write_notebook(notebooks, FIRST, "import time\ntime.sleep(1)\nraise OSError('broken')")
     with pytest.raises(SelfInstructError, match="broken"):
