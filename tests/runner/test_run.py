@@ -267,6 +267,13 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     assert wait_until(lambda: not any(kernel.is_running() for kernel in kernels))
 
 
+def test_where_nothing_is_to_do_no_process_is_started(run_copy, monkeypatch):
+    notebooks, run = run_copy
+    monkeypatch.setattr("subprocess.Popen.__init__", None)
+    outcomes = run_notebooks(run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None)
+    assert [outcome.skipped for outcome in outcomes] == [True, True]
+
+
 def test_the_copy_holds_what_was_done_before_the_kernel_died(tmp_path, notebooks):
     write_notebook(notebooks, FIRST, "import os, time\nprint('so far')\ntime.sleep(0.5)\nos._exit(1)")
     with pytest.raises(SelfInstructError, match="kernel died"):
