@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Any
@@ -92,7 +92,7 @@ class ModelClient:
         missing = {job.key: job for job in jobs if job.key not in answers and job.key not in self._failures}
         cached = set(answers)
         if missing:
-            answers |= self._fetch(list(missing.values()), desc, len(cached))
+            answers |= self._fetch(self._order_jobs(missing.values()), desc, len(cached))
             cached |= self._of_others
             if missing.keys() <= self._failures.keys() and not cached and not self.budget.succeeded:
                 last = list(self._failures.values())[-1]
@@ -131,6 +131,7 @@ class ModelClient:
             "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
             "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
             **({"taken_off": self.taken_off} if self._taken_off else {}),
+            **({"threads": endpoint.threads} if endpoint.threads else {}),  # what was asked depends on them, a replay does not
         }  # fmt: skip
 
     def close(self) -> None:
@@ -162,6 +163,10 @@ class ModelClient:
         if self.endpoint.deterministic and request.seed is None:
             request = request.model_copy(update={"seed": request.sample_index})
         return make_job(request, self.endpoint.model, self.endpoint.api, self.endpoint.identity)
+
+    def _order_jobs(self, jobs: Iterable[Job]) -> list[Job]:
+        """`jobs` as they are sent: the embedded server keeps the prompt it read last, so those that begin alike follow one another."""
+        return sorted(jobs, key=lambda job: job.request.prompt) if self.endpoint.embedded else list(jobs)
 
     def _read_completion(self, job: Job, stored: StoredResponse | None, cached: bool) -> Completion:
         if stored is None:

@@ -37,11 +37,12 @@ _no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loop
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server: where it listens, what it serves, and with how many parallel slots."""
+    """A running server: where it listens, what it serves, and with how many parallel slots and threads."""
 
     base_url: str
     weights: Path
     slots: int
+    threads: int
     pid: int
 
 
@@ -134,8 +135,9 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     import xllamacpp
 
     weights, slots = Path(settings["weights"]), settings["slots"]
-    engine = xllamacpp.Server(build_params(weights, slots, settings["deterministic"]))
-    state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, os.getpid())
+    params = build_params(weights, slots, settings["deterministic"])
+    engine = xllamacpp.Server(params)
+    state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, params.cpuparams.n_threads, os.getpid())
     write_text(entry, json.dumps(asdict(state), default=str))
     while is_alive(*settings["owner"]):
         time.sleep(POLL_SECONDS)

@@ -127,6 +127,7 @@ class Endpoint:
     weights: Path | None = None
     weights_sha256: str | None = None
     slots: int = 1  # of the embedded server
+    threads: int | None = None  # of the embedded server, once it runs
     deterministic: bool = False
     timeout_s: float = 0.0  # for a whole request, retries and pauses included; 0: depends on its max_tokens
     adaptation: Adaptation = field(default_factory=Adaptation)
@@ -163,7 +164,8 @@ class Endpoint:
         if self.embedded:
             from .embedded import serve
 
-            address = Address(serve(self.weights, self.slots, self.deterministic).base_url)
+            server = serve(self.weights, self.slots, self.deterministic)
+            address, self.threads = Address(server.base_url), server.threads
         elif self.provider.needs_key and not key:
             advice = f"put it into the environment: export {self.provider.key_variable}=..."
             raise EndpointError(f"{address.url}: no key; {advice}")

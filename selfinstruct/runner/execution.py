@@ -12,14 +12,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ..files import SelfInstructError, StoppedEarly, show_path, write_text
 from ..runfolder import Notebook, RunFolder, find_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _STOPPED = "{}: stopped by you; the same command continues from the stored answers"
 _OURS = {kind.__name__: kind for kind in (SelfInstructError, *SelfInstructError.__subclasses__())}
@@ -52,16 +56,17 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
 
     `arguments` are more of papermill's, such as those of `Kernels`.
     """
-    import papermill
+    papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
 
     for name in ("papermill", "asyncio"):  # the error below says it, once
         logging.getLogger(name).setLevel(logging.CRITICAL)
     bar = {"desc": step.name, "leave": False} if sys.stderr.isatty() else False
+    page = _Page(copy, arguments.get("on_notebook_start"))
     try:
         papermill.execute_notebook(
-            _escape_braces(step.path), _escape_braces(copy), step.parameters, kernel_name="python3", progress_bar=bar,
-            cwd=step.path.parent, **arguments,
+            _escape_braces(step.path), None, step.parameters, kernel_name="python3", progress_bar=bar, cwd=step.path.parent,
+            **{**arguments, "on_notebook_start": page.start, "on_cell_start": page.save},
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _cell_error(step, copy, error) from None
@@ -70,8 +75,46 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
     except DeadKernelError:
         raise SelfInstructError(f"{step.name}: its kernel died (out of memory?); the same command continues") from None
     finally:
-        if copy.is_file():
-            normalise_notebook(copy)
+        page.finish()
+
+
+def import_papermill() -> ModuleType:
+    """papermill, without the grammar of addresses that jsonschema would load for 1.5 s: nothing here checks an address."""
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+
+    return papermill
+
+
+class _Page:
+    """The notebook that runs, on disk at the start of its cells but at most once a second.
+
+    papermill itself writes it twice a cell, which takes longer than most cells do.
+    """
+
+    def __init__(self, path: Path, then: Callable[[], Awaitable[None]] | None):
+        self.path, self.then, self.notebook, self.saved = path, then, None, 0.0
+
+    async def start(self, notebook: NotebookNode) -> None:
+        self.notebook = notebook
+        self.save()
+        if self.then:
+            await self.then()
+
+    def save(self, **_: Any) -> None:
+        if time.monotonic() - self.saved > 1:
+            _write_notebook(self.path, self.notebook)
+            self.saved = time.monotonic()
+
+    def finish(self) -> None:
+        if self.notebook is not None:
+            _write_notebook(self.path, normalise_notebook(self.notebook))
+
+
+def _write_notebook(path: Path, notebook: NotebookNode) -> None:
+    import nbformat
+
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def _escape_braces(path: Path) -> str:
@@ -92,14 +135,11 @@ def _cell_error(step: Step, copy: Path, error: Any) -> SelfInstructError:
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def normalise_notebook(path: Path) -> Path:
-    """Rewrite an executed notebook so that equal runs give equal files, whole or not at all.
+def normalise_notebook(notebook: NotebookNode) -> NotebookNode:
+    """Take out of an executed notebook what differs between equal runs; changes it in place.
 
     Widgets go: tqdm's bars hold a random id and a duration, and a form does nothing without its kernel.
     """
-    import nbformat
-
-    notebook = nbformat.read(path, as_version=4)
     for name in ("papermill", "widgets"):
         notebook.metadata.pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)
@@ -110,7 +150,7 @@ def normalise_notebook(path: Path) -> Path:
             cell.id = "injected-parameters"
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-    return write_text(path, nbformat.writes(notebook) + "\n")
+    return notebook
 
 
 LOCK_FILE = ".running"  # holds who uses the folder; it exists only meanwhile, and after kill -9

@@ -3,8 +3,9 @@
     with kernel_environment() as kernels:
         papermill.execute_notebook(source, copy, **kernels.arguments(another=True))
 
-Starting a kernel takes longer than most notebooks do when the store answers: with `another`, the next one starts behind the
-notebook that runs. Whatever ends the command ends it too; after kill -9 it finds its parent gone within a second.
+Starting a kernel and importing takes longer than most notebooks do when the store answers. With `another`, kernels are
+forked from a process that has imported already, and the next one starts behind the notebook that runs. Whatever ends the
+command ends them too; after kill -9 they find their parent gone within a second.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ..models.session import OWNER_VARIABLE
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
+
+    from .forkserver import ForkServer
 
 IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
@@ -53,9 +56,10 @@ def kernel_environment() -> Iterator[Kernels]:
 
 
 class Kernels:
-    """The kernel that works, and the one that waits."""
+    """The kernel that works, the one that waits, and the server that forks them."""
 
     def __init__(self) -> None:
+        self._server: ForkServer | None = None
         self._working: AsyncKernelManager | None = None
         self._waiting: AsyncKernelManager | None = None
 
@@ -67,6 +71,11 @@ class Kernels:
         nothing is in flight: there the five seconds hold, or a kernel that hangs at its end would delay the run.
         """
         from jupyter_client.manager import AsyncKernelManager
+
+        from .forkserver import ForkServer, can_fork
+
+        if another and self._server is None and can_fork():
+            self._server = ForkServer()
 
         class Kernel(AsyncKernelManager):
             """What papermill makes; it gets one that may have been started, which it then does not start again."""
@@ -82,12 +91,15 @@ class Kernels:
         }
 
     def _choose(self, given: dict[str, Any]) -> AsyncKernelManager:
-        from jupyter_client.manager import AsyncKernelManager
-
         self._working, self._waiting = self._waiting, None
         if self._working is None or not _is_running(self._working):
-            self._working = AsyncKernelManager(**given)
+            self._working = self._make(**given)
         return self._working
+
+    def _make(self, **given: Any) -> AsyncKernelManager:
+        from .forkserver import ForkedKernelManager
+
+        return ForkedKernelManager(server=self._server, **given)
 
     def _set_wait(self, seconds: float) -> Callable[..., None]:
         def set_wait(**_: Any) -> None:
@@ -96,19 +108,19 @@ class Kernels:
         return set_wait
 
     async def _start_another(self, **_: Any) -> None:
-        from jupyter_client.manager import AsyncKernelManager
-
-        self._waiting = AsyncKernelManager(kernel_name="python3")
+        self._waiting = self._make(kernel_name="python3")
         with suppress(OSError):  # the notebook that needs it starts it then, and says why it cannot
             await self._waiting.start_kernel(extra_arguments=[NO_HISTORY])
 
     def close(self) -> None:
-        """End the kernel that waits: nothing runs in it."""
+        """End the kernel that waits, in which nothing runs, and the server."""
         if self._waiting is not None and _is_running(self._waiting):
             process = self._waiting.provisioner.process
             process.kill()
             process.wait()
-        self._waiting = None
+        if self._server is not None:
+            self._server.close()
+        self._waiting = self._server = None
 
 
 def _is_running(kernel: AsyncKernelManager) -> bool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def _run_steps(
     try:
         with kernel_environment() as kernels:
             for step in steps:
-                outcomes.append(run_step(run, step, kernels.arguments(another=step is not steps[-1]), tell_start))
+                arguments = partial(kernels.arguments, another=step is not steps[-1])
+                outcomes.append(run_step(run, step, arguments, tell_start))
                 out(outcomes[-1].line())
     finally:
         page = write_report(run)
@@ -177,8 +179,10 @@ def _check_inputs(run: RunFolder, step: Step, before: Sequence[Step]) -> None:
             raise run.missing(pattern)
 
 
-def run_step(run: RunFolder, step: Step, arguments: Mapping[str, Any], tell_start: Callable[[str], None]) -> Outcome:
-    """Run one notebook into the run folder, with more `arguments` of papermill, or skip it if nothing changed."""
+def run_step(
+    run: RunFolder, step: Step, arguments: Callable[[], Mapping[str, Any]], tell_start: Callable[[str], None]
+) -> Outcome:
+    """Run one notebook into the run folder, with more of papermill's `arguments`, or skip it if nothing changed."""
     inputs = (*step.entry.reads, *step.entry.uses)
     fingerprint = manifest.measure_fingerprint(run, step.path, step.parameters, inputs)
     if manifest.is_unchanged(run, step.name, fingerprint):
@@ -186,7 +190,7 @@ def run_step(run: RunFolder, step: Step, arguments: Mapping[str, Any], tell_star
     before, began = manifest.take_snapshot(run), time.monotonic()
     tell_start(step.name)
     manifest.record_start(run, step.name, step.parameters)
-    execute_step(step, run / "notebooks" / step.path.name, arguments)
+    execute_step(step, run / "notebooks" / step.path.name, arguments())
     seconds = round(time.monotonic() - began, 1)
     manifest.record_end(run, step.name, before, step.entry.writes, fingerprint=fingerprint, seconds=seconds)
     return Outcome(step.name, seconds, False, read_headline(run, step.name))

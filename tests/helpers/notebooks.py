@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from nbformat import v4
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -64,3 +65,16 @@ def wait_until(condition, seconds: float = 30) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
+
+
+def kernel_processes(parent: int) -> list[psutil.Process]:
+    """The kernels among the descendants of a process, and the server that forks them."""
+    return [one for one in psutil.Process(parent).children(recursive=True) if _runs_kernels(one)]
+
+
+def _runs_kernels(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+    return "ipykernel_launcher" in command or "selfinstruct.runner.forkserver" in command

@@ -15,8 +15,10 @@ from openai import OpenAI
 
 from selfinstruct.files import EndpointError
 from selfinstruct.models import embedded
+from selfinstruct.models.connection import connect
 from selfinstruct.models.endpoint import find_endpoint
 from selfinstruct.models.session import OWNER_VARIABLE
+from selfinstruct.records import Request
 
 # a process that serves and then waits, as a notebook kernel does between cells
 KERNEL = "from selfinstruct.models.embedded import serve\ns = serve()\nprint(s.pid, s.base_url, flush=True)\ninput()"
@@ -79,6 +81,22 @@ def test_it_answers_as_any_openai_server_and_names_no_path():
     finally:
         stop(server)
     assert gone(server.pid)
+
+
+def test_the_threads_that_answered_are_recorded(tmp_path):
+    """They depend on what else the machine does, and answers may depend on them."""
+    with connect("embedded", store=tmp_path / "s.sqlite") as client:
+        assert "threads" not in client.describe()  # nothing runs yet, and a replay starts nothing
+        request = Request(prompt="Task 1: Write", max_tokens=2, temperature=0, top_p=1)
+        client.complete([request])
+        server = embedded.serve()
+        try:
+            assert client.describe()["threads"] == server.threads >= 1
+        finally:
+            stop(server)
+    with connect("embedded", store=tmp_path / "s.sqlite") as client:
+        client.complete([request])
+        assert "threads" not in client.describe()
 
 
 def test_each_slot_holds_the_longest_prompt_of_the_paper():

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
-from helpers.notebooks import FIRST, SECOND, wait_until, write_notebook
+from helpers.notebooks import FIRST, SECOND, kernel_processes, wait_until, write_notebook
 from nbformat import v4
 from papermill.parameterize import parameterize_path
 
 from selfinstruct.files import InputError, ParameterError, SelfInstructError
 from selfinstruct.runner import manifest
 from selfinstruct.runner.execution import WIDGET, Step, execute_step, normalise_notebook
+from selfinstruct.runner.forkserver import can_fork
 from selfinstruct.runner.parameters import load_parameters, notebook_parameters
 from selfinstruct.runner.run import choose_notebooks, run_notebooks
 
@@ -113,11 +113,10 @@ def test_executed_copies_carry_no_times_or_versions(finished):
     assert [cell["id"] for cell in notebook["cells"]] == ["cell-0", "injected-parameters", "cell-1", "cell-2"]
 
 
-def test_widgets_do_not_stay_and_other_outputs_do(tmp_path):
+def test_widgets_do_not_stay_and_other_outputs_do():
     outputs = [v4.new_output("display_data", {kind: {}, "text/plain": "bar"}) for kind in (WIDGET, "application/json")]
     cells = [v4.new_markdown_cell("Look:"), v4.new_code_cell("1", outputs=outputs)]
-    nbformat.write(v4.new_notebook(cells=cells, metadata={"widgets": {}}), tmp_path / "a.ipynb")
-    notebook = json.loads(normalise_notebook(tmp_path / "a.ipynb").read_text())
+    notebook = normalise_notebook(v4.new_notebook(cells=cells, metadata={"widgets": {}}))
     assert [list(output["data"]) for output in notebook["cells"][1]["outputs"]] == [["application/json", "text/plain"]]
     assert "widgets" not in notebook["metadata"]
 
@@ -279,11 +278,11 @@ def test_a_failing_cell_gives_one_line_and_keeps_the_executed_copy(tmp_path, cod
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
-    """Neither the one that works nor the one that waits for the next notebook."""
+    """Neither the one that works nor the one that waits for the next notebook, nor the server that has forked them."""
     write_notebook(tmp_path / "notebooks", SECOND, SECOND_CODE, 'run_dir: str = "outputs/run"  # where files go\n')
     process = start_run(tmp_path, "time.sleep(60)")
-    assert wait_until(lambda: len(started_kernels(process.pid)) == 2)
-    kernels = started_kernels(process.pid)
+    assert wait_until(lambda: len(kernel_processes(process.pid)) == 2 + can_fork())
+    kernels = kernel_processes(process.pid)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
     if sent == signal.SIGINT:
@@ -292,11 +291,47 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     assert wait_until(lambda: not any(kernel.is_running() for kernel in kernels))
 
 
+def test_where_nothing_is_to_do_no_process_is_started(run_copy, monkeypatch):
+    notebooks, run = run_copy
+    monkeypatch.setattr("subprocess.Popen.__init__", None)
+    outcomes = run_notebooks(run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None)
+    assert [outcome.skipped for outcome in outcomes] == [True, True]
+
+
+def test_the_copy_holds_what_was_done_before_the_kernel_died(tmp_path, notebooks):
+    write_notebook(notebooks, FIRST, "import os, time\nprint('so far')\ntime.sleep(0.5)\nos._exit(1)")
+    with pytest.raises(SelfInstructError, match="kernel died"):
+        run_notebooks(tmp_path / "run", notebooks_dir=notebooks)
+    text = (tmp_path / "run" / "notebooks" / f"{FIRST}.ipynb").read_text()
+    cells = json.loads(text)["cells"]
+    assert "".join(cells[2]["outputs"][0]["text"]) == "so far\n"
+    assert '"papermill"' not in text
+
+
+def test_the_copy_on_disk_keeps_up_with_the_run(tmp_path):
+    waiting = "import time\nprint('first')\ntime.sleep(1.5)"
+    path = write_notebook(tmp_path / "notebooks", FIRST, waiting)
+    page = nbformat.read(path, 4)
+    copy = tmp_path / "run" / "notebooks" / path.name
+    page.cells[2].source = f"import pathlib\nassert 'first' in pathlib.Path({str(copy)!r}).read_text()"
+    nbformat.write(page, path)
+    run_notebooks(tmp_path / "run", notebooks_dir=path.parent, out=lambda _: None)
+
+
+def test_papermill_comes_without_a_grammar_of_addresses():
+    """Building that takes longer than most notebooks do."""
+    code = "import sys; from selfinstruct.runner.execution import import_papermill; print(import_papermill().__name__)"
+    code += "; assert 'rfc3987_syntax.syntax_helpers' not in sys.modules"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "papermill\n"
+    )
+
+
 def test_a_failed_notebook_leaves_no_kernel(tmp_path, notebooks):
     write_notebook(notebooks, FIRST, "import time\ntime.sleep(1)\nraise OSError('broken')")
     with pytest.raises(SelfInstructError, match="broken"):
         run_notebooks(tmp_path / "run", notebooks_dir=notebooks)
-    assert started_kernels(os.getpid()) == []
+    assert kernel_processes(os.getpid()) == []
 
 
 def test_a_kernel_that_waits_for_a_notebook_that_is_skipped_ends_too(run_copy):
@@ -308,28 +343,24 @@ def test_a_kernel_that_waits_for_a_notebook_that_is_skipped_ends_too(run_copy):
         run, {"temperature": 0.001}, notebooks_dir=notebooks, out=lambda _: None, tell_start=started.append
     )
     assert [outcome.skipped for outcome in outcomes] == [False, True] and started == [FIRST]
-    assert started_kernels(os.getpid()) == []
+    assert kernel_processes(os.getpid()) == []
 
 
 def test_the_next_notebook_has_a_fresh_kernel_even_if_the_one_that_waited_has_died(tmp_path, notebooks):
-    """Here the first notebook ends it, once it is there: the only other child of the runner."""
+    """Here the first notebook ends it, once it is there: the only other child of its parent."""
     ending = """\
 import os, psutil, time
+_is_kernel = lambda command: "ipykernel" in command or "forkserver" in command
 _others = []
 while not _others:
     time.sleep(0.1)
     _children = psutil.Process(os.getppid()).children()
-    _others = [one for one in _children if one.pid != os.getpid() and "ipykernel" in " ".join(one.cmdline())]
+    _others = [one for one in _children if one.pid != os.getpid() and _is_kernel(" ".join(one.cmdline()))]
 _others[0].kill()
 """
     write_notebook(notebooks, FIRST, ending + FIRST_CODE)
     outcomes = run_notebooks(tmp_path / "run", notebooks_dir=notebooks, out=lambda _: None)
     assert [outcome.skipped for outcome in outcomes] == [False, False]
-
-
-def started_kernels(parent: int) -> list[psutil.Process]:
-    """The kernels among the children of a process."""
-    return [one for one in psutil.Process(parent).children() if "ipykernel" in " ".join(one.cmdline())]
 
 
 def test_what_is_in_flight_at_ctrl_c_has_time_to_arrive(tmp_path):

@@ -1,0 +1,107 @@
+"""Kernels that are forked: each is as one that was started alone, and nothing passes from one to another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.notebooks import FIRST, SECOND, kernel_processes, write_notebook
+from nbformat import v4, write
+
+from selfinstruct.runner.forkserver import LOADED, ForkServer, can_fork
+from selfinstruct.runner.kernels import kernel_environment
+from selfinstruct.runner.run import run_notebooks
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="kernels are forked on Linux only")
+
+LOOK = """\
+import json, os, sys, random, signal, warnings
+import numpy as np
+seen = {{
+    "variable": os.environ["LOOKED_FOR"], "backend": os.environ["MPLBACKEND"], "folder": os.getcwd(), "path": sys.path,
+    "arguments": [os.path.basename(sys.argv[0]), len(sys.argv)], "main": __name__, "leader": os.getsid(0) == os.getpid(),
+    "signals": [str(signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+    "stdin": sys.stdin.read(), "modules": [name for name in {asks!r} if name in sys.modules],
+    "filters": sorted(map(str, warnings.filters)),
+}}
+drawn = [np.random.rand(), random.random()]
+pid = os.getpid(), os.getppid()
+sys.left_behind = getattr(sys, "left_behind", 0) + 1
+left = sys.left_behind
+"""
+ASKS_WHERE_IT_IS = ("tqdm.auto", "tqdm.autonotebook", "matplotlib_inline.backend_inline", "ipywidgets")
+
+
+def look(tmp_path, number: int, another: bool) -> list[dict]:
+    """What `number` notebooks see, in kernels of one command."""
+    import papermill
+
+    tail = "print(json.dumps({'seen': seen, 'drawn': drawn, 'pid': pid, 'left': left}))"
+    page = v4.new_notebook(cells=[v4.new_code_cell(LOOK.format(asks=ASKS_WHERE_IT_IS) + tail)])
+    write(page, tmp_path / "a.ipynb")
+    with pytest.MonkeyPatch.context() as patch, kernel_environment() as kernels:
+        patch.setenv("LOOKED_FOR", "kept")
+        pages = [
+            papermill.execute_notebook(
+                tmp_path / "a.ipynb", None, kernel_name="python3", progress_bar=False, cwd=tmp_path,
+                **kernels.arguments(another),
+            )
+            for _ in range(number)
+        ]  # fmt: skip
+    return [json.loads(page.cells[0].outputs[0].text) for page in pages]
+
+
+def test_a_forked_kernel_sees_what_an_ordinary_one_sees(tmp_path):
+    (ordinary,), forked = look(tmp_path, 1, another=False), look(tmp_path, 2, another=True)
+    assert [one["seen"] for one in forked] == 2 * [ordinary["seen"]]
+    assert ordinary["seen"]["modules"] == []
+    assert forked[0]["pid"][1] == forked[1]["pid"][1] != ordinary["pid"][1]  # they are forked indeed
+    assert [one["left"] for one in forked] == [1, 1]  # nothing passes from one to the other
+    for first, second in zip(forked[0]["drawn"], forked[1]["drawn"], strict=True):
+        assert first != second
+
+
+def test_what_the_server_loads_is_there_to_be_loaded():
+    code = f"import importlib, sys; del sys.path[0]; [importlib.import_module(name) for name in {LOADED!r}]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_its_server_the_next_kernel_is_started_as_ever(tmp_path):
+    code = """\
+import os, psutil
+from selfinstruct.runfolder import open_run
+run = open_run({name!r}, locals())
+(run / f"{name}.txt").write_text(" ".join(psutil.Process(os.getppid()).cmdline()))
+"""
+    for name in (FIRST, SECOND):
+        write_notebook(tmp_path / "notebooks", name, code.format(name=name))
+
+    def kill_all(name: str) -> None:
+        for process in kernel_processes(os.getpid()) if name == SECOND else ():
+            process.kill()
+            process.wait()
+
+    run_notebooks(tmp_path / "run", notebooks_dir=tmp_path / "notebooks", out=lambda _: None, tell_start=kill_all)
+    parents = [(tmp_path / "run" / f"{name}.txt").read_text() for name in (FIRST, SECOND)]
+    assert ["selfinstruct.runner.forkserver" in parent for parent in parents] == [True, False]
+
+
+def test_the_server_forks_ipykernel_of_this_interpreter_and_nothing_else():
+    server = ForkServer()
+    try:
+        assert server.fork(["/usr/bin/python3", "-m", "ipykernel_launcher"], {}, None) is None
+        assert server.fork([sys.executable, "-m", "another_kernel"], {}, None) is None
+        server._process.kill()
+        assert server.fork([sys.executable, "-m", "ipykernel_launcher"], {}, None) is None
+    finally:
+        server.close()
+    assert kernel_processes(os.getpid()) == []
+
+
+def test_one_notebook_alone_needs_no_server(tmp_path):
+    with kernel_environment() as kernels:
+        kernels.arguments(another=False)
+        assert kernel_processes(os.getpid()) == []
