@@ -23,6 +23,7 @@ FLOORS: list[dict[str, str]] = [
         "prompts": "a prompt set is a folder",
         "numbering": "lists as models write them",
         "similarity": "ROUGE-L, exact and fast",
+        "servers": "keys, ways, refusals",
     },
     {
         "parsing": "text back to data",

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 DRAWS = 10_000
-MOST_DRAWN = 50_000_000  # units drawn in all: above 5,000 instructions fewer resamples, about 1,000 for the paper's data
+MOST_DRAWN = (
+    50_000_000  # units drawn in all: above 5,000 instructions fewer resamples, about 1,000 for the paper's data
+)
 FEWEST_DRAWS = 500
 BLOCK = 4_000_000  # units drawn at a time
 HALVES, LARGEST_HALF = 500, 1000  # resamples of a share of different words, and how many texts each takes at most

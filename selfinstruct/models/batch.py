@@ -22,9 +22,9 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..files import EndpointError, StoppedEarly
-from .adaptation import Adaptation
+from ..servers.adaptation import Adaptation
+from ..servers.deadline import Deadline
 from .client import ModelClient
-from .deadline import Deadline
 from .endpoint import RequestFailed, decode_answer
 from .protocol import Job, StoredResponse, expect_tokens, find_fault, sends_chat
 from .spending import Amount

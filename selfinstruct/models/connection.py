@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from ..files import ParameterError
-from .adaptation import Adaptation
+from ..servers.adaptation import Adaptation
 from .batch import BatchClient
 from .client import ModelClient
 from .endpoint import find_endpoint

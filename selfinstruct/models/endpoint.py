@@ -22,13 +22,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..files import EndpointError, ParameterError
-from .adaptation import Adaptation
-from .credentials import Address, Secrets, read_address, read_key
-from .deadline import Deadline, find_deadline, keep_deadlines
-from .network import CONNECT_SECONDS, decode_body, explain_broken_way, find_proxy, list_proxy_passwords, open_http
+from ..servers.adaptation import Adaptation
+from ..servers.credentials import Address, Secrets, read_address, read_key
+from ..servers.deadline import Deadline, find_deadline, keep_deadlines
+from ..servers.network import (
+    CONNECT_SECONDS,
+    decode_body,
+    explain_broken_way,
+    find_proxy,
+    list_proxy_passwords,
+    open_http,
+)
+from ..servers.refusal import read_refusal
+from ..servers.retries import find_pause
 from .protocol import find_fault, sends_chat
-from .refusal import read_refusal
-from .retries import find_pause
 
 LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours
 BAD_ANSWER_RETRIES = 4  # not JSON, cut short, no choices

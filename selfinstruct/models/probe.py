@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..files import EndpointError
 from ..records import Request
-from .adaptation import Adaptation
+from ..servers.adaptation import Adaptation
 from .answers import read_text
 from .endpoint import Endpoint, RequestFailed, find_endpoint
 from .protocol import build_body

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import PROJECT_ROOT, EndpointError, show_path
-from ..models.credentials import read_key
+from ..servers.credentials import read_key
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"

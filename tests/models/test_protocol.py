@@ -145,7 +145,12 @@ def test_without_usage_tokens_are_counted_as_the_script_needs(store, text, token
 
 
 def test_an_answer_of_thoughts_alone_is_of_no_use():
-    job = make_job(Request(prompt="1. Name a colour.\n2.", max_tokens=50, temperature=0, top_p=1), "m", "completions", "http://here")
+    job = make_job(
+        Request(prompt="1. Name a colour.\n2.", max_tokens=50, temperature=0, top_p=1),
+        "m",
+        "completions",
+        "http://here",
+    )
     answer = {"choices": [{"text": "<think>A short list, then.</think>", "finish_reason": "length"}]}
     assert "thoughts: '<think>A short list" in find_unusable(answer, job)
     assert "raise max_tokens (50)" in find_unusable(answer, job)

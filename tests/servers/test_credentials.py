@@ -14,9 +14,9 @@ from helpers.scripted import Reply, ScriptedServer, prompt_of
 
 from selfinstruct.files import EndpointError, ParameterError, SelfInstructError
 from selfinstruct.models.connection import connect
-from selfinstruct.models.credentials import Secrets, read_address, read_key
 from selfinstruct.runfolder import open_run
 from selfinstruct.runner.parameters import check_value
+from selfinstruct.servers.credentials import Secrets, read_address, read_key
 
 KEY = "sk-AbCd1234eFgH5678iJkL9012"
 OTHER = "sk-ZyXw9876vUtS5432rQpO1098"

@@ -67,15 +67,15 @@ def test_a_proxys_password_is_sent_and_not_printed(store, environment):
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_a_sentence_that_names_the_variable(store, environment, monkeypatch, given, words):
-    monkeypatch.setattr("selfinstruct.models.retries.FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr("selfinstruct.models.network._check_listening", lambda url: None)
+    monkeypatch.setattr("selfinstruct.servers.retries.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("selfinstruct.servers.network._check_listening", lambda url: None)
     environment(**given)
     said = fail(store)
     assert words in said and "s3cret" not in said
 
 
 def test_a_certificate_file_that_holds_none_is_a_sentence(store, environment, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfinstruct.models.network._check_listening", lambda url: None)
+    monkeypatch.setattr("selfinstruct.servers.network._check_listening", lambda url: None)
     (tmp_path / "empty.pem").write_text("nothing")
     environment(SSL_CERT_FILE=str(tmp_path / "empty.pem"))
     assert "SSL_CERT_FILE: the certificates cannot be read" in fail(store, "https://model.invalid/v1")
@@ -83,7 +83,7 @@ def test_a_certificate_file_that_holds_none_is_a_sentence(store, environment, tm
 
 @pytest.mark.parametrize("no_proxy", ["model.invalid", "*", "::1,fd00::/8,model.invalid", "10.0.0.0/8, .invalid"])
 def test_no_proxy_holds(store, environment, monkeypatch, no_proxy):
-    monkeypatch.setattr("selfinstruct.models.retries.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("selfinstruct.servers.retries.FIRST_PAUSE_S", 0.001)
     with ScriptedServer(echo) as proxy:
         environment(HTTP_PROXY=proxy.url.removesuffix("/v1"), NO_PROXY=no_proxy)
         assert "no server answers there" in fail(store)

@@ -14,11 +14,11 @@ from helpers.bootstrapping import scripted_model
 from helpers.scripted import Reply, ScriptedServer, answer
 
 from selfinstruct.files import EndpointError
-from selfinstruct.models.adaptation import Adaptation
 from selfinstruct.models.connection import connect
-from selfinstruct.models.refusal import read_refusal
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner.run import run_notebooks
+from selfinstruct.servers.adaptation import Adaptation
+from selfinstruct.servers.refusal import read_refusal
 
 STEP_1 = {
     "max_tokens": 1024, "temperature": 0.7, "top_p": 0.5, "frequency_penalty": 0.5, "presence_penalty": 2.0,
@@ -299,7 +299,7 @@ def test_the_echo_of_a_request_is_not_read():
 
 
 def test_a_first_request_that_hangs_holds_the_others_for_seconds_only(store, monkeypatch):
-    monkeypatch.setattr("selfinstruct.models.adaptation.HEAD_START_S", 0.2)
+    monkeypatch.setattr("selfinstruct.servers.adaptation.HEAD_START_S", 0.2)
     waits = iter([1.0])
 
     def respond(body):

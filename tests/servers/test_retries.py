@@ -13,8 +13,8 @@ from helpers.asking import ask, asks, echo
 from helpers.scripted import Reply, ScriptedServer
 
 from selfinstruct.files import EndpointError
-from selfinstruct.models import retries
 from selfinstruct.models.connection import connect
+from selfinstruct.servers import retries
 
 LIMIT = {"error": {"message": "Rate limit reached for requests per minute (limit 3)", "code": "rate_limit_exceeded"}}
 

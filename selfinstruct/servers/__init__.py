@@ -1,0 +1,1 @@
+"""What stands between us and a server: keys, addresses, proxies, deadlines, retries, and what a server refuses."""
