@@ -130,3 +130,32 @@ def test_the_short_output_first_demonstrations_have_labels_of_few_words():
 def test_the_notebook_shows_plain_numbers(tmp_path, parameters):
     names = run_cells("01_read_seed_tasks", tmp_path, **parameters)
     assert "np." not in repr([names["overlap"], names["results"]])
+
+
+# the held-out tasks
+
+
+@pytest.fixture(scope="module")
+def heldout_tasks():
+    return [value for _, value in iter_lines(SEEDS / "heldout_tasks.jsonl")]
+
+
+def test_held_out_tasks_have_the_form_of_the_paper_s_252(heldout_tasks):
+    assert [task["id"] for task in heldout_tasks] == [f"heldout_task_{number}" for number in range(len(heldout_tasks))]
+    assert len(heldout_tasks) >= 250
+    for task in heldout_tasks:
+        assert task.keys() == {"id", "motivation_app", "instruction", "instances"}
+        assert [one.keys() for one in task["instances"]] == [{"input", "output"}]
+        assert all(text == text.strip() for text in (task["instruction"], *task["instances"][0].values()))
+        assert task["instruction"] and task["instances"][0]["output"]
+
+
+def test_two_thirds_of_the_held_out_tasks_have_an_input(heldout_tasks):
+    assert sum(bool(task["instances"][0]["input"]) for task in heldout_tasks) / len(heldout_tasks) == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_held_out_tasks_are_near_no_seed_task_and_not_near_one_another(tasks, heldout_tasks):
+    pool = InstructionPool([task.instruction for task in tasks])
+    for task in heldout_tasks:
+        assert pool.max_score(task["instruction"]) < 0.5, task["id"]
+        pool.add(task["instruction"])
