@@ -151,7 +151,9 @@ def test_held_out_tasks_have_the_form_of_the_paper_s_252(heldout_tasks):
 
 
 def test_two_thirds_of_the_held_out_tasks_have_an_input(heldout_tasks):
-    assert sum(bool(task["instances"][0]["input"]) for task in heldout_tasks) / len(heldout_tasks) == pytest.approx(2 / 3, abs=0.03)
+    assert sum(bool(task["instances"][0]["input"]) for task in heldout_tasks) / len(heldout_tasks) == pytest.approx(
+        2 / 3, abs=0.03
+    )
 
 
 def test_held_out_tasks_are_near_no_seed_task_and_not_near_one_another(tasks, heldout_tasks):

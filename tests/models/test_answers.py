@@ -280,4 +280,4 @@ def test_the_time_grows_with_the_text_alone(piece):
     for prompt in (PROMPT, STEP_3):
         started = time.process_time()
         read(text, prompt)
-        assert time.process_time() - started < 1.0
+        assert time.process_time() - started < 5.0  # squared it would be minutes
