@@ -206,9 +206,8 @@ class ModelClient:
         pause, longest = POLLS_S
         while self._aside:
             keys = [job.key for job in self._aside]
-            free = self._claims.find_free(
-                keys
-            )  # before the look into the store: what is settled in between is found there
+            # before the look into the store: what is settled in between is found there
+            free = self._claims.find_free(keys)
             found = self.store.get_answers(keys)
             self._arrived |= found
             self._of_others |= found.keys()
