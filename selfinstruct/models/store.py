@@ -31,7 +31,7 @@ from ..files import InputError, SelfInstructError, describe_space, explain_write
 from .protocol import StoredResponse, dump_canonical
 from .session import session_name
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 60.0
 SPACE_FOR_ANSWERS = 10_000_000  # bytes that must be free before one is asked for
 LONGEST_EVIDENCE = 100_000  # characters of the body of a failed request
@@ -54,6 +54,9 @@ SCHEMA = (
     """CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, owner TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL,
     until REAL NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS reserved (
+    owner TEXT PRIMARY KEY, session TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, tokens REAL NOT NULL,
+    usd REAL NOT NULL, excess REAL NOT NULL) WITHOUT ROWID""",
 )
 _HASHED = tuple(
     name for name in StoredResponse.model_fields if name not in ("request", "session", "answer_sha256")
@@ -82,7 +85,7 @@ class ResponseStore:
 
     def __init__(self, path: str | Path = "outputs/responses.sqlite"):
         self.path = project_path(path)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `run` within a transaction is part of it
         with self._explain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
