@@ -252,11 +252,6 @@ class Endpoint:
         refusal = SimpleNamespace(body=answer, response=None, status_code=400)
         return self.adaptation.learn(refusal, self.adaptation.adapt(body), body)
 
-    def _learn(self, answer: dict[str, Any], body: dict[str, Any]) -> bool:
-        """As `Adaptation.learn`, from a refusal that came with the status of an answer."""
-        refusal = SimpleNamespace(body=answer, response=None, status_code=400)
-        return self.adaptation.learn(refusal, self.adaptation.adapt(body), body)
-
     def _check_form(self, text: str, answer: Any, fault: str) -> None:
         """Raise _NotThere where what came is no completion but well formed: a page, or the answer of some other service."""
         is_other = isinstance(answer, dict) and "choices" not in answer and "error" not in answer
