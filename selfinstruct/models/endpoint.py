@@ -225,7 +225,8 @@ class Endpoint:
     def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         fault = text = ""
         for attempt in range(BAD_ANSWER_RETRIES + 1):
-            if attempt and (find_deadline().left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
+            pause = BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1) if attempt else 0
+            if pause and (pause > find_deadline().left_s or stopped.wait(pause)):
                 break
             text = self.hide_key(self._send(body, stopped), answer=True)
             try:

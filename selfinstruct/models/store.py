@@ -34,6 +34,7 @@ from .session import session_name
 SCHEMA_VERSION = 3
 BUSY_SECONDS = 60.0
 SPACE_FOR_ANSWERS = 10_000_000  # bytes that must be free before one is asked for
+FULL_BELOW = 100_000  # free bytes: SQLite's log begins with so many
 LONGEST_EVIDENCE = 100_000  # characters of the body of a failed request
 LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
 NO_MODEL_CALLED = "Every answer came from the store; no model was called"
@@ -299,7 +300,8 @@ def _to_values(stored: StoredResponse) -> dict[str, Any]:
 
 def read_row(row: sqlite3.Row) -> StoredResponse:
     """A row of the table, which must be as it was stored; its hash has done its work."""
-    values = {"request": "{}"} | {name: row[name] for name in row.keys() if name in _READ}  # noqa: SIM118
+    names = {name.lower() for name in row.keys()}  # noqa: SIM118  SQLite's names of columns have no case
+    values = {"request": "{}"} | {name: row[name] for name in sorted(_READ & names)}
     texts = {name: json.loads(values[name]) for name in ("request", "response")}
     return StoredResponse.model_construct(**(values | texts))
 
@@ -348,8 +350,9 @@ def _explain_damage(path: Path, error: Exception) -> InputError:
 def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int) -> InputError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     where = show_path(path)
-    if code == sqlite3.SQLITE_FULL:
-        return explain_write_error(path, OSError(errno.ENOSPC, str(error)), size)
+    # a log that cannot be begun on a full disk is an "I/O error" to SQLite
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+        return explain_write_error(path, OSError(errno.ENOSPC, str(error)), size or SPACE_FOR_ANSWERS)
     if code == sqlite3.SQLITE_BUSY:
         why = f"another command has been writing to it for {BUSY_SECONDS:g} s"
         return InputError(f"{where}: {why} ({error}); wait for it, or end it, and run this one again")
@@ -363,6 +366,10 @@ def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int)
         advice = "check the disk and what you may use of it (quota, ulimit -f), and choose a folder you may write to"
         return InputError(f"{where}: cannot be used ({facts}); {advice}")
     return InputError(f"{where}: not a store of responses ({error}); move it away or name another")
+
+
+def _is_full(path: Path) -> bool:
+    return path.parent.is_dir() and shutil.disk_usage(path.parent).free < FULL_BELOW
 
 
 # was a model called?
