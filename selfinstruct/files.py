@@ -83,9 +83,10 @@ def holds_secret(text: str) -> bool:
     >>> holds_secret("http://ann:secret@host/v1"), holds_secret("http://host/v1?api-version=1")
     (True, False)
     """
-    address, _, query = text.partition("?")
-    fields = [field.partition("=")[0] for field in query.split("&")]
-    return "://" in address and ("@" in text or any(map(SECRET_NAME.search, fields)))
+    address, *fields = re.split("[?#&;]", text)
+    names = [field.partition("=")[0] for field in fields]
+    without_scheme = re.fullmatch(r"(?://)?[^\s/\\:@]*:[^\s/\\]+@\S+", text) is not None
+    return without_scheme or ("://" in address and ("@" in text or any(map(SECRET_NAME.search, names))))
 
 
 def usable_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:

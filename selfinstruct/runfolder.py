@@ -62,6 +62,16 @@ REPORT = "report.html"
 TAKEN_OVER = "taken_over"  # copies of files that the kit did not write, as they were
 CONTINUED = (INSTRUCTIONS, CLASSIFICATION, INSTANCES)  # of these it goes on from another program's
 _RUN_JSON = "run.json"
+_PARTS = (
+    "parameters",
+    "notebooks",
+    "usage",
+    "model",
+    "files",
+    "seed_tasks",
+    "adapted",
+    "taken_over",
+)  # of it, objects all
 
 
 @dataclass(frozen=True)
@@ -178,13 +188,14 @@ class RunFolder:
     def find_foreign(self, notebook: str) -> list[Path]:
         """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet.
 
-        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy.
+        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy, or its results.
         """
         state = self.state
         if notebook in state.get("parameters", {}):
             return []
-        copy = [] if state else [f"notebooks/{notebook}.ipynb"]
-        return [path for pattern in (*find_notebook(notebook).writes, *copy) for path in self.find(pattern)]
+        copy = [] if state else [f"notebooks/{notebook}.ipynb", f"results/{notebook}.json"]
+        names = [one for pattern in find_notebook(notebook).writes for one in (pattern, f"{pattern}.partial")]
+        return [path for pattern in (*names, *copy) for path in self.find(pattern)]
 
     def check_foreign(self, notebook: str) -> None:
         """Raise InputError where `notebook` would replace a file that the kit did not write and cannot go on from."""
@@ -198,7 +209,11 @@ class RunFolder:
     def take_over(self) -> None:
         """Copy what another program wrote, and this notebook goes on from, to `taken_over/`; run.json names the files."""
         foreign, ledger = self.find_foreign(self.notebook), self / REJECTIONS
-        if foreign and foreign[0].name == INSTRUCTIONS and ledger.is_file():
+        if (
+            INSTRUCTIONS in find_notebook(self.notebook).writes
+            and not self.state.get("parameters")
+            and ledger.is_file()
+        ):
             load_records(ledger, Rejection)  # one of another form is refused before anything is asked
             foreign.append(ledger)
         for path in foreign:
@@ -255,9 +270,16 @@ class RunFolder:
     def state(self) -> dict[str, Any]:
         """What run.json holds now, {} if there is none; raises InputError where it is not the kit's."""
         state = read_json(self / _RUN_JSON) if (self / _RUN_JSON).is_file() else {}
-        if isinstance(state, dict):
-            return state
-        raise InputError(f"{self}/{_RUN_JSON}: a {type(state).__name__}, not the kit's; choose another run_dir")
+        parts = (
+            {f'"{name}" is ': state[name] for name in _PARTS if name in state}
+            if isinstance(state, dict)
+            else {"": state}
+        )
+        for what, part in parts.items():
+            if not isinstance(part, dict):
+                kind = type(part).__name__
+                raise InputError(f"{self}/{_RUN_JSON}: {what}a {kind}, not the kit's; choose another run_dir")
+        return state
 
     def note(self, **facts: Any) -> None:
         """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""

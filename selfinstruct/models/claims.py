@@ -8,6 +8,8 @@
 A claim ends with its process: on this machine that is seen at once, of another machine the claim's own time must run out.
 Nobody waits here; `client` puts aside what others ask, and comes back for their answers. A batch job claims its requests until
 it is written down: from then on the store's row of the job says who asks.
+
+`Reservations` are what the clients of one command have set aside for requests on their way, so that they keep its limits together.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..files import SelfInstructError
 from .session import find_process, is_alive
+from .spending import Amount
 from .store import ResponseStore
 
 
@@ -67,6 +70,41 @@ class Claims:
         with contextlib.suppress(SelfInstructError):
             for key in keys:
                 self._store.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self._owner))
+
+
+class Reservations:
+    """What one client of the command `session` has set aside, and what its others have, in other processes too."""
+
+    def __init__(self, store: ResponseStore, session: str):
+        self._store, self._session = store, session
+        self._owner = uuid.uuid4().hex
+        self._process = find_process()
+        self._seen = -1
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[tuple[Amount, float, bool]]:
+        """What the others have set aside, the excess they found, and True if anybody else wrote into the store since; within
+        it none of them sets anything aside.
+        """
+        with self._store.transaction():
+            tokens = usd = excess = 0.0
+            for row in self._store.run("SELECT * FROM reserved WHERE owner <> ?", (self._owner,)):
+                if not is_alive(row["pid"], row["started"]):
+                    self._store.run("DELETE FROM reserved WHERE owner = ?", (row["owner"],))
+                elif row["session"] == self._session:
+                    tokens, usd, excess = tokens + row["tokens"], usd + row["usd"], max(excess, row["excess"])
+            seen, self._seen = self._seen, self._store.run("PRAGMA data_version")[0][0]
+            yield Amount(tokens, usd), excess, seen != self._seen
+
+    def write(self, held: Amount, excess: float) -> None:
+        """Say what this client has set aside now."""
+        mine = (self._owner, self._session, *self._process, *held, excess)
+        self._store.run("INSERT OR REPLACE INTO reserved VALUES (?, ?, ?, ?, ?, ?, ?)", mine)
+
+    def close(self) -> None:
+        """Nothing is set aside any more. On a full disk the others see it when the process ends."""
+        with contextlib.suppress(SelfInstructError):
+            self._store.run("DELETE FROM reserved WHERE owner = ?", (self._owner,))
 
 
 def _is_valid(machine: str, pid: int, started: float, until: float) -> bool:

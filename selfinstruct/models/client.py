@@ -20,7 +20,7 @@ from typing import Any
 
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
 from ..records import Completion, Request
-from .claims import Claims
+from .claims import Claims, Reservations
 from .endpoint import Endpoint, RequestFailed
 from .protocol import (
     Job,
@@ -61,6 +61,8 @@ class ModelClient:
         self.concurrency, self.step = concurrency, step
         self._session = session_name()
         budget.find_spent, budget.spent = self._sum_spent, self._sum_spent()
+        self._reservations = Reservations(store, self._session)
+        budget.exchange, budget.publish = self._reservations.exchange, self._reservations.write
         self._tally = Tally(budget.price)
         self._stopped = threading.Event()
         self._halting: SelfInstructError | None = None
@@ -149,6 +151,7 @@ class ModelClient:
             answers = count_noun(self.usage.requests, "answer")
             print(f"{NO_MODEL_CALLED} ({answers} from {show_path(self.store.path)})")
         self.endpoint.close()
+        self._reservations.close()
         self.store.close()
 
     def __enter__(self) -> ModelClient:
@@ -291,12 +294,14 @@ class ModelClient:
         """Set aside what a request may cost; False where it may not be sent any more."""
         if self._stopped.is_set():
             return False
-        limit, stopped = self.budget.reserve(most, self._stopped), self._stopped.is_set()
+        try:
+            limit = self.budget.reserve(most, self._stopped)
+        except SelfInstructError as error:  # of the store
+            self._halt(error)
+            return False
         if limit:
             self._halt(StoppedEarly(limit))
-        elif stopped:
-            self.budget.settle(most, None)
-        return not (limit or stopped)
+        return limit is None
 
     def _ask(self, job: Job) -> StoredResponse:
         started = time.perf_counter()

@@ -225,7 +225,8 @@ class Endpoint:
     def _ask(self, body: dict[str, Any], stopped: threading.Event) -> dict[str, Any]:
         fault = text = ""
         for attempt in range(BAD_ANSWER_RETRIES + 1):
-            if attempt and (find_deadline().left_s < 0 or stopped.wait(BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1))):
+            pause = BAD_ANSWER_PAUSE_S * 2 ** (attempt - 1) if attempt else 0
+            if pause and (pause > find_deadline().left_s or stopped.wait(pause)):
                 break
             text = self.hide_key(self._send(body, stopped), answer=True)
             try:
@@ -246,11 +247,6 @@ class Endpoint:
 
     def _fail(self, fault: str, text: str) -> RequestFailed:
         return RequestFailed(self.hide_key(fault), self.hide_key(text))
-
-    def _learn(self, answer: dict[str, Any], body: dict[str, Any]) -> bool:
-        """As `Adaptation.learn`, from a refusal that came with the status of an answer."""
-        refusal = SimpleNamespace(body=answer, response=None, status_code=400)
-        return self.adaptation.learn(refusal, self.adaptation.adapt(body), body)
 
     def _learn(self, answer: dict[str, Any], body: dict[str, Any]) -> bool:
         """As `Adaptation.learn`, from a refusal that came with the status of an answer."""

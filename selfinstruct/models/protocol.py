@@ -149,20 +149,22 @@ def find_fault(response: Any) -> str | None:
 def find_unusable(answer: dict[str, Any], job: Job) -> str | None:
     """Why an answer without a fault cannot be stored, with the server's own hint, or None.
 
-    An empty text is an answer. No text, or an empty one next to thoughts, a refusal or a tool call, is none: stored, it would
-    be replayed for ever.
+    An empty text where the model came to its end is an answer. No text, or an empty one next to thoughts, a refusal or a tool
+    call, or cut by a limit or a filter before its first letter, is none: stored, it would be replayed for ever.
     """
     choice = answer["choices"][0]
     text, elsewhere = read_text(choice, None), _find_elsewhere(choice)
     read = read_answer(choice, job.request.prompt, is_chat=False)
     if "thoughts" in read.taken_off and not read.text:
         text, elsewhere = None, {"thoughts": text}
-    if text or (text == "" and not any(isinstance(value, str | list) for value in elsewhere.values())):
+    reason = read_finish_reason(choice)
+    has_ended = reason == "stop" and not any(isinstance(value, str | list) for value in elsewhere.values())
+    if text or (text == "" and has_ended):
         return None
-    hints = [f"finish_reason {read_finish_reason(choice)!r}"]
+    hints = [f"finish_reason {reason!r}"]
     hints += [f"{name}: {_shorten(value)}" for name, value in elsewhere.items()]
     hints += [f"{name}: {_shorten(answer[name])}" for name in ("error", "detail", "warning") if answer.get(name)]
-    advice = f"; raise max_tokens ({job.request.max_tokens})" if read_finish_reason(choice) == "length" else ""
+    advice = f"; raise max_tokens ({job.request.max_tokens})" if reason == "length" else ""
     return f"the answer has no text ({'; '.join(hints)}){advice}"
 
 

@@ -13,19 +13,22 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..files import InputError, project_path, read_json, show_path
+from ..files import InputError, SelfInstructError, project_path, read_json, show_path
 from .endpoint import is_embedded
 from .protocol import StoredResponse
 
 PER = 1_000_000
 TABLE_FORM = '{"as_of": "2026-11-05", "models": {"gpt-4o": {"prompt": 2.5, "completion": 10.0, "batch": 0.5}}}'
 WAIT_S = 0.5  # how often a request that waits for room looks if all is stopped
+SHORT_WAIT_S = 0.05  # the same where it waits for requests of another process
+WAIT, STOPPED = "wait", "stopped"
 READ_EVERY_S = 0.25  # how old the sum of what a whole command has spent may be
 ROUNDING_USD = 1e-9
 COUNTED_TOKENS = 1_000  # prices are read for a request of this size: some providers take more for very long prompts
@@ -132,7 +135,7 @@ class Budget:
 
     The limits are hard: before a request is sent, the most that it may cost is set aside, and what does not fit is not sent.
     Where the requests in flight may leave room for it, it waits for them. `find_spent` sums what the answers of the whole
-    command have cost, those of its other processes too.
+    command have cost, those of its other processes too; `exchange` and `publish` are those of `claims.Reservations`.
     """
 
     max_cost_usd: float = 0.0
@@ -141,12 +144,17 @@ class Budget:
     price: Price | None = None
     find_price: Callable[[str], Price | None] = lambda model: None  # of other models that the command uses
     find_spent: Callable[[], Amount] = Amount
+    exchange: Callable[[], AbstractContextManager[tuple[Amount, float, bool]]] = lambda: nullcontext(
+        (NOTHING, 0.0, False)
+    )
+    publish: Callable[[Amount, float], None] = lambda held, excess: None
     spent: Amount = NOTHING
     reserved: Amount = NOTHING
     succeeded: int = 0
     failed: int = 0
     in_a_row: int = 0
     _wasted: Amount = NOTHING  # for answers that are of no use
+    _others: Amount = NOTHING  # what other clients of the command have set aside
     _in_flight: int = 0
     _queue: list[object] = field(default_factory=list)
     _excess: float = 0.0  # used / expected of the worst request so far; 0 before the first one
@@ -174,29 +182,40 @@ class Budget:
             self._wasted = self._wasted.plus(amount, wasted)
 
     def reserve(self, most: Amount, stopped: threading.Event) -> str | None:
-        """Set `most` aside for one request, in turn; returns the limit that leaves no room for it, in words, where there is one.
+        """Set `most` aside for one request, in turn; returns None, or why it must not be sent: the limit that leaves no room
+        for it, in words, or STOPPED.
 
-        The first request goes alone: what it comes to tells how the server counts.
+        The first request of the command goes alone: what it comes to tells how the server counts.
         """
         if not self.is_limited:
             return None
         with self._changed:
             self._queue.append(turn := object())
-            while not stopped.is_set() and (self._queue[0] is not turn or self._must_wait(most)):
-                self._changed.wait(WAIT_S)
-            self._read_spent(
-                now=self.find_limit(most) is not None
-            )  # exact: what was stored a moment ago may count twice
-            limit = self.find_limit(most)
-            if limit is None:
-                self.reserved, self._in_flight = self.reserved.plus(most), self._in_flight + 1
-            self._queue.remove(turn)
-            self._changed.notify_all()
-            return limit
+            try:
+                while not stopped.is_set():
+                    if self._queue[0] is turn and (answer := self._try_to_reserve(most)) != WAIT:
+                        return answer or None
+                    self._changed.wait(WAIT_S if self._in_flight else SHORT_WAIT_S)
+                return STOPPED
+            finally:
+                self._queue.remove(turn)
+                self._changed.notify_all()
 
-    def _must_wait(self, most: Amount) -> bool:
-        self._read_spent()
-        return self._in_flight > 0 and (not self._excess or self.find_limit(most) is not None)
+    def _try_to_reserve(self, most: Amount) -> str:
+        """ "" where `most` is set aside, WAIT where requests on their way may leave room for it, else the limit in words."""
+        with self.exchange() as (self._others, excess, has_news):
+            self._excess = max(self._excess, excess)
+            # exact: what was stored a moment ago may count twice
+            self._read_spent(now=has_news or self.find_limit(most) is not None)
+            others_ask = self._in_flight > 0 or self._others.tokens > 0
+            limit = self.find_limit(most)
+            if others_ask and (limit or not self._excess):
+                return WAIT
+            if limit is None:
+                self._in_flight += 1
+                self.reserved = self.reserved.plus(most)
+                self.publish(self.reserved, self._excess)
+            return limit or ""
 
     def settle(self, most: Amount, used: Amount | None) -> None:
         """Give back what was set aside for a request; `used` is what it came to, None where it failed."""
@@ -208,12 +227,14 @@ class Budget:
             if used is not None:
                 shares = (part / whole for part, whole in zip(used, most, strict=True) if whole)
                 self._excess = max(self._excess, *shares)
+            with suppress(SelfInstructError):  # a full disk; it stays set aside
+                self.publish(self.reserved, self._excess)
             self._changed.notify_all()
 
     def find_limit(self, most: Amount) -> str | None:
         """The limit that leaves no room for `most`, in words, or None."""
         excess = max(self._excess, 1.0)
-        held, more = NOTHING.plus(self.reserved, excess), NOTHING.plus(most, excess)
+        held, more = NOTHING.plus(self.reserved.plus(self._others), excess), NOTHING.plus(most, excess)
         after = self.spent.plus(held).plus(more)
         if self.max_cost_usd and after.usd > self.max_cost_usd + ROUNDING_USD:
             sums = f"${self.spent.usd:.4f} spent by this command, ${held.usd:.4f} set aside for requests on their way"

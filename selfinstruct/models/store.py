@@ -31,9 +31,10 @@ from ..files import InputError, SelfInstructError, describe_space, explain_write
 from .protocol import StoredResponse, dump_canonical
 from .session import session_name
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 60.0
 SPACE_FOR_ANSWERS = 10_000_000  # bytes that must be free before one is asked for
+FULL_BELOW = 100_000  # free bytes: SQLite's log begins with so many
 LONGEST_EVIDENCE = 100_000  # characters of the body of a failed request
 LOOKUP_SIZE = 500  # keys in one query; SQLite's own limit is far above
 NO_MODEL_CALLED = "Every answer came from the store; no model was called"
@@ -54,6 +55,9 @@ SCHEMA = (
     """CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, owner TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL,
     until REAL NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS reserved (
+    owner TEXT PRIMARY KEY, session TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, tokens REAL NOT NULL,
+    usd REAL NOT NULL, excess REAL NOT NULL) WITHOUT ROWID""",
 )
 _HASHED = tuple(
     name for name in StoredResponse.model_fields if name not in ("request", "session", "answer_sha256")
@@ -82,7 +86,7 @@ class ResponseStore:
 
     def __init__(self, path: str | Path = "outputs/responses.sqlite"):
         self.path = project_path(path)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `run` within a transaction is part of it
         with self._explain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -296,7 +300,8 @@ def _to_values(stored: StoredResponse) -> dict[str, Any]:
 
 def read_row(row: sqlite3.Row) -> StoredResponse:
     """A row of the table, which must be as it was stored; its hash has done its work."""
-    values = {"request": "{}"} | {name: row[name] for name in row.keys() if name in _READ}  # noqa: SIM118
+    names = {name.lower() for name in row.keys()}  # noqa: SIM118  SQLite's names of columns have no case
+    values = {"request": "{}"} | {name: row[name] for name in sorted(_READ & names)}
     texts = {name: json.loads(values[name]) for name in ("request", "response")}
     return StoredResponse.model_construct(**(values | texts))
 
@@ -345,8 +350,9 @@ def _explain_damage(path: Path, error: Exception) -> InputError:
 def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int) -> InputError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     where = show_path(path)
-    if code == sqlite3.SQLITE_FULL:
-        return explain_write_error(path, OSError(errno.ENOSPC, str(error)), size)
+    # a log that cannot be begun on a full disk is an "I/O error" to SQLite
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+        return explain_write_error(path, OSError(errno.ENOSPC, str(error)), size or SPACE_FOR_ANSWERS)
     if code == sqlite3.SQLITE_BUSY:
         why = f"another command has been writing to it for {BUSY_SECONDS:g} s"
         return InputError(f"{where}: {why} ({error}); wait for it, or end it, and run this one again")
@@ -360,6 +366,10 @@ def _explain_database_error(path: Path, error: sqlite3.DatabaseError, size: int)
         advice = "check the disk and what you may use of it (quota, ulimit -f), and choose a folder you may write to"
         return InputError(f"{where}: cannot be used ({facts}); {advice}")
     return InputError(f"{where}: not a store of responses ({error}); move it away or name another")
+
+
+def _is_full(path: Path) -> bool:
+    return path.parent.is_dir() and shutil.disk_usage(path.parent).free < FULL_BELOW
 
 
 # was a model called?

@@ -31,6 +31,12 @@ USELESS = {
         r"no text \(finish_reason 'length'; reasoning_content: 'Okay, the user'\); raise max_tokens \(8\)",
     ),
     "thoughts beside an empty text": (message(content="", reasoning="Well"), "reasoning: 'Well'"),
+    "all tokens gone for thoughts that stay with the server": (
+        {**message(content=""), "finish_reason": "length"},
+        r"no text \(finish_reason 'length'\); raise max_tokens \(8\)",
+    ),
+    "filtered, the text empty": ({"text": "", "finish_reason": "content_filter"}, "finish_reason 'content_filter'"),
+    "an error, the text empty": ({"text": "", "finish_reason": "error"}, "no text"),
     "a refusal": (message(refusal="I cannot help"), "refusal: 'I cannot help'"),
     "a tool call": (message(tool_calls=[{"id": "t", "function": {"name": "f"}}]), "tool_calls: .*function"),
     "filtered": ({**message(), "finish_reason": "content_filter"}, r"no text \(finish_reason 'content_filter'\)"),

@@ -19,8 +19,9 @@ from helpers.places import TESTS
 from helpers.scripted import ScriptedServer, answer
 
 from selfinstruct.files import InputError, StoppedEarly
+from selfinstruct.models.claims import Reservations
 from selfinstruct.models.connection import connect
-from selfinstruct.models.session import OWNER_VARIABLE
+from selfinstruct.models.session import OWNER_VARIABLE, session_name
 from selfinstruct.models.spending import Amount, Budget, load_price
 from selfinstruct.models.store import ResponseStore
 
@@ -165,7 +166,6 @@ def test_clients_of_one_command_that_are_open_at_once_share_its_cap(store, price
             connect("scripted", server.url, **settings) as second,
         ):
             first.complete(asks(30))
-            time.sleep(0.3)  # READ_EVERY_S
             with pytest.raises(StoppedEarly, match=r"max_cost_usd=0\.3 is reached"):
                 second.complete([ask(f"another {number}") for number in range(50)])
         assert len(server.bodies) * 0.006 <= 0.3
@@ -201,18 +201,34 @@ with connect("scripted", {url!r}, store={store!r}, max_cost_usd=0.3, price_table
 """
 
 
-def test_kernels_of_one_command_that_ask_at_once_pass_its_cap_by_what_is_in_flight_at_most(store, prices):
+@pytest.mark.parametrize("used", [3, 20], ids=["less than expected", "far more than expected"])
+def test_kernels_of_one_command_that_ask_at_once_keep_its_cap_together(store, prices, used):
     env = {**os.environ, OWNER_VARIABLE: str(os.getpid())}
-    with ScriptedServer(counted(3, 3, latency_s=0.2)) as server:
+    with ScriptedServer(counted(used, used, latency_s=0.1)) as server:
         code = KERNEL.format(tests=str(TESTS), url=server.url, store=str(store), prices=str(prices))
         started = [
             subprocess.Popen([sys.executable, "-c", code, name], env=env, stdout=subprocess.PIPE) for name in "abc"
         ]
         told = [kernel.communicate(timeout=60)[0] for kernel in started]
         assert all(b"max_cost_usd=0.3 is reached" in text for text in told)
-        assert 0.25 < len(server.bodies) * 0.006 <= 0.3 + 3 * 2 * 0.011
+        assert 0.25 < len(server.bodies) * 2 * used / 1000 <= 0.3
     with ResponseStore(store) as rows:
         assert len(rows) == len(server.bodies)
+
+
+def test_what_a_killed_kernel_had_set_aside_is_free_again(store, prices):
+    with ScriptedServer(counted(3, 3)) as server, ResponseStore(store) as rows:
+        held = Reservations(rows, session_name())
+        held.write(Amount(300, 0.3), excess=1)
+        settings = {"store": store, "max_cost_usd": 0.3, "price_table": prices}
+        with connect("scripted", server.url, **settings) as client:
+            asking = threading.Thread(target=client.complete, args=(asks(2),))
+            asking.start()
+            time.sleep(0.2)
+            assert server.bodies == []
+            rows.run("UPDATE reserved SET started = started - 100")  # another process had that number
+            asking.join(5)
+        assert len(server.bodies) == 2
 
 
 def test_requests_that_wait_for_room_go_in_turn_and_never_pass_the_limit():

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from helpers.asking import ANSWER, ask, asks, echo, row
@@ -73,6 +75,13 @@ def test_answers_are_read_without_their_requests(path):
         tracemalloc.stop()
     assert len(answers) == 100 and peak < 1_000_000
     assert all(answer.response == {"choices": ANSWER["choices"]} for answer in answers.values())
+
+
+def test_a_flipped_bit_in_the_name_of_a_column_changes_no_answer(path):
+    with ResponseStore(path) as store:
+        store.put(row())
+        store.run("ALTER TABLE responses RENAME COLUMN api TO Api")
+        assert store.get_answers([row().key])[row().key].api == row().api
 
 
 def test_the_first_answer_stays(path):
@@ -367,7 +376,7 @@ def test_a_store_of_before_replays_the_same_and_is_guarded_from_now_on(earlier):
         assert [(failure["attempts"], failure["response"]) for failure in store.failures()] == [(3, "<html>")]
     assert verify_store(earlier) == (3, [])
     with sqlite3.connect(earlier) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
         db.execute("UPDATE responses SET response = replace(response, '漢', '字')")
     assert len(verify_store(earlier)[1]) == 3
 
@@ -617,6 +626,19 @@ def test_a_full_disk_ends_the_asking_before_more_is_paid(store, monkeypatch):
             client.complete(asks(40))
         assert len(server.bodies) == 6
         assert len(client.complete(asks(6))) == 6  # what is there is there
+
+
+@pytest.mark.parametrize(
+    ("free", "message"), [(0, "the disk is full .*, 10.000 MB needed, 0.000 MB free"), (10**9, "cannot be used")]
+)
+def test_a_store_that_cannot_be_opened_on_a_full_disk_names_the_disk(path, monkeypatch, free, message):
+    """There SQLite itself speaks of an input/output error."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    monkeypatch.setattr(sqlite3, "connect", Mock(side_effect=error))
+    with pytest.raises(InputError, match=message):
+        ResponseStore(path)
 
 
 def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):

@@ -213,7 +213,10 @@ def test_the_ledger_of_their_step_1_stays(theirs, server):
     assert len(ledger) == 2 + new > 2
 
 
-def test_a_ledger_of_another_form_is_refused_before_anything_is_asked(theirs, server):
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_ledger_of_another_form_is_refused_before_anything_is_asked(theirs, server, alone):
+    if alone:
+        (theirs / STEP_1).unlink()
     write_records(theirs / "rejections.jsonl", [{"rejected": "Say"}])
     with pytest.raises(InputError, match=r"rejections.jsonl:1: missing"):
         ask("02_generate_instructions", theirs, server)
@@ -226,7 +229,26 @@ def test_a_last_line_without_its_end_is_kept_whole(theirs, server):
     assert [row["instruction"] for row in read_rows(theirs / STEP_1)][: len(TASKS)] == TASKS
 
 
-def test_a_run_json_of_another_program_is_refused(theirs, server):
-    write_json(theirs / "run.json", ["epoch", 1])
-    with pytest.raises(InputError, match=r"run\.json: a list, not the kit's"):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["epoch", 1], "a list"),
+        ({"model": "gpt-3", "parameters": {}}, '"model" is a str'),
+        ({"parameters": [1]}, '"parameters" is a list'),
+        ({"usage": None}, '"usage" is a NoneType'),
+    ],
+)
+def test_a_run_json_of_another_program_is_refused_and_stays(theirs, server, value, message):
+    earlier = write_json(theirs / "run.json", value).read_bytes()
+    with pytest.raises(InputError, match=rf"run\.json: {message}, not the kit's"):
         ask("02_generate_instructions", theirs, server)
+    assert (theirs / "run.json").read_bytes() == earlier
+
+
+@pytest.mark.parametrize("name", [f"{STEP_1}.partial", "results/02_generate_instructions.json"])
+def test_a_file_with_a_name_of_ours_that_cannot_be_continued_is_refused(theirs, server, name):
+    (theirs / STEP_1).unlink()
+    write_records(theirs / name, [{"theirs": 1}])
+    with pytest.raises(InputError, match=rf"{name}: not written by this kit"):
+        ask("02_generate_instructions", theirs, server)
+    assert read_rows(theirs / name) == [{"theirs": 1}] and server.bodies == []

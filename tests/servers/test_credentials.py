@@ -213,6 +213,10 @@ def test_a_token_in_the_query_is_sent_and_not_printed_or_logged(store, caplog):
         "https://host/v1?api-key=s3cret",
         "https://host/v1?code=s3cret",
         "http://s3cret@host/v1",
+        "http://host/v1#token=s3cret",
+        "http://host/v1;key=s3cret",
+        "ann:s3cret@host:8000/v1",
+        "//ann:s3cret@host/v1",
     ],
 )
 def test_no_parameter_may_hold_a_password_since_parameters_are_written(tmp_path, url):

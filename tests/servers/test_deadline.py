@@ -18,6 +18,7 @@ SLOW = {
     "hangs": lambda body: Reply(body=b"", delay_s=5),
     "says try later": lambda body: Reply(429, {"error": {"message": "slow down"}}, headers={"Retry-After": "20"}),
     "fails": lambda body: Reply(500, {"error": {"message": "broken"}}, headers={"Retry-After": "20"}),
+    "sends garbage at once": lambda body: Reply(body=b"<html>"),
     "sends garbage slowly": lambda body: Reply(body=b"<html>", delay_s=0.4),
 }
 
