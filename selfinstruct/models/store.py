@@ -31,7 +31,7 @@ from ..files import InputError, SelfInstructError, describe_space, explain_write
 from .protocol import StoredResponse, dump_canonical
 from .session import session_name
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0
 SPACE_FOR_ANSWERS = 10_000_000  # bytes that must be free before one is asked for
 FULL_BELOW = 100_000  # free bytes: SQLite's log begins with so many
@@ -59,9 +59,8 @@ SCHEMA = (
     owner TEXT PRIMARY KEY, session TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, tokens REAL NOT NULL,
     usd REAL NOT NULL, excess REAL NOT NULL) WITHOUT ROWID""",
 )
-_HASHED = tuple(
-    name for name in StoredResponse.model_fields if name not in ("request", "session", "answer_sha256")
-)  # the key is the hash of the request
+# the key is the hash of the request
+_HASHED = tuple(name for name in StoredResponse.model_fields if name not in ("request", "session", "answer_sha256"))
 FROM_VERSION_1 = (
     "ALTER TABLE responses ADD COLUMN answer_sha256 TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE failures ADD COLUMN response TEXT NOT NULL DEFAULT ''",
