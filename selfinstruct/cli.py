@@ -249,7 +249,7 @@ def store_export(path: str, out: str, model: str, step: str, run: RunFolder | No
 
     keys = run.read_keys() if run else None
     written = export_responses(path, out, model, step, keys, tell=click.echo)
-    click.echo(f"{written:,} response{'s' * (written != 1)} written to {out}")
+    click.echo(f"{count_of('response', written)} written to {out}")
 
 
 @store.command("import")
@@ -260,7 +260,7 @@ def store_import(path: str, source: str) -> None:
     from .models.upkeep import import_responses
 
     added, known = import_responses(path, source)
-    click.echo(f"{added:,} responses added, {known:,} were there already")
+    click.echo(f"{count_of('response', added)} added, {known:,} there already")
 
 
 @store.command("drop")
@@ -282,7 +282,7 @@ def store_drop(path: str, model: str, step: str, run: RunFolder | None, beginnin
         named = find_keys(path, beginnings)
         keys = named if keys is None else [key for key in keys if key in named]
     dropped = drop_responses(path, lambda question: yes or click.confirm(question), model, step, keys, tell=click.echo)
-    click.echo(f"{dropped:,} response{'s' * (dropped != 1)} dropped")
+    click.echo(f"{count_of('response', dropped)} dropped")
 
 
 @store.command("verify")
@@ -300,7 +300,7 @@ def store_verify(path: str) -> None:
         raise SelfInstructError(
             f"{path}: {found}; {advice}; for a fault of the file restore it, or delete it and run again"
         )
-    click.echo(f"{count:,} response{'s' * (count != 1)}, all sound")
+    click.echo(f"{count_of('response', count)}, all sound")
 
 
 @main.group()

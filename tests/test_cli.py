@@ -256,8 +256,8 @@ def test_store_travels_from_one_machine_to_another(tmp_path):
         store.put(stored("b", "2"))
     assert "scripted  step 02  completions" in invoke("store", "list", "--store", here).output
     assert invoke("store", "export", "--store", here, file).output.endswith(f"\n2 responses written to {file}\n")
-    assert invoke("store", "import", "--store", there, file).output == "2 responses added, 0 were there already\n"
-    assert invoke("store", "import", "--store", there, file).output == "0 responses added, 2 were there already\n"
+    assert invoke("store", "import", "--store", there, file).output == "2 responses added, 0 there already\n"
+    assert invoke("store", "import", "--store", there, file).output == "0 responses added, 2 there already\n"
     assert invoke("store", "verify", "--store", there).output == "2 responses, all sound\n"
 
 

@@ -17,7 +17,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..files import InputError, SelfInstructError, load_records, project_path, show_path
+from ..files import InputError, SelfInstructError, given_path, load_records, show_path
 from ..parsing import parse_is_classification
 from ..records import ClassificationAnswer
 from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
@@ -74,7 +74,7 @@ def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], par
     if not isinstance(data, (str, Path)):
         places = ((f"row {number}", row) for number, row in enumerate(data, 1))
         return _build_dataset(((where, take_object(row, where)) for where, row in places), "rows in memory")
-    path = project_path(data)
+    path = given_path(data)
     if path.is_dir():
         run = RunFolder(path)
         return _load_run(run, part) if run.exists() else _load_folder(path)
@@ -113,14 +113,14 @@ def load_datasets(
 def check_data(data: str | Sequence[Any]) -> None:
     """Raise the InputError of the first data set where none that `data` names is there; "" names none."""
     sources = _split_sources(data)
-    if sources and not any(isinstance(one, str) and project_path(one).exists() for one in sources):
+    if sources and not any(isinstance(one, str) and given_path(one).exists() for one in sources):
         load_dataset(sources[0])
 
 
 def _split_sources(data: str | Sequence[Any]) -> list[Any]:
     if not isinstance(data, str):
         return list(data)
-    whole = [data.strip()] if data.strip() and project_path(data.strip()).exists() else None
+    whole = [data.strip()] if data.strip() and given_path(data.strip()).exists() else None
     return whole or [part.strip() for part in data.split(",") if part.strip()]
 
 

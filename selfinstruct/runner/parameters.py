@@ -138,7 +138,9 @@ def _place(name: str, text: str) -> str:
     if not path and "," in text:
         return ",".join(_place(name, part.strip()) for part in text.split(","))
     bare = name in ("model", "prompt_source") and path and path.is_dir() and Path(text).name == text
-    return show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
+    place = show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
+    # a notebook looks for data in its own folder first; what was meant here is not what lies there under the same name
+    return str(path) if name == "data" and path and (project_path("notebooks") / place).exists() else place
 
 
 def find_named_path(text: str, start: Callable[[str], Path] = project_path) -> Path | None:

@@ -406,3 +406,13 @@ def test_every_data_set_has_a_name_of_its_own(tmp_path):
     datasets, _ = load_datasets([*paths, paths[1]], RunFolder(tmp_path, ""))
     assert [one.name for one in datasets] == ["rows (2)", "rows", "rows (3)", "rows (4)"]
     assert [one.rows[0].output for one in datasets] == ["0", "1", "2", "1"]
+
+
+def test_a_relative_path_is_the_current_folders_where_it_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.jsonl", "with, comma.jsonl"):
+        (tmp_path / name).write_text(json.dumps(SHAPES["released"]) + "\n")
+    assert load_dataset("mine.jsonl").rows == [EXPECTED]
+    both, problems = load_datasets("with, comma.jsonl", RunFolder(tmp_path))
+    assert [one.name for one in both] == ["with, comma"] and not problems
+    assert load_dataset("seeds/seed_tasks.jsonl").source == "seeds/seed_tasks.jsonl"  # else from the project's root

@@ -222,3 +222,15 @@ def test_brackets_without_end_are_refused_in_one_line(tmp_path):
         load_parameters(path)
     with pytest.raises(ParameterError, match="sampling takes a dict"):
         declared()["sampling"][0].convert("[" * 200_000)
+
+
+def test_data_of_the_current_folder_is_not_taken_from_the_notebooks_own(tmp_path, monkeypatch):
+    """A notebook runs in its folder, and looks for data there first."""
+    monkeypatch.chdir(PROJECT_ROOT)
+    assert place_paths({"data": "README.md"}) == {"data": "README.md"}
+    monkeypatch.setattr("selfinstruct.runner.parameters.project_path", lambda path: tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for place in (tmp_path, tmp_path / "notebooks"):
+        (place / "rows.jsonl").write_text("{}")
+    assert place_paths({"data": "rows.jsonl"}) == {"data": str(tmp_path / "rows.jsonl")}
