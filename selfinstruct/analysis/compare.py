@@ -69,7 +69,7 @@ def compare_datasets(
 
 
 def compare_lengths(datasets: Sequence[Dataset], draws: int = DRAWS, random_seed: int = 42) -> list[dict[str, Any]]:
-    """The differences of the numbers of notebook 12: means, medians, 90th percentiles, and the shares over 60 words."""
+    """The differences of the numbers of notebook 12: means, medians, 90th and 99th percentiles, and the shares over 60 words."""
     return compare_samples({one.name: collect_lengths(one) for one in datasets}, draws, random_seed)
 
 
@@ -108,7 +108,7 @@ def collect_lengths(dataset: Dataset) -> dict[str, Sample]:
     }
     words, samples = word_counts(dataset), {}
     for part in PARTS:
-        for name, statistic in (("mean", "mean"), ("median", 0.5), ("p90", 0.9)):
+        for name, statistic in (("mean", "mean"), ("median", 0.5), ("p90", 0.9), ("p99", 0.99)):
             samples[f"{name}_{part}_words"] = Sample(words[part], units[part], statistic)
         samples[f"over_{LONG}_{part}_share"] = Sample(words[part] > LONG, units[part])
     return samples
