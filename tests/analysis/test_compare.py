@@ -156,7 +156,7 @@ def test_every_number_of_the_notebooks_is_there():
     assert {"classification_share", "latin_share", "distinct_2", "different_outputs_share"} <= collect_samples(
         MINE
     ).keys()
-    assert len(collect_lengths(MINE)) == 12
+    assert len(collect_lengths(MINE)) == 15
 
 
 def test_twins_across_sets():
