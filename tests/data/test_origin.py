@@ -58,7 +58,6 @@ def test_what_is_asked_for_goes_before_what_is_recorded(tmp_path, theirs):
     "state",
     [
         {},
-        {"seed_tasks": None},
         {"seed_tasks": {}},
         {"prompt_set": "short"},
         {"prompt_set": {"name": "short", "sha256": "0"}},
