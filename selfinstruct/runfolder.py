@@ -59,6 +59,7 @@ SAMPLED_INSTANCES = "finetuning_data/sampled_generated_instances_*.jsonl"
 FINETUNING = "finetuning_data/gpt3_finetuning_data_*.jsonl"
 REJECTIONS = "rejections.jsonl"
 REPORT = "report.html"
+OUR_REPORT = b"<title>Self-Instruct: "  # how a page of ours is told from another program's
 TAKEN_OVER = "taken_over"  # copies of files that the kit did not write, as they were
 CONTINUED = (INSTRUCTIONS, CLASSIFICATION, INSTANCES)  # of these it goes on from another program's
 _RUN_JSON = "run.json"
@@ -188,22 +189,30 @@ class RunFolder:
     def find_foreign(self, notebook: str) -> list[Path]:
         """The files that `notebook` writes and that another program wrote: run.json does not know the notebook yet.
 
-        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy, or its results.
+        In a folder without run.json that may be a notebook of the same name, in the place of the executed copy, its results, the
+        keys of its answers, or a page with the report's name.
         """
         state = self.state
         if notebook in state.get("parameters", {}):
             return []
-        copy = [] if state else [f"notebooks/{notebook}.ipynb", f"results/{notebook}.json"]
         names = [one for pattern in find_notebook(notebook).writes for one in (pattern, f"{pattern}.partial")]
-        return [path for pattern in (*names, *copy) for path in self.find(pattern)]
+        found = [path for pattern in names for path in self.find(pattern)]
+        if state:
+            return found
+        beside = (f"notebooks/{notebook}.ipynb", f"results/{notebook}.json", f"answers/{notebook}.keys", REPORT)
+        found += [path for name in beside for path in self.find(name)]
+        return [path for path in found if path.name != REPORT or OUR_REPORT not in path.read_bytes()]
 
     def check_foreign(self, notebook: str) -> None:
         """Raise InputError where `notebook` would replace a file that the kit did not write and cannot go on from."""
         for path in self.find_foreign(notebook):
-            if not any(fnmatch(path.name, pattern) for pattern in CONTINUED):
+            copy = self / TAKEN_OVER / path.name
+            is_taken = copy.is_file() and copy.read_bytes() != path.read_bytes()
+            if is_taken or not any(fnmatch(path.name, pattern) for pattern in CONTINUED):
+                found = show_path(copy if is_taken else path)
                 raise InputError(
-                    f"{show_path(path)}: not written by this kit, and {notebook} would replace it; choose another run_dir, or move "
-                    f"the file away (to analyse the data as it is: data={self})"
+                    f"{found}: not written by this kit, and {notebook} would replace it; choose another run_dir, or move the file "
+                    f"away (to analyse the data as it is: data={self})"
                 )
 
     def take_over(self) -> None:

@@ -223,6 +223,20 @@ def test_a_ledger_of_another_form_is_refused_before_anything_is_asked(theirs, se
     assert server.bodies == [] and not (theirs / "taken_over").exists()
 
 
+@pytest.mark.parametrize("name", ["report.html", "answers/02_generate_instructions.keys", f"taken_over/{STEP_1}"])
+def test_what_lies_beside_the_step_files_is_not_replaced_either(theirs, server, name):
+    (theirs / name).parent.mkdir(exist_ok=True)
+    (theirs / name).write_text("theirs", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{name}: not written by this kit"):
+        ask("02_generate_instructions", theirs, server)
+    assert (theirs / name).read_text(encoding="utf-8") == "theirs" and server.bodies == []
+
+
+def test_the_kit_s_own_report_on_a_folder_of_others_is_no_obstacle(theirs, server):
+    (theirs / "report.html").write_text("<title>Self-Instruct: theirs</title>", encoding="utf-8")
+    assert ask("02_generate_instructions", theirs, server, num_instructions_to_generate=6) == 0
+
+
 def test_a_last_line_without_its_end_is_kept_whole(theirs, server):
     (theirs / STEP_1).write_text((theirs / STEP_1).read_text().rstrip("\n"))
     ask("02_generate_instructions", theirs, server, num_instructions_to_generate=8)
