@@ -18,6 +18,7 @@ from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Any
 
+from ..display import count_of
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
 from ..records import Completion, Request
 from .claims import Claims, Reservations
@@ -139,7 +140,7 @@ class ModelClient:
     def close(self) -> None:
         """End the threads and connections; prints that no model was called where none was, and what was taken off the answers."""
         if self._taken_off:
-            parts = ", ".join(f"{name} (of {count_noun(count, 'answer')})" for name, count in self.taken_off.items())
+            parts = ", ".join(f"{name} (of {count_of('answer', count)})" for name, count in self.taken_off.items())
             print(f"Taken off before the answers were read: {parts}; the store has them as they came")
         if self._left_some:
             return  # a connection closed under a thread that reads from it could hand it the next one's bytes
@@ -148,7 +149,7 @@ class ModelClient:
             self._pool.join()
             self._pool = None
         elif self.replayed:
-            answers = count_noun(self.usage.requests, "answer")
+            answers = count_of("answer", self.usage.requests)
             print(f"{NO_MODEL_CALLED} ({answers} from {show_path(self.store.path)})")
         self.endpoint.close()
         self._reservations.close()
@@ -229,11 +230,11 @@ class ModelClient:
         try:
             if self._in_flight:
                 why = "" if self.endpoint.embedded else " (they are paid for)"
-                waiting = f"{count_noun(len(self._in_flight), 'request')} in flight; waiting to keep the answers{why}"
+                waiting = f"{count_of('request', len(self._in_flight))} in flight; waiting to keep the answers{why}"
                 tell_person(f"Ctrl-C: {waiting}. Ctrl-C again leaves them.")
             progress.follow(sent)
         except KeyboardInterrupt:
-            left = count_noun(len(self._in_flight), "request")
+            left = count_of("request", len(self._in_flight))
             self._halting = StoppedEarly(f"stopped by Ctrl-C, and the answers to {left} in flight were left")
             self._left_some = True
             self._claims.release(list(self._in_flight))
@@ -352,11 +353,6 @@ class ModelClient:
             self._may_be_paid[job.key] = error
         self.store.put_failure(job.key, self.endpoint.model, self.step, job.canonical, error, utc_now(), body)
         return self.budget.count_failure()
-
-
-def count_noun(number: int, noun: str) -> str:
-    """Such as "1 request" or "4 requests"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 class Progress:
