@@ -18,7 +18,7 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 # from the ground up: a room imports from the floors below it, and from no other room of its own floor
 FLOORS: list[dict[str, str]] = [
     {"files": "paths, JSON lines, errors"},
-    {"records": "rows, Request, Completion", "display": "tables, numbers, text"},
+    {"records": "rows, Request, Completion", "promptfile": "prompt.yaml", "display": "tables, numbers, text"},
     {
         "prompts": "a prompt set is a folder",
         "numbering": "lists as models write them",
@@ -38,7 +38,7 @@ FLOORS: list[dict[str, str]] = [
     {"runner": "notebooks, headless"},
     {"cli": "commands"},
 ]
-METHOD = {"files", "records", "prompts", "numbering", "parsing", "filters", "similarity", "steps"}
+METHOD = {"files", "records", "promptfile", "prompts", "numbering", "parsing", "filters", "similarity", "steps"}
 
 WIDTH, MARGIN, GAP, LINE = 960, 24, 14, 15
 LEFT = 90  # room for the arrow

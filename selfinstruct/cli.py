@@ -198,7 +198,7 @@ def doctor(endpoint: bool, model: str, base_url: str) -> None:
 def fetch(names: tuple[str, ...], source: str | None, listing: bool) -> None:
     """Bring the published files of the paper to seeds/published/ and verify them; NAMES choose some by parts of their paths.
 
-    They are needed only for `prompt_source published` and for comparisons with the paper's own data.
+    They are needed only for `prompt_set published` and for comparisons with the paper's own data.
     """
     from .paper.release import LICENCE, fetch_published, list_fetched
 

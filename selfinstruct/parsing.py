@@ -16,6 +16,12 @@ QUIRKS = ("published", "fixed")
 # the finish reasons of an answer whose end is missing: why what stands last is dropped
 CUT_OFF = {"length": "cut_by_length", "content_filter": "cut_by_filter"}
 
+# a set whose answers have fields: where an instruction begins, and what ends it
+_INSTRUCTION_FIELD = re.compile(r"(?:^|\n)[ \t]*(?:\d+\s?\.\s*)?Instruction:", re.IGNORECASE)
+_NEXT_FIELD = re.compile(
+    r"\n\s*(?:\d+\s?\.\s*)?(?:(?:Input|Output|Constraints|Label|Class label|Answer):|###|Example \d+\s*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ITEM = re.compile(r"\n\d+\s?\. ")
 _EXAMPLE = re.compile(r"Example\s?\d*\.?")
 # as released, "Output\s*\d*\s*:", in a form that is linear: between its two \s* blanks can be shared out in many ways
@@ -37,16 +43,29 @@ def check_quirks(quirks: str) -> bool:
     return quirks == "fixed"
 
 
-def split_instructions(text: str, quirks: str = "published") -> list[str]:
+def split_instructions(text: str, quirks: str = "published", parser: str = "numbered") -> list[str]:
     """Every item of a step-1 completion, cut off or not: white space collapsed, capitalised, empty ones dropped.
 
     Q1: the released `str.capitalize` lower-cases all but the first letter ("Python" becomes "python"); fixed keeps it, and
-    reads numbers of every style.
+    reads numbers of every style. `parser` is the prompt set's: a "numbered" list as released, "fields" where each task is
+    "Instruction: ..." with fields behind it, "whole" where the text is one instruction.
     """
     fixed = check_quirks(quirks)
-    chunks = split_items(text or "") if fixed else _ITEM.split(text or "")
+    if parser == "numbered":
+        chunks = split_items(text or "") if fixed else _ITEM.split(text or "")
+    else:
+        chunks = _split_fields(text or "") if parser == "fields" else [text or ""]
     items = (re.sub(r"\s+", " ", item).strip() for item in chunks)
     return [item[:1].upper() + item[1:] if fixed else item.capitalize() for item in items if item]
+
+
+def _split_fields(text: str) -> list[str]:
+    """What stands behind each "Instruction:", up to the next field; the prompt may end in the first one.
+
+    >>> _split_fields(" Sort them.\\n4. Input:\\n2 1\\n###\\n5. Instruction: Name a colour.")
+    [' Sort them.', ' Name a colour.']
+    """
+    return [_NEXT_FIELD.split(chunk, maxsplit=1)[0] for chunk in _INSTRUCTION_FIELD.split(text)]
 
 
 def parse_instructions(text: str, finish_reason: str | None, quirks: str = "published") -> list[str]:

@@ -157,6 +157,7 @@ class Request(BaseModel):
     logprobs: int | None = None
     seed: int | None = None
     sample_index: int = 0
+    system: str = ""  # of a chat; "": what asks a chat model to continue a text
 
 
 class Completion(BaseModel):

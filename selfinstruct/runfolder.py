@@ -288,6 +288,10 @@ class RunFolder:
             if not isinstance(part, dict):
                 kind = type(part).__name__
                 raise InputError(f"{self}/{_RUN_JSON}: {what}a {kind}, not the kit's; choose another run_dir")
+        for given in filter(
+            lambda one: isinstance(one, dict) and "prompt_source" in one, state.get("parameters", {}).values()
+        ):
+            given["prompt_set"] = given.pop("prompt_source")  # as it was called before
         return state
 
     def note(self, **facts: Any) -> None:

@@ -125,7 +125,7 @@ def test_content_that_has_changed_under_one_path_is_another_run(tmp_path):
 
 def test_each_notebook_answers_for_the_files_it_reads(tmp_path):
     prompts = load_prompts("short")
-    assert set(prompts.describe_files("output_first")) == {"output_first", "output_first_start"}
+    assert set(prompts.describe_files("output_first")) == {"output_first", "output_first_start", "prompt_set"}
     run = RunFolder(tmp_path, "04_generate_instances")
     run.note_files(prompts.describe_files("input_first", "output_first"))
     assert set(run.state["files"]) == {"04_generate_instances"} and "seed_tasks" not in run.state

@@ -20,7 +20,7 @@ def tasks():
     return load_seed_tasks()
 
 
-def demonstrations(name, folder=SEEDS):
+def demonstrations(name, folder=SEEDS / "prompts/ours"):
     return [value for _, value in iter_lines(folder / f"{name}_demonstrations.jsonl")]
 
 
@@ -104,7 +104,7 @@ def test_the_templates_fit_a_small_models_context():
 
 
 def test_the_short_classification_demonstrations_are_balanced_and_labelled_as_the_seed_tasks(tasks):
-    demos = demonstrations("classification", SEEDS / "short")
+    demos = demonstrations("classification", SEEDS / "prompts/short")
     assert [demo["is_classification"] for demo in demos] == [True, False] * 4
     labels = {task.instruction: task.is_classification for task in tasks}
     assert all(
@@ -114,14 +114,14 @@ def test_the_short_classification_demonstrations_are_balanced_and_labelled_as_th
 
 def test_the_short_input_first_demonstrations_end_with_inputs_and_short_outputs():
     """A small model writes what it saw last: without an input at the end it writes none, and a long output it repeats."""
-    demos = demonstrations("input_first", SEEDS / "short")
+    demos = demonstrations("input_first", SEEDS / "prompts/short")
     assert len(demos) == 6
     for demo in demos[-3:]:
         assert all(one["input"] and len(one["output"].split()) <= 9 for one in demo["instances"])
 
 
 def test_the_short_output_first_demonstrations_have_labels_of_few_words():
-    demos = demonstrations("output_first", SEEDS / "short")
+    demos = demonstrations("output_first", SEEDS / "prompts/short")
     assert len(demos) == 4
     assert all(len(one["class_label"].split()) <= 2 for demo in demos for one in demo["instances"])
 

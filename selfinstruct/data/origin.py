@@ -57,19 +57,19 @@ class Seeds:
     problem: str = ""
 
 
-def find_seeds(run: RunFolder | None, prompt_source: str = "", seed_tasks_path: str = "") -> Seeds:
+def find_seeds(run: RunFolder | None, prompt_set: str = "", seed_tasks_path: str = "") -> Seeds:
     """The seed tasks that are asked for, else those that `run` came from, else ours.
 
     run.json names them; where the file is another one by now, or is gone, `problem` says so. Raises InputError and
     ParameterError for what is asked for and cannot be read.
     """
-    if prompt_source or seed_tasks_path or run is None:
-        return _load_seeds(prompt_source, seed_tasks_path)
+    if prompt_set or seed_tasks_path or run is None:
+        return _load_seeds(prompt_set, seed_tasks_path)
     recorded = run.state.get("seed_tasks") or {}
     parameters = run.state.get("parameters", {}).get(STEP_1, {})
     path = recorded.get("path") or parameters.get("seed_tasks_path", "")
     try:
-        seeds = _load_seeds("" if path else parameters.get("prompt_source") or find_prompt_set(run), path)
+        seeds = _load_seeds("" if path else parameters.get("prompt_set") or find_prompt_set(run), path)
     except SelfInstructError as error:
         return replace(_load_seeds(), problem=f"{run}: its seed tasks cannot be read; compared with ours ({error})")
     if recorded.get("sha256") and path and _hash_file(path) != recorded["sha256"]:
@@ -84,11 +84,11 @@ def find_prompt_set(run: RunFolder) -> str:
     return recorded if isinstance(recorded, str) else str(recorded.get("name", ""))
 
 
-def _load_seeds(prompt_source: str = "", seed_tasks_path: str = "") -> Seeds:
-    tasks = load_prompts(prompt_source, seed_tasks_path).seed_tasks
-    ours = project_path(seed_tasks_path) == project_path(OURS) if seed_tasks_path else prompt_source in ("", "short")
-    name = "ours" if ours else Path(seed_tasks_path).name or prompt_source
-    return Seeds([task.instruction for task in tasks], name)
+def _load_seeds(prompt_set: str = "", seed_tasks_path: str = "") -> Seeds:
+    prompts = load_prompts(prompt_set, seed_tasks_path)
+    ours = prompts.files["seed_tasks"] == project_path(OURS)
+    name = "ours" if ours else Path(seed_tasks_path).name or prompt_set
+    return Seeds([task.instruction for task in prompts.seed_tasks], name)
 
 
 def _hash_file(path: str) -> str:

@@ -70,7 +70,10 @@ def build_body(request: Request, model: str, api: str) -> dict[str, Any]:
         return {**body, "prompt": request.prompt, **logprobs}
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.logprobs}
-    messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
+    messages = [
+        {"role": "system", "content": request.system or CONTINUE_TEXT},
+        {"role": "user", "content": request.prompt},
+    ]
     return {**body, "messages": messages}
 
 

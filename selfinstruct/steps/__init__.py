@@ -21,7 +21,6 @@ from .export import (
 )
 from .instances import build_instance_requests, choose_tasks, generate_instances
 from .instructions import (
-    MACHINE_INSTRUCTIONS_IN_PROMPT,
     Round,
     build_pool,
     build_round,

@@ -18,7 +18,7 @@ from typing import Any
 from ..models.endpoint import is_embedded
 from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
 from ..models.spending import Price, load_price
-from ..prompts import load_prompts, request_settings
+from ..prompts import PromptSet, load_prompts, request_settings
 from ..records import Request, SeedTask
 from .classification import build_classification_requests
 from .instances import build_instance_requests, choose_tasks
@@ -122,7 +122,7 @@ def estimate_run(
     price, embedded = load_price(model, price_table, base_url), is_embedded(model, base_url)
     first = parameters.get(STEPS[0], {})
     instructions = _count_instructions(first, admitted_per_request)
-    seeds = load_prompts(first.get("prompt_source", ""), first.get("seed_tasks_path", "")).seed_tasks
+    seeds = load_prompts(first.get("prompt_set", ""), first.get("seed_tasks_path", "")).seed_tasks
     expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
     for step, given in chosen.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
@@ -168,10 +168,10 @@ def _sample_requests(
     quirks = given.get("quirks", "published")
     names = ("max_tokens", "temperature", "top_p", "presence_penalty", "max_instances_to_generate")
     chosen = {name: given[name] for name in names if name in given} | given.get("sampling", {})
-    settings = request_settings(step.split("_")[-1], embedded, quirks, **chosen)
+    prompts = load_prompts(given.get("prompt_set", ""), embedded=embedded and step != STEPS[0])
+    settings = request_settings(step.split("_")[-1], embedded, quirks, prompts=prompts, **chosen)
     if step == STEPS[0]:
-        return _count_requests(given, admitted), _sample_round(given, seeds, settings)
-    prompts = load_prompts(given.get("prompt_source", ""), embedded=embedded)
+        return _count_requests(given, admitted), _sample_round(given, seeds, settings, prompts)
     texts = [task.instruction for task in seeds]
     tasks = min(instructions, given.get("num_instructions") or instructions)
     if step == STEPS[1]:
@@ -184,11 +184,14 @@ def _sample_requests(
     return round(tasks * len(texts) / len(seeds)), requests
 
 
-def _sample_round(given: Mapping[str, Any], seeds: Sequence[SeedTask], settings: dict[str, Any]) -> list[Request]:
+def _sample_round(
+    given: Mapping[str, Any], seeds: Sequence[SeedTask], settings: dict[str, Any], prompts: PromptSet
+) -> list[Request]:
     """A sample of step 1's requests."""
-    only_classification = given.get("use_clf_seed_tasks_only", False)
+    only_classification = given.get("use_clf_seed_tasks_only", False) or prompts.layout.classification_only
     texts = choose_seed_instructions(seeds, only_classification, given.get("quirks", "published"))
     return build_round(
         random.Random(given.get("random_seed", 42)), texts, texts, settings, requests_per_round=SAMPLED_PROMPTS,
-        num_prompt_instructions=given.get("num_prompt_instructions", 8), use_clf_seed_tasks_only=only_classification,
+        num_prompt_instructions=given.get("num_prompt_instructions", -1), use_clf_seed_tasks_only=only_classification,
+        num_machine_instructions=given.get("num_machine_instructions", -1), prompts=prompts,
     )  # fmt: skip

@@ -89,16 +89,18 @@ def generate_instances(
     wanted = [pair for pair in zip(records, requests, strict=True) if pair[0].instruction not in known]
     completions = client.complete([request for _, request in wanted], desc=desc)
     made = (
-        _build_record(record, request, completion, prompts.answer_start(labels[record.instruction]))
+        _build_record(record, request, completion, prompts, prompts.answer_start(labels[record.instruction]))
         for (record, request), completion in zip(wanted, completions, strict=True)
     )
     return [known[one.instruction] if one.instruction in known else next(made) for one in records]
 
 
-def _build_record(record: MachineInstruction, request: Request, completion: Completion, start: str) -> MachineInstances:
+def _build_record(
+    record: MachineInstruction, request: Request, completion: Completion, prompts: PromptSet, start: str
+) -> MachineInstances:
     return MachineInstances(
         instruction=record.instruction,
-        raw_instances="" if completion.error else start + completion.text,
+        raw_instances="" if completion.error else prompts.to_english(start + completion.text),
         instance_metadata=completion.metadata(request.prompt),
         instruction_metadata=record.metadata,
         most_similar=record.most_similar,

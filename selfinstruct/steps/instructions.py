@@ -16,11 +16,10 @@ from typing import Any
 from ..files import ParameterError, SelfInstructError
 from ..filters import instruction_rejection
 from ..parsing import CUT_OFF, check_quirks, split_instructions
-from ..prompts import build_instruction_prompt
+from ..prompts import PromptSet, load_shared_prompts
 from ..records import Client, Completion, MachineInstruction, Rejection, Request, SeedTask
 from ..similarity.pool import InstructionPool
 
-MACHINE_INSTRUCTIONS_IN_PROMPT = 2
 ROUNDS_WITHOUT_GAIN = 20
 # fewer, where one rule drops all that so many rounds bring; what is too similar depends on the draw as well, so it has more
 ROUNDS_OF_ONE_RULE, ROUNDS_TOO_SIMILAR, LEAST_CANDIDATES = 5, 10, 20
@@ -73,14 +72,18 @@ def choose_seed_instructions(
 
 
 def sample_in_context(
-    rng: random.Random, human: Sequence[str], machine: Sequence[str], num_prompt_instructions: int = 8
+    rng: random.Random,
+    human: Sequence[str],
+    machine: Sequence[str],
+    num_prompt_instructions: int = 8,
+    num_machine_instructions: int = 2,
 ) -> list[str]:
     """In-context instructions of one prompt: up to 2 machine-written, the rest human-written, shuffled.
 
     An empty pool gives 8 human ones, a pool of one 7 + 1 (released `sample_machine_instructions` and its caller).
     Raises ParameterError where there are fewer seed tasks than the prompt needs.
     """
-    from_machine = rng.sample(list(machine), min(MACHINE_INSTRUCTIONS_IN_PROMPT, len(machine)))
+    from_machine = rng.sample(list(machine), min(num_machine_instructions, len(machine)))
     wanted = num_prompt_instructions - len(from_machine)
     if wanted > len(human):
         have = f"only {len(human)} seed tasks to draw from"
@@ -97,19 +100,22 @@ def build_round(
     settings: dict[str, Any],
     *,
     requests_per_round: int = 5,
-    num_prompt_instructions: int = 8,
+    num_prompt_instructions: int = -1,
+    num_machine_instructions: int = -1,
     use_clf_seed_tasks_only: bool = False,
     asked: Counter[str] | None = None,
+    prompts: PromptSet | None = None,
 ) -> list[Request]:
-    """The requests of one round of step 1, each with its own draw of in-context instructions.
+    """The requests of one round of step 1, each with its own draw of in-context instructions, in the layout of `prompts` (None: ours).
 
     `asked` counts prompts already asked in the run: a repeated prompt is a new sample, not a cached answer.
     """
-    asked = Counter() if asked is None else asked
+    asked, prompts = Counter() if asked is None else asked, prompts or load_shared_prompts()
+    numbers = prompts.count_demonstrations(num_prompt_instructions, num_machine_instructions)
     requests = []
     for _ in range(requests_per_round):
-        in_context = sample_in_context(rng, human, machine, num_prompt_instructions)
-        prompt = build_instruction_prompt(in_context, use_clf_seed_tasks_only)
+        in_context = sample_in_context(rng, human, machine, **numbers)
+        prompt = prompts.instruction_prompt(in_context, use_clf_seed_tasks_only, rng)
         requests.append(Request(prompt=prompt, sample_index=asked[prompt], **settings))
         asked[prompt] += 1
     return requests
@@ -123,12 +129,14 @@ def generate_instructions(
     num_instructions_to_generate: int = 100,
     random_seed: int = 42,
     requests_per_round: int = 5,
-    num_prompt_instructions: int = 8,
+    num_prompt_instructions: int = -1,
+    num_machine_instructions: int = -1,
     use_clf_seed_tasks_only: bool = False,
     rouge_threshold: float = 0.7,
     quirks: str = "published",
     max_rounds: int = 0,
     earlier: Sequence[MachineInstruction] = (),
+    prompts: PromptSet | None = None,
 ) -> Iterator[Round]:
     """Step 1: yield rounds until the pool holds `num_instructions_to_generate` machine-written instructions, `earlier` ones included.
 
@@ -136,19 +144,21 @@ def generate_instructions(
     SelfInstructError after 20 rounds in a row that admit nothing, or fewer where one rule drops everything, and says why: the
     released loop would never end (Q8).
     """
-    fixed = check_quirks(quirks)
-    human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only, quirks)
+    fixed, prompts = check_quirks(quirks), prompts or load_shared_prompts()
+    only = use_clf_seed_tasks_only or prompts.layout.classification_only
+    human = choose_seed_instructions(seed_tasks, only, quirks)
     machine, first = [record.instruction for record in earlier], earlier[-1].request_idx + 1 if earlier else 0
     pool, asked = build_pool([*human, *machine], quirks), Counter()
     rng, gainless, request_idx = random.Random(random_seed), [], first
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx - first >= max_rounds):
         requests = build_round(
             rng, human, machine, settings, requests_per_round=requests_per_round, asked=asked,
-            num_prompt_instructions=num_prompt_instructions, use_clf_seed_tasks_only=use_clf_seed_tasks_only,
+            num_prompt_instructions=num_prompt_instructions, use_clf_seed_tasks_only=only,
+            num_machine_instructions=num_machine_instructions, prompts=prompts,
         )  # fmt: skip
         round_ = Round(request_idx, requests, client.complete(requests))
         room = num_instructions_to_generate - len(machine) if fixed else None
-        judge_round(round_, pool, rouge_threshold, quirks, room)
+        judge_round(round_, pool, rouge_threshold, quirks, room, prompts.parser)
         machine += [record.instruction for record in round_.admitted]
         gainless = [] if round_.admitted else [*gainless, round_]
         request_idx += 1
@@ -214,15 +224,20 @@ def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPo
 
 
 def judge_round(
-    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None
-) -> None:  # fmt: skip
+    round_: Round,
+    pool: InstructionPool,
+    rouge_threshold: float = 0.7,
+    quirks: str = "published",
+    room: int | None = None,
+    parser: str = "numbered",
+) -> None:
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 
     Every parsed candidate ends in one of the two lists; an admitted one joins `pool` at once. At most `room` are admitted.
     """
     passed: list[tuple[int, str]] = []
     for index, completion in enumerate(round_.completions):
-        for text, reason in judge_completion(completion, quirks):
+        for text, reason in judge_completion(completion, quirks, parser):
             if reason is None:
                 passed.append((index, text))
             else:
@@ -238,7 +253,9 @@ def judge_round(
             round_.reject(one[1], "target_reached")
 
 
-def judge_completion(completion: Completion, quirks: str = "published") -> list[tuple[str, str | None]]:
+def judge_completion(
+    completion: Completion, quirks: str = "published", parser: str = "numbered"
+) -> list[tuple[str, str | None]]:
     """Each candidate of one completion with the rule that drops it before the similarity filter, or None.
 
     A completion that was cut off loses all its candidates (Q3; fixed: the last one), an empty one counts as one candidate.
@@ -246,7 +263,7 @@ def judge_completion(completion: Completion, quirks: str = "published") -> list[
     """
     if completion.error is not None:
         return []
-    items = split_instructions(completion.text, quirks)
+    items = split_instructions(completion.text, quirks, parser)
     if not items:
         return [("", "empty")]
     judged = [(item, instruction_rejection(item, quirks)) for item in items]

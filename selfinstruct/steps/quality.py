@@ -49,7 +49,7 @@ def list_prompt_texts(prompts: PromptSet) -> list[str]:
     """Every text of the few-shot prompts of step 3: the instructions, inputs and outputs of the demonstrations."""
     texts = []
     for prefix, is_classification in ((prompts.input_first, False), (prompts.output_first, True)):
-        for block in prefix.split("\nTask:")[1:-1]:
+        for block in prompts.to_english(prefix).split("\nTask:")[1:-1]:
             instruction, _, rest = block.strip().partition("\n")
             examples = parse_instances(rest, instruction, is_classification, None)
             texts += [instruction, *(text for one in examples for text in (one.input, one.output) if text)]

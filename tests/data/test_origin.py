@@ -34,7 +34,7 @@ def test_a_run_is_compared_with_its_own_seed_tasks(tmp_path, theirs):
     recorded = {"path": str(theirs), "sha256": hash_of(theirs)}
     seeds = find_seeds(run_with(tmp_path, seed_tasks=recorded))
     assert (seeds.instructions, seeds.name, seeds.problem) == (["Name a tree."], "theirs.jsonl", "")
-    parameters = {"02_generate_instructions": {"prompt_source": "", "seed_tasks_path": str(theirs)}}
+    parameters = {"02_generate_instructions": {"prompt_set": "", "seed_tasks_path": str(theirs)}}
     assert find_seeds(run_with(tmp_path, parameters=parameters)).instructions == ["Name a tree."]
 
 
@@ -51,7 +51,7 @@ def test_what_is_asked_for_goes_before_what_is_recorded(tmp_path, theirs):
     with pytest.raises(InputError):
         find_seeds(run, seed_tasks_path=str(tmp_path / "none.jsonl"))
     with pytest.raises(ParameterError):
-        find_seeds(run, prompt_source="nowhere")
+        find_seeds(run, prompt_set="nowhere")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_asked_for_goes_before_what_is_recorded(tmp_path, theirs):
         {"seed_tasks": {}},
         {"prompt_set": "short"},
         {"prompt_set": {"name": "short", "sha256": "0"}},
-        {"parameters": {"02_generate_instructions": {"prompt_source": "", "seed_tasks_path": ""}}},
+        {"parameters": {"02_generate_instructions": {"prompt_set": "", "seed_tasks_path": ""}}},
     ],
 )
 def test_runs_that_say_nothing_have_ours(tmp_path, state):
@@ -74,7 +74,7 @@ def test_runs_that_say_nothing_have_ours(tmp_path, state):
     "state",
     [
         {"seed_tasks": {"path": "nowhere/gone.jsonl", "sha256": "0"}},
-        {"parameters": {"02_generate_instructions": {"prompt_source": "nowhere", "seed_tasks_path": ""}}},
+        {"parameters": {"02_generate_instructions": {"prompt_set": "nowhere", "seed_tasks_path": ""}}},
     ],
 )
 def test_seed_tasks_that_are_gone_are_said_and_ours_taken(tmp_path, state):

@@ -44,7 +44,7 @@ def test_the_page_on_the_paper_names_tests_that_are_there():
 
 
 def test_of_the_file_a_notebook_gets_what_it_takes():
-    assert set(read_parameters(PAPER, ["05"])) == {"prompt_source", "quirks", "num_instructions", "include_seed_tasks"}
+    assert set(read_parameters(PAPER, ["05"])) == {"prompt_set", "quirks", "num_instructions", "include_seed_tasks"}
     assert "size" not in read_parameters(PAPER) and read_parameters(PAPER, ["14"])["size"] == "200"
     assert "rouge_threshold" in read_parameters(PAPER, start="13")
 
@@ -57,14 +57,14 @@ def test_a_name_that_no_notebook_has_is_refused(tmp_path, name):
 
 
 def test_the_command_takes_it():
-    asked = ["run", "-f", str(PAPER), "-p", "prompt_source", "ours", "-p", "model", "davinci-002", "--estimate"]
+    asked = ["run", "-f", str(PAPER), "-p", "prompt_set", "ours", "-p", "model", "davinci-002", "--estimate"]
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 0 and "02_generate_instructions" in done.output, done.output
 
 
 def test_a_run_given_these_follows_the_paper_in_all_that_it_can_set(tmp_path):
     """A scripted model asked for five instructions, with our prompts, since the published ones are not fetched here."""
-    here = {"prompt_source": "ours", "num_instructions_to_generate": 5}
+    here = {"prompt_set": "ours", "num_instructions_to_generate": 5}
     with ScriptedServer(respond) as server:
         model = {"model": "scripted-1", "base_url": server.url, "store": str(tmp_path / "s.sqlite")}
         for number in ("02", "03", "04", "11"):

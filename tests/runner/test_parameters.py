@@ -39,7 +39,7 @@ def declared() -> dict[str, list[Parameter]]:
     [
         ("api", "chatt", "api='chatt': choose one of completions, chat, batch, batch-completions"),
         ("quirks", "fixxed", "quirks='fixxed': choose one of published, fixed"),
-        ("prompt_source", "paper", "prompt_source='paper': choose one of ours, short, published"),
+        ("prompt_set", "paper", "prompt_set='paper': choose one of alpaca, chat"),
         ("rouge_threshold", "-3", "rouge_threshold=-3.0: must be from 0 to 1"),
         ("temperature", "9", "temperature=9.0: must be from 0 to 2"),
         ("concurrency", "0", "concurrency=0: must be at least 1"),
@@ -91,7 +91,7 @@ def test_every_number_that_a_notebook_takes_has_a_range():
     assert numbers - set(RANGES) == set()
 
 
-@pytest.mark.parametrize(("name", "check"), [("quirks", check_quirks), ("prompt_source", load_prompts)])
+@pytest.mark.parametrize(("name", "check"), [("quirks", check_quirks), ("prompt_set", load_prompts)])
 def test_the_code_refuses_what_the_table_refuses(name, check):
     for refuse in (check, lambda value: check_value(name, value)):
         with pytest.raises(ParameterError, match="choose one of"):
@@ -113,18 +113,18 @@ def test_relative_paths_are_looked_for_here_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {
         "data": "a.jsonl, b.jsonl", "price_table": "p.json", "seed_tasks_path": "./seeds.jsonl", "model": "m.gguf",
-        "store": "outputs/responses.sqlite", "top_p": 0.5, "prompt_source": "mine/",
+        "store": "outputs/responses.sqlite", "top_p": 0.5, "prompt_set": "mine/",
     }  # fmt: skip
     assert place_paths(given) == {
         "data": f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", "price_table": f"{tmp_path}/p.json",
         "seed_tasks_path": f"{tmp_path}/seeds.jsonl", "model": f"{tmp_path}/m.gguf", "store": "outputs/responses.sqlite",
-        "top_p": 0.5, "prompt_source": f"{tmp_path}/mine",
+        "top_p": 0.5, "prompt_set": f"{tmp_path}/mine",
     }  # fmt: skip
     (tmp_path / "x,y.jsonl").write_text("{}")
     same = {
         "model": "embedded",
         "data": "seeds/seed_tasks.jsonl",
-        "prompt_source": "ours",
+        "prompt_set": "ours",
         "rater": "a.jsonl",
         "seed": 3,
     }
@@ -172,7 +172,7 @@ def test_published_files_that_are_not_there_are_found_before_anything_runs(
 ):
     choice = ["--only", only] if only else []
     done = CliRunner().invoke(
-        main, ["run", "--run-dir", str(tmp_path / "run"), *choice, "-p", "prompt_source", "published", *given]
+        main, ["run", "--run-dir", str(tmp_path / "run"), *choice, "-p", "prompt_set", "published", *given]
     )
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert all(name in done.output for name in named) and "not fetched; `selfinstruct fetch " in done.output
@@ -183,19 +183,19 @@ def test_an_altered_published_file_is_found_too_and_all_are_named_at_once(nothin
     (nothing_fetched / "data").mkdir(parents=True)
     (nothing_fetched / "data" / "seed_tasks.jsonl").write_text("{}")
     with pytest.raises(InputError) as error:
-        check_prerequisites({"prompt_source": "published", "seed_tasks_path": ""})
+        check_prerequisites({"prompt_set": "published", "seed_tasks_path": ""})
     assert "altered; `selfinstruct fetch seed_tasks.jsonl`" in str(error.value) and INSTANCES in str(error.value)
 
 
 def test_published_files_that_nobody_reads_may_be_missing(nothing_fetched):
     check_prerequisites({"model": "embedded", "api": "batch"})
-    check_prerequisites({"prompt_source": "ours", "seed_tasks_path": ""})
+    check_prerequisites({"prompt_set": "ours", "seed_tasks_path": ""})
 
 
-def test_a_notebook_that_takes_a_prompt_source_loads_its_prompts():
+def test_a_notebook_that_takes_a_prompt_set_loads_its_prompts():
     paths = sorted(NOTEBOOKS_DIR.glob("[0-9]*.ipynb"))
-    taking = [path for path in paths if "prompt_source" in notebook_parameters(path)]
-    loading = ("load_prompts(prompt_s", "find_seeds(d.run, prompt_source")
+    taking = [path for path in paths if "prompt_set" in notebook_parameters(path)]
+    loading = ("load_prompts(prompt_s", "find_seeds(d.run, prompt_set", "used = prompt_set or")
     assert len(taking) >= 7 and all(any(call in path.read_text() for call in loading) for path in taking)
 
 
