@@ -16,7 +16,7 @@ from typing import Any
 from ..files import ParameterError, SelfInstructError
 from ..filters import instruction_rejection
 from ..parsing import CUT_OFF, check_quirks, split_instructions
-from ..prompts import build_instruction_prompt
+from ..prompts import CLASSIFICATION_INSTRUCTION_HEADER, build_instruction_prompt
 from ..records import Client, Completion, MachineInstruction, Rejection, Request, SeedTask
 from ..similarity.pool import InstructionPool
 
@@ -44,6 +44,7 @@ class Round:
     completions: list[Completion]
     admitted: list[MachineInstruction] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    asked_as_classification: list[str] = field(default_factory=list)  # those admitted whose prompt asked for such tasks
 
     def reject(
         self, text: str, reason: str, nearest: str | None = None, score: float | None = None, **more: int
@@ -99,17 +100,24 @@ def build_round(
     requests_per_round: int = 5,
     num_prompt_instructions: int = 8,
     use_clf_seed_tasks_only: bool = False,
+    classification_requests: int = 0,
+    classification_human: Sequence[str] = (),
+    classification_machine: Sequence[str] = (),
     asked: Counter[str] | None = None,
 ) -> list[Request]:
     """The requests of one round of step 1, each with its own draw of in-context instructions.
 
-    `asked` counts prompts already asked in the run: a repeated prompt is a new sample, not a cached answer.
+    The last `classification_requests` of them ask for classification tasks, as `use_clf_seed_tasks_only` does with all, and draw
+    from `classification_human` and `classification_machine`. `asked` counts prompts already asked in the run: a repeated prompt is a new sample, not a cached
+    answer.
     """
     asked = Counter() if asked is None else asked
     requests = []
-    for _ in range(requests_per_round):
-        in_context = sample_in_context(rng, human, machine, num_prompt_instructions)
-        prompt = build_instruction_prompt(in_context, use_clf_seed_tasks_only)
+    for index in range(requests_per_round):
+        special = index >= requests_per_round - classification_requests
+        known = (classification_human, classification_machine) if special else (human, machine)
+        in_context = sample_in_context(rng, *known, num_prompt_instructions)
+        prompt = build_instruction_prompt(in_context, use_clf_seed_tasks_only or special)
         requests.append(Request(prompt=prompt, sample_index=asked[prompt], **settings))
         asked[prompt] += 1
     return requests
@@ -125,6 +133,8 @@ def generate_instructions(
     requests_per_round: int = 5,
     num_prompt_instructions: int = 8,
     use_clf_seed_tasks_only: bool = False,
+    classification_requests: int = 0,
+    blocked_verbs: Sequence[str] = (),
     rouge_threshold: float = 0.7,
     quirks: str = "published",
     max_rounds: int = 0,
@@ -138,18 +148,22 @@ def generate_instructions(
     """
     fixed = check_quirks(quirks)
     human = choose_seed_instructions(seed_tasks, use_clf_seed_tasks_only, quirks)
+    classification_human = choose_seed_instructions(seed_tasks, True, quirks) if classification_requests else ()
     machine, first = [record.instruction for record in earlier], earlier[-1].request_idx + 1 if earlier else 0
-    pool, asked = build_pool([*human, *machine], quirks), Counter()
+    pool, asked, classification_machine = build_pool([*human, *machine], quirks), Counter(), []
     rng, gainless, request_idx = random.Random(random_seed), [], first
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx - first >= max_rounds):
         requests = build_round(
             rng, human, machine, settings, requests_per_round=requests_per_round, asked=asked,
             num_prompt_instructions=num_prompt_instructions, use_clf_seed_tasks_only=use_clf_seed_tasks_only,
+            classification_requests=classification_requests, classification_human=classification_human,
+            classification_machine=classification_machine,
         )  # fmt: skip
         round_ = Round(request_idx, requests, client.complete(requests))
         room = num_instructions_to_generate - len(machine) if fixed else None
-        judge_round(round_, pool, rouge_threshold, quirks, room)
+        judge_round(round_, pool, rouge_threshold, quirks, room, blocked_verbs)
         machine += [record.instruction for record in round_.admitted]
+        classification_machine += round_.asked_as_classification
         gainless = [] if round_.admitted else [*gainless, round_]
         request_idx += 1
         yield round_
@@ -214,15 +228,17 @@ def build_pool(texts: Sequence[str], quirks: str = "published") -> InstructionPo
 
 
 def judge_round(
-    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None
+    round_: Round, pool: InstructionPool, rouge_threshold: float = 0.7, quirks: str = "published", room: int | None = None,
+    blocked_verbs: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 
     Every parsed candidate ends in one of the two lists; an admitted one joins `pool` at once. At most `room` are admitted.
+    One that begins with one of `blocked_verbs` is dropped as `blocked_verb`.
     """
     passed: list[tuple[int, str]] = []
     for index, completion in enumerate(round_.completions):
-        for text, reason in judge_completion(completion, quirks):
+        for text, reason in judge_completion(completion, quirks, blocked_verbs):
             if reason is None:
                 passed.append((index, text))
             else:
@@ -238,7 +254,9 @@ def judge_round(
             round_.reject(one[1], "target_reached")
 
 
-def judge_completion(completion: Completion, quirks: str = "published") -> list[tuple[str, str | None]]:
+def judge_completion(
+    completion: Completion, quirks: str = "published", blocked_verbs: Sequence[str] = ()
+) -> list[tuple[str, str | None]]:
     """Each candidate of one completion with the rule that drops it before the similarity filter, or None.
 
     A completion that was cut off loses all its candidates (Q3; fixed: the last one), an empty one counts as one candidate.
@@ -249,11 +267,15 @@ def judge_completion(completion: Completion, quirks: str = "published") -> list[
     items = split_instructions(completion.text, quirks)
     if not items:
         return [("", "empty")]
-    judged = [(item, instruction_rejection(item, quirks)) for item in items]
+    judged = [(item, instruction_rejection(item, quirks) or _find_blocked(item, blocked_verbs)) for item in items]
     if cut := CUT_OFF.get(completion.finish_reason):
         whole = judged[:-1] if quirks == "fixed" else []
         judged = whole + [(item, cut) for item in items[len(whole) :]]
     return judged
+
+
+def _find_blocked(text: str, blocked_verbs: Sequence[str]) -> str | None:
+    return "blocked_verb" if text.partition(" ")[0].lower() in blocked_verbs else None
 
 
 def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], threshold: float, quirks: str) -> None:
@@ -266,6 +288,8 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
             round_.reject(text, "too_similar", pool.texts[best], float(scores[best]))
             continue
         size += 1
+        if round_.requests[index].prompt.startswith(CLASSIFICATION_INSTRUCTION_HEADER):
+            round_.asked_as_classification.append(text)
         round_.admitted.append(
             MachineInstruction(
                 instruction=text,
