@@ -355,7 +355,8 @@ def test_a_whole_run_in_german_with_a_scripted_model():
     """Steps 1 to 4; every label of the model's is read, and no candidate falls to a rule for English."""
     german = load_prompts("german")
     texts = iter(
-        f"Übersetze den Satz Nummer {word} und erkläre die {word}" for word in "Eule Ähre Öse Insel Uhr Ampel Ente Igel Ofen Alm".split()
+        f"Übersetze den Satz Nummer {word} und erkläre die {word}"
+        for word in "Eule Ähre Öse Insel Uhr Ampel Ente Igel Ofen Alm".split()
     )
     client = ScriptedClient(lambda request, number: completion(_answer_in_german(request.prompt, texts)))
     settings = request_settings("instructions", True, "fixed", prompts=german)

@@ -32,6 +32,7 @@ KINDS: tuple[Callable[[Row], Any], ...] = (  # of tasks, in the order in which t
 )
 REASONS = {  # the rules' names in words
     "too_similar": "too similar to one in the pool (ROUGE-L)",
+    "blocked_start": "begins with a deed that no text can do",
     "cut_by_length": "cut by the token limit",
     "over_the_cap": "over five instances of one task",
 }

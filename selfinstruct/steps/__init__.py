@@ -28,6 +28,8 @@ from .instructions import (
     generate_instructions,
     judge_completion,
     judge_round,
+    list_classification_seeds,
+    settle_rounds,
 )
 from .lesson import follow_tasks
 from .progress import show_rounds

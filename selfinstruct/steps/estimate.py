@@ -22,7 +22,7 @@ from ..prompts import PromptSet, load_prompts, request_settings
 from ..records import Request, SeedTask
 from .classification import build_classification_requests
 from .instances import build_instance_requests, choose_tasks
-from .instructions import build_round, choose_seed_instructions
+from .instructions import build_round, choose_seed_instructions, list_classification_seeds, settle_rounds
 
 STEPS = ("02_generate_instructions", "03_identify_classification", "04_generate_instances")
 SAMPLED_PROMPTS = 200  # prompts whose tokens are counted; their mean stands for all
@@ -121,18 +121,26 @@ def estimate_run(
         price_table, base_url = given.get("price_table", price_table), given.get("base_url", base_url)
     price, embedded = load_price(model, price_table, base_url), is_embedded(model, base_url)
     first = parameters.get(STEPS[0], {})
+    first = {**first, **_settle_rounds(first, embedded)}
     instructions = _count_instructions(first, admitted_per_request)
     seeds = load_prompts(first.get("prompt_set", ""), first.get("seed_tasks_path", "")).seed_tasks
     expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
-    for step, given in chosen.items():
+    for step, given in {**chosen, **({STEPS[0]: first} if STEPS[0] in chosen else {})}.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
         steps.append(_estimate_step(step, calls, requests, api, price, expected[step]))
     return Estimate(model, tuple(steps), price, admitted_per_request, embedded)
 
 
+def _settle_rounds(given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
+    """The rounds of step 1 as they will be."""
+    names = ("requests_per_round", "classification_requests", "blocked_starts")
+    chosen = {name: given[name] for name in names if name in given}
+    return dict(zip(names, settle_rounds(embedded, **chosen), strict=True))
+
+
 def _count_requests(given: Mapping[str, Any], admitted: float) -> int:
     """The requests of step 1, which come in whole rounds."""
-    per_round = given.get("requests_per_round", 5)
+    per_round = given["requests_per_round"]
     wanted = given.get("num_instructions_to_generate", DEFAULT_INSTRUCTIONS)
     rounds = math.ceil(wanted / admitted / per_round)
     return min(rounds, given.get("max_rounds") or rounds) * per_round
@@ -190,8 +198,11 @@ def _sample_round(
     """A sample of step 1's requests."""
     only_classification = given.get("use_clf_seed_tasks_only", False) or prompts.layout.classification_only
     texts = choose_seed_instructions(seeds, only_classification, given.get("quirks", "published"))
+    share = given["classification_requests"] / given["requests_per_round"]
+    special = list_classification_seeds(seeds)
     return build_round(
         random.Random(given.get("random_seed", 42)), texts, texts, settings, requests_per_round=SAMPLED_PROMPTS,
         num_prompt_instructions=given.get("num_prompt_instructions", -1), use_clf_seed_tasks_only=only_classification,
         num_machine_instructions=given.get("num_machine_instructions", -1), prompts=prompts,
+        classification_requests=round(share * SAMPLED_PROMPTS), classification_human=special, classification_machine=special,
     )  # fmt: skip

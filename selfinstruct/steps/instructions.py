@@ -20,6 +20,17 @@ from ..prompts import PromptSet, load_shared_prompts
 from ..records import Client, Completion, MachineInstruction, Rejection, Request, SeedTask
 from ..similarity.pool import InstructionPool
 
+# The requests of a round, those of them that ask for classification tasks, and the first words that are dropped: released, and for
+# the embedded model, which asks for deeds that no text can do (measured in seeds/README.md). The released code drops "Write a
+# program ..." by its first words in the same way.
+PAPER_ROUNDS = (5, 0, ())
+EMBEDDED_ROUNDS = (
+    3, 1,
+    (
+        "ask", "build", "buy", "check", "claim", "find", "go", "have", "learn", "let", "make", "pick", "plan to", "play", "repeat",
+        "take", "tell people", "tell someone", "tell them", "tell you", "use", "visit",
+    ),
+)  # fmt: skip
 ROUNDS_WITHOUT_GAIN = 20
 # fewer, where one rule drops all that so many rounds bring; what is too similar depends on the draw as well, so it has more
 ROUNDS_OF_ONE_RULE, ROUNDS_TOO_SIMILAR, LEAST_CANDIDATES = 5, 10, 20
@@ -43,6 +54,8 @@ class Round:
     completions: list[Completion]
     admitted: list[MachineInstruction] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    classification_requests: int = 0  # the last so many ask for classification tasks
+    asked_as_classification: list[str] = field(default_factory=list)  # those admitted of theirs
 
     def reject(
         self, text: str, reason: str, nearest: str | None = None, score: float | None = None, **more: int
@@ -57,6 +70,30 @@ class Round:
         return sum(completion.error is not None for completion in self.completions)
 
 
+def settle_rounds(
+    embedded: bool = False,
+    requests_per_round: int = 0,
+    classification_requests: int = -1,
+    blocked_starts: str | Sequence[str] = "by model",
+) -> tuple[int, int, list[str]]:
+    """How step 1's rounds are, in the order of the arguments: as released, what the embedded model changes, what the caller chose.
+
+    0, -1 and "by model" mean "as the default"; `blocked_starts` are first words, in a text with commas between them.
+    Raises ParameterError for more classification requests than a round has.
+    """
+    size, special, blocked = EMBEDDED_ROUNDS if embedded else PAPER_ROUNDS
+    size = requests_per_round or size
+    if classification_requests > size:
+        raise ParameterError(
+            f"classification_requests={classification_requests}: a round has {size} requests; ask for fewer"
+        )
+    special = min(special, size) if classification_requests < 0 else classification_requests
+    if blocked_starts != "by model":
+        words = blocked_starts.split(",") if isinstance(blocked_starts, str) else blocked_starts
+        blocked = [word.strip().lower() for word in words if word.strip()]
+    return size, special, list(blocked)
+
+
 def choose_seed_instructions(
     seed_tasks: Sequence[SeedTask], use_clf_seed_tasks_only: bool = False, quirks: str = "published"
 ) -> list[str]:
@@ -69,6 +106,11 @@ def choose_seed_instructions(
         raise ParameterError("use_clf_seed_tasks_only: none of the seed tasks is a classification task")
     warn_of_dropped_seeds(chosen, quirks)
     return chosen
+
+
+def list_classification_seeds(seed_tasks: Sequence[SeedTask]) -> list[str]:
+    """The instructions of the classification tasks among them."""
+    return [task.instruction for task in seed_tasks if task.is_classification]
 
 
 def sample_in_context(
@@ -103,19 +145,28 @@ def build_round(
     num_prompt_instructions: int = -1,
     num_machine_instructions: int = -1,
     use_clf_seed_tasks_only: bool = False,
+    classification_requests: int = 0,
+    classification_human: Sequence[str] = (),
+    classification_machine: Sequence[str] = (),
     asked: Counter[str] | None = None,
     prompts: PromptSet | None = None,
 ) -> list[Request]:
     """The requests of one round of step 1, each with its own draw of in-context instructions, in the layout of `prompts` (None: ours).
 
-    `asked` counts prompts already asked in the run: a repeated prompt is a new sample, not a cached answer.
+    The last `classification_requests` of them ask for classification tasks, as `use_clf_seed_tasks_only` has all of them do, and
+    draw from `classification_human`, if those are enough, and `classification_machine`. `asked` counts prompts already asked in
+    the run: a repeated prompt is a new sample, not a cached answer.
     """
     asked, prompts = Counter() if asked is None else asked, prompts or load_shared_prompts()
     numbers = prompts.count_demonstrations(num_prompt_instructions, num_machine_instructions)
     requests = []
-    for _ in range(requests_per_round):
-        in_context = sample_in_context(rng, human, machine, **numbers)
-        prompt = prompts.instruction_prompt(in_context, use_clf_seed_tasks_only, rng)
+    if len(classification_human) < numbers["num_prompt_instructions"]:
+        classification_requests = 0
+    for index in range(requests_per_round):
+        special = index >= requests_per_round - classification_requests
+        known = (classification_human, classification_machine) if special else (human, machine)
+        in_context = sample_in_context(rng, *known, **numbers)
+        prompt = prompts.instruction_prompt(in_context, use_clf_seed_tasks_only or special, rng)
         requests.append(Request(prompt=prompt, sample_index=asked[prompt], **settings))
         asked[prompt] += 1
     return requests
@@ -132,6 +183,8 @@ def generate_instructions(
     num_prompt_instructions: int = -1,
     num_machine_instructions: int = -1,
     use_clf_seed_tasks_only: bool = False,
+    classification_requests: int = 0,
+    blocked_starts: Sequence[str] = (),
     rouge_threshold: float = 0.7,
     quirks: str = "published",
     max_rounds: int = 0,
@@ -147,19 +200,25 @@ def generate_instructions(
     fixed, prompts = check_quirks(quirks), prompts or load_shared_prompts()
     only = use_clf_seed_tasks_only or prompts.layout.classification_only
     human = choose_seed_instructions(seed_tasks, only, quirks)
+    classification_human = list_classification_seeds(seed_tasks)
     machine, first = [record.instruction for record in earlier], earlier[-1].request_idx + 1 if earlier else 0
-    pool, asked = build_pool([*human, *machine], quirks), Counter()
+    pool, asked, classification_machine = build_pool([*human, *machine], quirks), Counter(), []
     rng, gainless, request_idx = random.Random(random_seed), [], first
     while len(machine) < num_instructions_to_generate and not (max_rounds and request_idx - first >= max_rounds):
         requests = build_round(
             rng, human, machine, settings, requests_per_round=requests_per_round, asked=asked,
             num_prompt_instructions=num_prompt_instructions, use_clf_seed_tasks_only=only,
             num_machine_instructions=num_machine_instructions, prompts=prompts,
+            classification_requests=classification_requests, classification_human=classification_human,
+            classification_machine=classification_machine,
         )  # fmt: skip
-        round_ = Round(request_idx, requests, client.complete(requests))
+        round_ = Round(
+            request_idx, requests, client.complete(requests), classification_requests=classification_requests
+        )
         room = num_instructions_to_generate - len(machine) if fixed else None
-        judge_round(round_, pool, rouge_threshold, quirks, room, prompts.parser)
+        judge_round(round_, pool, rouge_threshold, quirks, room, prompts.parser, blocked_starts)
         machine += [record.instruction for record in round_.admitted]
+        classification_machine += round_.asked_as_classification
         gainless = [] if round_.admitted else [*gainless, round_]
         request_idx += 1
         yield round_
@@ -230,14 +289,16 @@ def judge_round(
     quirks: str = "published",
     room: int | None = None,
     parser: str = "numbered",
+    blocked_starts: Sequence[str] = (),
 ) -> None:
     """Parse, filter and admit the completions of `round_` in order, filling its `admitted` and `rejected`.
 
     Every parsed candidate ends in one of the two lists; an admitted one joins `pool` at once. At most `room` are admitted.
+    One that begins with one of `blocked_starts`, words in lower case, is dropped as `blocked_start`.
     """
     passed: list[tuple[int, str]] = []
     for index, completion in enumerate(round_.completions):
-        for text, reason in judge_completion(completion, quirks, parser):
+        for text, reason in judge_completion(completion, quirks, parser, blocked_starts):
             if reason is None:
                 passed.append((index, text))
             else:
@@ -254,7 +315,10 @@ def judge_round(
 
 
 def judge_completion(
-    completion: Completion, quirks: str = "published", parser: str = "numbered"
+    completion: Completion,
+    quirks: str = "published",
+    parser: str = "numbered",
+    blocked_starts: Sequence[str] = (),
 ) -> list[tuple[str, str | None]]:
     """Each candidate of one completion with the rule that drops it before the similarity filter, or None.
 
@@ -266,11 +330,15 @@ def judge_completion(
     items = split_instructions(completion.text, quirks, parser)
     if not items:
         return [("", "empty")]
-    judged = [(item, instruction_rejection(item, quirks)) for item in items]
+    judged = [(item, instruction_rejection(item, quirks) or _find_blocked(item, blocked_starts)) for item in items]
     if cut := CUT_OFF.get(completion.finish_reason):
         whole = judged[:-1] if quirks == "fixed" else []
         judged = whole + [(item, cut) for item in items[len(whole) :]]
     return judged
+
+
+def _find_blocked(text: str, blocked_starts: Sequence[str]) -> str | None:
+    return "blocked_start" if text.lower().startswith(tuple(start + " " for start in blocked_starts)) else None
 
 
 def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], threshold: float, quirks: str) -> None:
@@ -283,6 +351,8 @@ def _admit(round_: Round, pool: InstructionPool, passed: list[tuple[int, str]], 
             round_.reject(text, "too_similar", pool.texts[best], float(scores[best]))
             continue
         size += 1
+        if index >= len(round_.requests) - round_.classification_requests:
+            round_.asked_as_classification.append(text)
         round_.admitted.append(
             MachineInstruction(
                 instruction=text,
