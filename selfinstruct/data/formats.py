@@ -118,8 +118,10 @@ def find_shape(value: Mapping[str, Any]) -> Shape | None:
     if instruction:
         input = next((name for name in INPUTS if name in value and name != instruction), "")
         return _column_shape(instruction, input, next((name for name in OUTPUTS if name in value), ""))
+    if _is_chatml(value.get("text")):
+        return CHATML_TEXT
     spoken = (name for name in ("text", "chosen") if isinstance(value.get(name), str) and SPOKEN.search(value[name]))
-    return next(map(_transcript_shape, spoken), None) or (CHATML_TEXT if _is_chatml(value.get("text")) else None)
+    return next(map(_transcript_shape, spoken), None)
 
 
 def _is_chatml(text: Any) -> bool:
