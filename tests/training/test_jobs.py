@@ -153,9 +153,7 @@ def test_too_few_examples_are_refused_before_anything_is_sent(run, start):
         run / FINETUNING.replace("*", "30"), [{"prompt": "Count to 1.\n", "completion": "1<|endoftext|>"}] * 5
     )
     api = FineTuningApi()
-    with pytest.raises(
-        jobs.SelfInstructError if hasattr(jobs, "SelfInstructError") else Exception, match="at least 10"
-    ):
+    with pytest.raises(InputError, match="at least 10"):
         start(api, validation=0.0)
     assert api.calls == []
 
