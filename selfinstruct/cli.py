@@ -203,7 +203,7 @@ def export(run: RunFolder, id: str, store: str, **options: Any) -> None:
     from .training.lineage import describe_chain, export_run
 
     if id:
-        return click.echo(describe_chain(run, id, store))
+        return click.echo(describe_chain(options["data"] or run, id, store, options["random_seed"]))
     for line in export_run(run, **options):
         click.echo(line)
 

@@ -64,7 +64,8 @@ def find_task(row: TrainingRow) -> str:
     """
     text = row.instruction.strip()
     if row.is_joined:
-        text = re.sub(r"^(?:Task|Definition):\s*|\s*Output:$", "", text.partition("\n")[0]) or text
+        first = re.sub(r"^(?:Task|Definition):\s*", "", text).partition("\n")[0]
+        text = re.sub(r"\s*Output:$", "", first) or text
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(words) or text
 

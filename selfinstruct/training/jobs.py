@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.tasks import split_rows
-from ..data.writing import FEWEST_EXAMPLES, PROVENANCE, check_chat_file, write_export
+from ..data.writing import FEWEST_EXAMPLES, PROVENANCE, check_chat_file
 from ..files import EndpointError, ParameterError, StoppedEarly, read_json, show_path, write_json
 from ..models.endpoint import Endpoint, find_endpoint, is_embedded
 from ..models.spending import Amount, Budget, Price
 from ..runfolder import RunFolder
 from ..servers.deadline import Deadline
 from ..servers.retries import find_pause
-from .lineage import load_training_rows
+from .lineage import export_training_rows, load_training_rows
 
 FOLDER, JOB, RECORD, TAG = "adapters/provider", "job.json", "training.json", "selfinstruct"
 ENDED = ("succeeded", "failed", "cancelled", "canceled")
@@ -93,7 +92,7 @@ class _Job:
 
     def open(self, data: str | Path | RunFolder) -> None:
         """Go on with the job of this folder, or begin one: the rows are exported, and the tag exists before any call."""
-        rows, facts = load_training_rows(data, self.settings["random_seed"])
+        rows = load_training_rows(data, self.settings["random_seed"])[0]
         asked = {
             "endpoint": self.endpoint.provider.base_url, "model": self.endpoint.model, "settings": self.settings,
             "rows_sha256": hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest(),
@@ -101,9 +100,8 @@ class _Job:
         if (self.folder / JOB).is_file():
             self.state = read_json(self.folder / JOB)
             return self._check_same(asked)
-        train, held_out = split_rows(rows, self.settings["validation_share"], self.settings["random_seed"])
-        facts |= {"validation_share": self.settings["validation_share"], "random_seed": self.settings["random_seed"]}
-        exported = write_export(self.folder / "data", {"train": train, "validation": held_out}, "chat", facts)
+        share, random_seed = self.settings["validation_share"], self.settings["random_seed"]
+        exported = export_training_rows(data, self.folder / "data", "chat", share, random_seed)
         tag = uuid.uuid4().hex
         files = {
             name.removesuffix(".jsonl"): {"sha256": digest, "name": f"{TAG}-{tag}-{name}", "id": ""}
@@ -176,7 +174,9 @@ class _Job:
         found = self._make_once(
             f"the upload of {self._path(name).name}",
             is_open,
-            lambda: (one for one in client.files.list(purpose="fine-tune") if one.filename == file["name"]),
+            lambda: (
+                one for one in client.files.list(purpose="fine-tune") if getattr(one, "filename", "") == file["name"]
+            ),
             lambda once: once.files.create(file=(file["name"], content), purpose="fine-tune"),
         )
         file["id"] = found.id
@@ -186,8 +186,9 @@ class _Job:
     def _create(self) -> None:
         client, files, is_open = self.endpoint.client, self.state["files"], self.state["status"] == "creating"
         chosen = {name: self.settings[name] for name in ("n_epochs", "batch_size", "learning_rate_multiplier")}
+        file = files["train"]["id"]
         asked = {
-            "model": self.endpoint.model, "training_file": files["train"]["id"], "seed": self.settings["random_seed"],
+            "model": self.endpoint.model, "training_file": file, "seed": self.settings["random_seed"],
             "method": {"type": "supervised", "supervised": {"hyperparameters": {n: v for n, v in chosen.items() if v}}},
             "suffix": TAG, "metadata": {TAG: self.state["tag"]},
         }  # fmt: skip
@@ -197,7 +198,7 @@ class _Job:
         job = self._make_once(
             "the fine-tuning job",
             is_open,
-            lambda: (one for one in client.fine_tuning.jobs.list() if one.training_file == files["train"]["id"]),
+            lambda: (one for one in client.fine_tuning.jobs.list() if getattr(one, "training_file", "") == file),
             lambda once: once.fine_tuning.jobs.create(**asked),
         )
         self.note(job_id=job.id, status=_read_status(job))
@@ -215,7 +216,9 @@ class _Job:
                 return found
             try:
                 with Deadline(CALL_S):
-                    return make(client.with_options(max_retries=0))
+                    return _check_form(what, make(client.with_options(max_retries=0)))
+            except ValueError as error:
+                raise EndpointError(f"{what}: the answer is not JSON; check base_url") from error
             except openai.OpenAIError as error:
                 pause = find_pause(error, retries)
                 if pause is None and _is_not_ready(error) and waits < NOT_READY_TRIES:
@@ -233,6 +236,8 @@ class _Job:
         with Deadline(CALL_S):
             try:
                 return call()
+            except ValueError as error:
+                raise EndpointError(f"{what}: the answer is not JSON; check base_url") from error
             except openai.OpenAIError as error:
                 raise self._explain(what, error) from None
 
@@ -249,7 +254,7 @@ class _Job:
         """Look at the job until it has ended; raises StoppedEarly at the deadline."""
         client, id = self.endpoint.client, self.state["job_id"]
         while True:
-            job = self._call(f"job {id}", lambda: client.fine_tuning.jobs.retrieve(id))
+            job = _check_form(f"job {id}", self._call(f"job {id}", lambda: client.fine_tuning.jobs.retrieve(id)))
             if (status := self._hide(_read_status(job))) != self.state["status"]:
                 self.tell(f"job {id}: {status}")
             model = self._hide(job.fine_tuned_model or "") or None
@@ -266,6 +271,14 @@ class _Job:
                     f"job {id}: {status}; it goes on at the provider: run the same command later to collect it"
                 )
             time.sleep(min(poll_s, max(0.0, deadline - time.monotonic())))
+
+    def _read_events(self, job: Any) -> list[str]:
+        """What the provider says of a job that has ended: its error, and its last events."""
+        list_events = self.endpoint.client.fine_tuning.jobs.list_events
+        page = self._call(f"job {job.id}", lambda: list_events(job.id, limit=LAST_EVENTS))
+        words = [getattr(job.error, "message", None)]
+        words += [getattr(event, "message", None) for event in (getattr(page, "data", None) or [])[:LAST_EVENTS]]
+        return [self._hide(str(text)) for text in dict.fromkeys(words) if text]
 
     def _conclude(self) -> dict[str, Any]:
         """The record of a job that succeeded, written as `training.json`; raises EndpointError for any other end."""
@@ -291,6 +304,13 @@ class _Job:
 
     def _hide(self, text: str) -> str:
         return self.endpoint.hide_key(text)
+
+
+def _check_form(what: str, answer: Any) -> Any:
+    """The answer, where it is an object of the API; a page of some other service is none."""
+    if isinstance(getattr(answer, "id", None), str) and answer.id:
+        return answer
+    raise EndpointError(f"{what}: the answer is no such object ({str(answer)[:60]!r}); check base_url")
 
 
 def _read_status(job: Any) -> str:

@@ -74,7 +74,10 @@ def load_training_rows(
     path = data if isinstance(data, RunFolder) else given_path(data)
     run = path if isinstance(path, RunFolder) else RunFolder(path)
     if isinstance(path, RunFolder) or (path.is_dir() and run.exists()):
-        rows, facts = _load_run(run), {"source": _name_place(str(run)), "author": author_of(run), "notes": []}
+        rows, facts = (
+            _load_run(run),
+            {"source": _name_place(str(run)), "author": author_of(run), "notes": [], "run": run},
+        )
     else:
         rows, facts = _load_others(path, random_seed)
     return [row for row in number_rows(rows) if with_seeds or not row.is_seed], facts
@@ -92,7 +95,7 @@ def _load_others(path: Path, random_seed: int) -> tuple[list[TrainingRow], dict[
         rows.append(
             _write_row(row.instruction, row.input or "", row.output or "", place, is_joined, is_written, random_seed)
         )
-    return rows, {"source": source, "author": dataset.label, "notes": list(dataset.notes)}
+    return rows, {"source": source, "author": dataset.label, "notes": list(dataset.notes), "run": None}
 
 
 def _name_place(path: str) -> str:
@@ -143,8 +146,9 @@ def _list_instances(run: RunFolder) -> Iterator[tuple[InstanceRow, bool, str]]:
     """(instance, is it a seed task's, its place) of all that a run may have trained on, in its order."""
     for pattern in (ALL_INSTANCES, SAMPLED_INSTANCES):
         for path in run.find(pattern):
+            name = path.relative_to(run.path)
             for number, row in iter_records(path, InstanceRow):
-                yield row, False, f"{path.relative_to(run.path)}:{number}"
+                yield row, False, f"{name}:{number}"
     recorded = run.state.get("parameters", {}).get("05_filter_and_export", {})
     source, path = recorded.get("prompt_source") or find_prompt_set(run), recorded.get("seed_tasks_path", "")
     try:
@@ -177,8 +181,9 @@ def export_training_rows(
     """Write the rows of `data` to the folder `out` in a format of `data.writing`, split by task; returns its `export.json`."""
     rows, facts = load_training_rows(data, random_seed, not without_seeds)
     train, held_out = split_rows(rows, validation, random_seed)
-    facts |= {"validation_share": validation, "random_seed": random_seed, "without_seeds": without_seeds}
-    return write_export(out, {"train": train, "validation": held_out}, layout, facts)
+    said = {name: facts[name] for name in ("source", "author", "notes")}
+    said |= {"validation_share": validation, "random_seed": random_seed, "without_seeds": without_seeds}
+    return write_export(out, {"train": train, "validation": held_out}, layout, said)
 
 
 def export_run(run: RunFolder, data: str | None, layout: str, out: str | None, **options: Any) -> list[str]:
@@ -195,7 +200,7 @@ def describe_export(record: Mapping[str, Any], folder: Path) -> list[str]:
     tasks, left_out = record["tasks"], record["left_out"]
     rows = [f"{name} {count_of('row', n)} of {count_of('task', tasks[name])}" for name, n in record["rows"].items()]
     lines = [f"Wrote {show_path(folder)}: {', '.join(rows)} ({record['seed_rows']:,} of the rows are seed tasks)"]
-    lines.append(describe_split(record))
+    lines += [describe_split(record), *record["notes"]]
     lines += [f"left out: {count_of('row', len(ids))}: {why} (the first: {ids[0]})" for why, ids in left_out.items()]
     if count := record["rows_with_control_tokens"]:
         lines.append(
@@ -212,22 +217,25 @@ def describe_export(record: Mapping[str, Any], folder: Path) -> list[str]:
 # the chain of one
 
 
-def trace_row(run: RunFolder, id: str, store: str | Path = "outputs/responses.sqlite") -> Chain:
+def trace_row(
+    data: str | Path | RunFolder, id: str, store: str | Path = "outputs/responses.sqlite", random_seed: int = 42
+) -> Chain:
     """All that led to the row `id`, step by step, as (what, text): prompts, answers with their keys in the store, and rules.
 
-    The beginning of an id will do where it is one row's alone. Raises InputError where no row, or more than one, has it.
+    Of a data set that is no run the chain ends at its row; `random_seed` is that of its export. The beginning of an id will do
+    where it is one row's alone. Raises InputError where no row, or more than one, has it.
     """
-    row = _find_row(load_training_rows(run)[0], id, str(run))
+    rows, facts = load_training_rows(data, random_seed)
+    row = _find_row(rows, id, facts["source"])
     chain = [("id", row.id), ("source", row.place), ("instruction", row.instruction)]
     chain += [("input", row.input)] * bool(row.input) + [("output", row.output)]
     chain += [("prompt to train on", row.prompt), ("completion to train on", row.completion)]
+    if (run := facts["run"]) is None:
+        return chain
     if row.is_seed:
         return [*chain, ("step 1", "a seed task, written by a person; no model was asked")]
     if row.is_joined:
-        return [
-            *chain,
-            ("step 4", "no instance of this run gives this row: the file was changed by hand, or its instances were"),
-        ]
+        return [*chain, ("step 4", "no instance of this run gives this row: it or its instance was changed by hand")]
     answers = _Answers(run, store)
     return [
         *chain,
@@ -237,9 +245,9 @@ def trace_row(run: RunFolder, id: str, store: str | Path = "outputs/responses.sq
     ]
 
 
-def describe_chain(run: RunFolder, id: str, store: str | Path = "outputs/responses.sqlite") -> str:
+def describe_chain(data: str | Path | RunFolder, id: str, *settings: Any) -> str:
     """The chain of `trace_row` as text; what a model wrote can neither move the cursor nor colour a line."""
-    return "\n".join(f"{what}\n{indent(reveal(text), '    ')}" for what, text in trace_row(run, id, store))
+    return "\n".join(f"{what}\n{indent(reveal(text), '    ')}" for what, text in trace_row(data, id, *settings))
 
 
 def _find_row(rows: Sequence[TrainingRow], id: str, where: str) -> TrainingRow:

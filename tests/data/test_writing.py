@@ -132,6 +132,8 @@ def test_the_split_is_the_seed_s_and_a_task_keeps_its_side_when_rows_come_and_go
 def test_a_prompt_that_holds_its_input_is_known_by_its_first_line():
     one, two = (TrainingRow(f"Task: Translate.\nInput: {x}\nOutput:", "", "y", is_joined=True) for x in "ab")
     assert find_task(one) == find_task(two) == find_task(TrainingRow("Translate. Output:", "", "", is_joined=True))
+    one, two = (TrainingRow(f"Definition:\nTranslate.\nInput: {x}", "", "y", is_joined=True) for x in "ab")
+    assert find_task(one) == find_task(two)
 
 
 @pytest.mark.parametrize(("share", "count"), [(-0.1, 20), (1, 20), (0.99, 20), (0.5, 1), (float("nan"), 20)])

@@ -265,6 +265,16 @@ def test_a_refused_key_and_a_server_without_jobs_say_what_to_do(start):
             start(api)
 
 
+@pytest.mark.parametrize("call", ["POST files", "POST jobs", "GET job"])
+@pytest.mark.parametrize("garbage", ["<html>hello</html>", "{cut", "[]", "{}"])
+def test_an_answer_of_another_form_is_named_and_the_next_start_goes_on(start, call, garbage):
+    api = FineTuningApi()
+    api.replies[call] = [Reply(200, garbage, {"content-type": "application/json"})]
+    with pytest.raises(EndpointError, match="check base_url"):
+        start(api)
+    assert start(api)["model"] == TUNED and (len(api.files), len(api.jobs)) == (2, 1)
+
+
 def test_a_file_that_is_not_ready_is_waited_for(start, monkeypatch):
     monkeypatch.setattr(jobs, "NOT_READY_PAUSE_S", 0.001)
     api = FineTuningApi()

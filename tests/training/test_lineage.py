@@ -239,6 +239,22 @@ def test_the_command_traces(rows):
     assert done.exit_code == 0 and "step 3: prompt" in done.output and json.dumps(row.place)[1:-1] in done.output
 
 
+def test_the_command_traces_a_row_of_any_data_set_to_its_place(tmp_path):
+    path = write_records(tmp_path / "d.jsonl", [{"instruction": f"Do {n}.", "output": "y"} for n in range(12)])
+    out = tmp_path / "out"
+    assert invoke("--data", str(path), "--out", str(out), "--format", "paper", "--random-seed", "5").exit_code == 0
+    line, pair = lines_of(out / PROVENANCE)[3], lines_of(out / "train.jsonl")[3]
+    done = invoke("--data", str(path), "--trace", line["id"], "--random-seed", "5")
+    assert line["source"] in done.output and pair["prompt"].splitlines()[0] in done.output
+
+
+def test_what_the_readers_leave_out_is_said(tmp_path):
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user", "assistant")]
+    path = write_records(tmp_path / "d.jsonl", [{"messages": turns}] * 3 + [{"messages": turns[:1]}])
+    done = invoke("--data", str(path), "--out", str(tmp_path / "out"), "--format", "alpaca", "--validation", "0")
+    assert "first turns only" in done.output and "read 3 of 4 rows; left out" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
