@@ -145,7 +145,7 @@ def _find_fault(value: Mapping[str, Any]) -> str:
     if not isinstance(messages, list) or not messages:
         return 'no "messages"; expected a list of {role, content}'
     if extra := sorted(set(value) - {"messages", "tools", "parallel_tool_calls", "functions"}):
-        return f'"{extra[0]}" beside "messages"; the provider allows no other field'
+        return f'"{extra[0]}" next to "messages"; the provider allows no other field'
     for number, message in enumerate(messages, 1):
         if fault := _find_message_fault(message):
             return f"message {number}: {fault}"

@@ -74,10 +74,8 @@ def load_training_rows(
     path = data if isinstance(data, RunFolder) else given_path(data)
     run = path if isinstance(path, RunFolder) else RunFolder(path)
     if isinstance(path, RunFolder) or (path.is_dir() and run.exists()):
-        rows, facts = (
-            _load_run(run),
-            {"source": _name_place(str(run)), "author": author_of(run), "notes": [], "run": run},
-        )
+        rows = _load_run(run)
+        facts = {"source": _name_place(str(run)), "author": author_of(run), "notes": [], "run": run}
     else:
         rows, facts = _load_others(path, random_seed)
     return [row for row in number_rows(rows) if with_seeds or not row.is_seed], facts
@@ -87,33 +85,26 @@ def _load_others(path: Path, random_seed: int) -> tuple[list[TrainingRow], dict[
     dataset = load_dataset(path)
     if not dataset.has_instances:
         raise InputError(f"{dataset.source}: instructions only, no outputs; training needs a completion in every row")
+    # prompts that hold their inputs: of chats, or (that alone) laid out in a template already
     is_joined, is_written = any(JOINED in note for note in dataset.notes), JOINED in dataset.notes
-    source = _name_place(dataset.source)
-    rows = []
+    source, rows = _name_place(dataset.source), []
     for number, row in enumerate(dataset.rows, 1):
+        texts = (row.instruction, row.input or "", row.output or "")
+        prompt, completion = (texts[0], texts[2] + END_OF_TEXT) if is_written else _encode(texts, random_seed)
+        output = texts[2].strip() if is_written else texts[2]
         place = f"{source}, row {number}"
-        rows.append(
-            _write_row(row.instruction, row.input or "", row.output or "", place, is_joined, is_written, random_seed)
-        )
+        rows.append(TrainingRow(*texts[:2], output, prompt, completion, place=place, is_joined=is_joined))
     return rows, {"source": source, "author": dataset.label, "notes": list(dataset.notes), "run": None}
+
+
+def _encode(texts: tuple[str, str, str], random_seed: int) -> tuple[str, str]:
+    """(prompt, completion) in the template that the texts themselves draw."""
+    return _pair(encode_instance(*texts, random.Random("\n".join([str(random_seed), *texts]))))
 
 
 def _name_place(path: str) -> str:
     """A path as an export holds it: below the project's root, else the name alone, since others read it."""
     return Path(path).name if Path(path).is_absolute() else path
-
-
-def _write_row(
-    instruction: str, input: str, output: str, place: str, is_joined: bool, is_written: bool, random_seed: int
-) -> TrainingRow:
-    """A row in a template that its own text draws; one that `is_written` in a template already stays as it is."""
-    if is_written:
-        completion = f"{output}{END_OF_TEXT}"
-        return TrainingRow(instruction, input, output.strip(), instruction, completion, place=place, is_joined=True)
-    encoded = encode_instance(
-        instruction, input, output, random.Random(f"{random_seed}\n{instruction}\n{input}\n{output}")
-    )
-    return TrainingRow(instruction, input, output, *_pair(encoded), place=place, is_joined=is_joined)
 
 
 def _load_run(run: RunFolder) -> list[TrainingRow]:
@@ -181,9 +172,9 @@ def export_training_rows(
     """Write the rows of `data` to the folder `out` in a format of `data.writing`, split by task; returns its `export.json`."""
     rows, facts = load_training_rows(data, random_seed, not without_seeds)
     train, held_out = split_rows(rows, validation, random_seed)
-    said = {name: facts[name] for name in ("source", "author", "notes")}
-    said |= {"validation_share": validation, "random_seed": random_seed, "without_seeds": without_seeds}
-    return write_export(out, {"train": train, "validation": held_out}, layout, said)
+    origin = {name: facts[name] for name in ("source", "author", "notes")}
+    origin |= {"validation_share": validation, "random_seed": random_seed, "without_seeds": without_seeds}
+    return write_export(out, {"train": train, "validation": held_out}, layout, origin)
 
 
 def export_run(run: RunFolder, data: str | None, layout: str, out: str | None, **options: Any) -> list[str]:

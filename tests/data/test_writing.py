@@ -171,7 +171,7 @@ def test_a_file_that_the_provider_takes_is_counted(tmp_path):
         (chat(("assistant", "hello")), "a user's message"),
         (chat(("user", "hi"), ("assistant", "")), '"content" of the assistant'),
         (chat(("user", None), ("assistant", "x")), '"content" of the user'),
-        (chat(("user", "hi"), ("assistant", "x"), id="1"), '"id" beside "messages"'),
+        (chat(("user", "hi"), ("assistant", "x"), id="1"), '"id" next to "messages"'),
         ({"messages": [{"role": "user", "content": "x", "value": "y"}]}, '"value" is no field'),
         ({"messages": ["hi"]}, "role 'str'"),
         ({"messages": []}, 'no "messages"'),
