@@ -40,19 +40,19 @@ Tell = Callable[[str], None]
 
 
 def train_on_provider(
-    run: RunFolder, model: str, data: str | Path = "", base_url: str = "", epochs: int = 2, batch_size: int = 0,
+    run: RunFolder, base_model: str, data: str | Path = "", base_url: str = "", epochs: int = 2, batch_size: int = 0,
     learning_rate_multiplier: float = 0.0, validation: float = 0.1, random_seed: int = 42, training_price: float = -1.0,
     max_cost_usd: float = 0.0, job_wait_s: float = 0.0, poll_s: float = POLL_S, tell: Tell = print,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fine-tune a provider's `model` on the rows of `run` (or `data`); returns the record, "model" the name of the tuned one.
+    """Fine-tune a provider's `base_model` on the rows of `run` (or `data`); returns the record, "model" the name of the tuned one.
 
     0 leaves `batch_size` and `learning_rate_multiplier` to the provider. `training_price` is in dollars per million tokens
     trained on, which nobody publishes in a form that programs read: without one (-1) nothing is sent. `job_wait_s` is how
     long to wait for the job; StoppedEarly where it takes longer, or where `max_cost_usd` leaves no room. Raises EndpointError
     in the provider's own words where it refuses, or the job fails or is cancelled.
     """
-    if is_embedded(model, base_url):
-        raise ParameterError(f"model={model!r} is no provider's; name one that the provider tunes, or backend='local'")
+    if not base_model or is_embedded(base_model, base_url):
+        raise ParameterError(f"base_model={base_model!r} is no provider's; name one that it tunes, or backend='local'")
     if epochs < 1 or training_price < 0:
         raise ParameterError(
             f"epochs={epochs}: at least 1"
@@ -64,7 +64,7 @@ def train_on_provider(
         "n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier,
         "random_seed": random_seed, "validation_share": validation,
     }  # fmt: skip
-    endpoint = find_endpoint(model, base_url, "chat")
+    endpoint = find_endpoint(base_model, base_url, "chat")
     try:
         job = _Job(run / FOLDER, endpoint, settings, tell)
         job.open(data or run)
@@ -245,7 +245,7 @@ class _Job:
         status = getattr(error, "status_code", None)
         if status == 404:
             words = self._hide(_read_words(error))
-            advice = "check model, base_url and the account of the key; not every server tunes models"
+            advice = "check base_model, base_url and the account of the key; not every server tunes models"
             return EndpointError(f"{what}: the provider does not know it (404: {words}); {advice}")
         closing = f". {CLOSING}" if status in (400, 403) and "openai.com" in self.endpoint.provider.base_url else ""
         return EndpointError(f"{what}: {self.endpoint.explain_error(error)}{closing}")

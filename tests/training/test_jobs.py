@@ -66,7 +66,7 @@ def start(run, monkeypatch):
                 "base_url": server.url,
             }
             settings = {**common, **settings}
-            return train_on_provider(run, settings.pop("model", "scripted"), **settings)
+            return train_on_provider(run, settings.pop("base_model", "scripted"), **settings)
 
         train.said, train.url = said, server.url
         yield train
@@ -139,7 +139,8 @@ def test_the_limit_stops_it_before_the_upload_and_a_higher_one_goes_on(run, star
     [
         ({"training_price": -1.0}, "training_price is not set"),
         ({"epochs": 0}, "epochs=0"),
-        ({"model": "embedded", "base_url": ""}, "is no provider's"),
+        ({"base_model": "embedded", "base_url": ""}, "is no provider's"),
+        ({"base_model": ""}, "is no provider's"),
     ],
 )
 def test_a_wrong_parameter_is_one_sentence_before_anything_is_written(run, start, settings, says):
@@ -161,7 +162,7 @@ def test_too_few_examples_are_refused_before_anything_is_sent(run, start):
 def test_another_job_in_the_same_folder_is_refused(run, start):
     start(FineTuningApi())
     elsewhere = start.url.replace("127.0.0.1", "localhost")
-    for settings in ({"epochs": 3}, {"model": "another"}, {"random_seed": 1}, {"base_url": elsewhere}):
+    for settings in ({"epochs": 3}, {"base_model": "another"}, {"random_seed": 1}, {"base_url": elsewhere}):
         with pytest.raises(ParameterError, match="this job began with other values of"):
             start(FineTuningApi(), **settings)
     (run / FOLDER / "data/train.jsonl").write_text("{}\n")
