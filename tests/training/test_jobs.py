@@ -335,24 +335,6 @@ def test_a_kill_around_every_note_makes_nothing_twice(run, start, monkeypatch, t
         assert (len(api.files), len(api.jobs)) == (2, 1), at
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_kill_after_a_call_has_arrived_makes_nothing_twice(start, monkeypatch, at):
-    api, count, real = FineTuningApi(), [], jobs._Job._make_once
-
-    def make_once(self, *arguments):
-        made = real(self, *arguments)
-        count.append(made)
-        if len(count) == at + 1:
-            raise Killed
-        return made
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(jobs._Job, "_make_once", make_once)
-        start(api)
-    assert start(api)["model"] == TUNED
-    assert (len(api.files), len(api.jobs)) == (2, 1)
-
-
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(start, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
