@@ -1,18 +1,7 @@
 """Fine-tuning on the generated data, and judging what came of it: notebooks 06, 07 and 16 (paper sections 2.3 and 4)."""
 
-from .curves import load_losses, plot_losses
 from .jobs import train_on_provider
-from .local import (
-    check_training,
-    estimate_training,
-    find_rows,
-    load_heldout_pairs,
-    load_needed,
-    plan_trainings,
-    run_trainings,
-    say_estimate,
-    tabulate_records,
-)
+from .local import LocalTraining, check_training, find_rows, load_heldout_pairs, plan_training
 from .lora import Settings, train_adapter
 from .loss import CompletionLoss, measure_completion_loss
 from .rows import COLUMNS, TRAINED, load_pairs, mark_tokens, plan_batches, tokenise_rows, write_training_files
