@@ -1,6 +1,8 @@
 """A provider's fine-tuning job: export, estimate, upload, job, waiting; every start goes on where the last one ended.
 
-    record = train_on_provider(run, "gpt-4o-mini-2024-07-18", training_price=3.0, max_cost_usd=5.0)
+    job = plan_job(run, "gpt-4o-mini-2024-07-18", training_price=3.0)
+    print(job.estimate(max_cost_usd=5.0))       # nothing is sent before
+    record = job.work_off(job_wait_s=3600)
     connect(record["model"], api="chat")        # the tuned model, as any other
 
 `adapters/provider/job.json` is written before and after every call that costs anything. Where a stop, or an error of the way,
@@ -14,9 +16,11 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..data.writing import FEWEST_EXAMPLES, PROVENANCE, check_chat_file
 from ..files import EndpointError, ParameterError, StoppedEarly, read_json, show_path, write_json
 from ..models.endpoint import Endpoint, find_endpoint, is_embedded
@@ -39,17 +43,16 @@ CLOSING = (
 Tell = Callable[[str], None]
 
 
-def train_on_provider(
+def plan_job(
     run: RunFolder, base_model: str, data: str | Path = "", base_url: str = "", epochs: int = 2, batch_size: int = 0,
     learning_rate_multiplier: float = 0.0, validation: float = 0.1, random_seed: int = 42, training_price: float = -1.0,
-    max_cost_usd: float = 0.0, job_wait_s: float = 0.0, poll_s: float = POLL_S, tell: Tell = print,
-) -> dict[str, Any]:  # fmt: skip
-    """Fine-tune a provider's `base_model` on the rows of `run` (or `data`); returns the record, "model" the name of the tuned one.
+    tell: Tell = print,
+) -> ProviderJob:  # fmt: skip
+    """The job that tunes a provider's `base_model` on the rows of `run` (or `data`), exported, and not sent.
 
     0 leaves `batch_size` and `learning_rate_multiplier` to the provider. `training_price` is in dollars per million tokens
-    trained on, which nobody publishes in a form that programs read: without one (-1) nothing is sent. `job_wait_s` is how
-    long to wait for the job; StoppedEarly where it takes longer, or where `max_cost_usd` leaves no room. Raises EndpointError
-    in the provider's own words where it refuses, or the job fails or is cancelled.
+    trained on, which no price list has in a form that programs read: ParameterError without one (-1), and where the folder holds
+    the job of other rows, settings or another provider.
     """
     if not base_model or is_embedded(base_model, base_url):
         raise ParameterError(f"base_model={base_model!r} is no provider's; name one that it tunes, or backend='local'")
@@ -64,23 +67,19 @@ def train_on_provider(
         "n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier,
         "random_seed": random_seed, "validation_share": validation,
     }  # fmt: skip
-    endpoint = find_endpoint(base_model, base_url, "chat")
-    try:
-        job = _Job(run / FOLDER, endpoint, settings, tell)
-        job.open(data or run)
-        job.estimate(training_price, max_cost_usd)
-        return job.work_off(time.monotonic() + job_wait_s, poll_s)
-    except KeyboardInterrupt:
-        raise StoppedEarly("stopped by Ctrl-C; a job that has begun goes on, the same command collects it") from None
-    finally:
-        endpoint.close()
+    job = ProviderJob(run / FOLDER, find_endpoint(base_model, base_url, "chat"), settings, training_price, tell)
+    job.open(data or run)
+    return job
 
 
-class _Job:
+class ProviderJob:
     """One job and its file; see the module."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint, settings: dict[str, Any], tell: Tell):
+    def __init__(
+        self, folder: Path, endpoint: Endpoint, settings: dict[str, Any], training_price: float, tell: Tell = print
+    ):
         self.folder, self.endpoint, self.settings, self.tell = folder, endpoint, settings, tell
+        self.price = Price(prompt=training_price, completion=0)
         self.state: dict[str, Any] = {}
 
     # the state
@@ -114,7 +113,7 @@ class _Job:
         """Raise ParameterError where the job of this folder was asked for otherwise, or its files are not what they were."""
         changed = [name for name, value in asked.items() if self.state.get(name) != value]
         for name, file in self.state["files"].items():
-            path = self._path(name)
+            path = self.path(name)
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
                 changed.append(show_path(path))
         if changed:
@@ -123,45 +122,56 @@ class _Job:
                 f"run_dir, or move {show_path(self.folder)} away to begin a new job"
             )
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """The exported file of one side: "train" or "validation"."""
         return self.folder / "data" / f"{name}.jsonl"
 
     # the estimate
 
-    def estimate(self, training_price: float, max_cost_usd: float) -> None:
-        """Say what the job comes to; raises StoppedEarly where the limit leaves no room. A job that exists is paid for."""
+    def estimate(self, max_cost_usd: float = 0.0) -> str:
+        """What the job comes to, in words; raises StoppedEarly where the limit leaves no room. A job that exists is paid for."""
         counts = {
-            name: check_chat_file(self._path(name), FEWEST_EXAMPLES if name == "train" else 1)
+            name: check_chat_file(self.path(name), FEWEST_EXAMPLES if name == "train" else 1)
             for name in self.state["files"]
         }
-        examples, tokens = counts["train"]
-        trained = tokens * self.settings["n_epochs"]
-        price = Price(prompt=training_price, completion=0)
-        cost = price.cost(trained, 0)
-        if not self.state["job_id"]:
-            self.tell(
-                f"{examples:,} examples, about {tokens:,} tokens, {self.settings['n_epochs']} epochs: about {trained:,} "
-                f"tokens to train on, ${cost:,.2f} at ${training_price:g} a million"
-            )
-            self.tell(f"Note: {CLOSING}")
-            if limit := Budget(max_cost_usd, price=price).find_limit(Amount(trained, cost)):
-                raise StoppedEarly(f"{limit}; nothing was uploaded; raise it, or export fewer rows")
+        (examples, tokens), epochs = counts["train"], self.settings["n_epochs"]
+        trained = tokens * epochs
+        cost = self.price.cost(trained, 0)
+        limit = Budget(max_cost_usd, price=self.price).find_limit(Amount(trained, cost))
+        if limit and not self.state["job_id"]:
+            raise StoppedEarly(f"{limit}; nothing was uploaded; raise it, or export fewer rows")
         self.note(
-            examples=examples, tokens=tokens, estimated_tokens_trained=trained, price_per_million=training_price,
+            examples=examples, tokens=tokens, estimated_tokens_trained=trained, price_per_million=self.price.prompt,
             estimated_cost_usd=round(cost, 6),
         )  # fmt: skip
+        return (
+            f"{examples:,} examples, about {tokens:,} tokens, {epochs} epochs: about {trained:,} tokens to train on, "
+            f"${cost:,.2f} at ${self.price.prompt:g} a million.\n{CLOSING}."
+        )
 
     # the calls
 
-    def work_off(self, deadline: float, poll_s: float) -> dict[str, Any]:
-        """Upload, create, wait: whatever of it is left to do."""
-        if self.state["status"] not in ENDED:
-            for name in self.state["files"]:
-                self._upload(name)
-            if not self.state["job_id"]:
-                self._create()
-            self._wait(deadline, poll_s)
-        return self._conclude()
+    def work_off(self, job_wait_s: float = 0.0, poll_s: float = POLL_S) -> dict[str, Any]:
+        """Upload, create, wait: whatever of it is left to do; returns the record, "model" the name of the tuned one.
+
+        Raises StoppedEarly where the job takes longer than `job_wait_s`, and EndpointError in the provider's own words where it
+        refuses, or the job fails or is cancelled.
+        """
+        try:
+            if self.state["status"] not in ENDED:
+                deadline = time.monotonic() + job_wait_s
+                for name in self.state["files"]:
+                    self._upload(name)
+                if not self.state["job_id"]:
+                    self._create()
+                self._wait(deadline, poll_s)
+            return self._conclude()
+        except KeyboardInterrupt:
+            raise StoppedEarly(
+                "stopped by Ctrl-C; a job that has begun goes on, the same command collects it"
+            ) from None
+        finally:
+            self.endpoint.close()
 
     def _upload(self, name: str) -> None:
         file = self.state["files"][name]
@@ -170,9 +180,9 @@ class _Job:
         client, is_open = self.endpoint.client, file.get("sending", False)
         file["sending"] = True
         self.note()
-        content = self._path(name).read_bytes()
+        content = self.path(name).read_bytes()
         found = self._make_once(
-            f"the upload of {self._path(name).name}",
+            f"the upload of {self.path(name).name}",
             is_open,
             lambda: (
                 one for one in client.files.list(purpose="fine-tune") if getattr(one, "filename", "") == file["name"]
@@ -181,7 +191,7 @@ class _Job:
         )
         file["id"] = found.id
         self.note(status="uploaded")
-        self.tell(f"uploaded {self._path(name).name} as {found.id}")
+        self.tell(f"uploaded {self.path(name).name} as {found.id}")
 
     def _create(self) -> None:
         client, files, is_open = self.endpoint.client, self.state["files"], self.state["status"] == "creating"
@@ -257,15 +267,12 @@ class _Job:
             job = _check_form(f"job {id}", self._call(f"job {id}", lambda: client.fine_tuning.jobs.retrieve(id)))
             if (status := self._hide(_read_status(job))) != self.state["status"]:
                 self.tell(f"job {id}: {status}")
-            model = self._hide(job.fine_tuned_model or "") or None
-            self.note(status=status, fine_tuned_model=model, trained_tokens=job.trained_tokens)
+            model, trained = self._hide(job.fine_tuned_model or "") or None, job.trained_tokens
+            seconds = (job.finished_at or job.created_at) - job.created_at
+            events = self._read_events(job) if status in ENDED else []
+            self.note(status=status, fine_tuned_model=model, trained_tokens=trained, seconds=seconds, events=events)
             if status in ENDED:
-                events = self._call(
-                    f"job {id}", lambda: client.fine_tuning.jobs.list_events(id, limit=LAST_EVENTS).data
-                )
-                error = [job.error.message] if job.error and job.error.message else []
-                words = [*error, *(str(event.message) for event in events[:LAST_EVENTS])]
-                return self.note(events=[self._hide(text) for text in dict.fromkeys(words)])
+                return
             if time.monotonic() >= deadline:
                 raise StoppedEarly(
                     f"job {id}: {status}; it goes on at the provider: run the same command later to collect it"
@@ -282,22 +289,20 @@ class _Job:
 
     def _conclude(self) -> dict[str, Any]:
         """The record of a job that succeeded, written as `training.json`; raises EndpointError for any other end."""
-        id, status, words = (
-            self.state["job_id"],
-            self.state["status"],
-            "; ".join(self.state["events"]) or "no reason given",
-        )
+        id, status = self.state["job_id"], self.state["status"]
         if status != "succeeded" or not self.state["fine_tuned_model"]:
             ended = status if status != "succeeded" else "succeeded, without the name of a model"
-            raise EndpointError(
-                f"job {id}: {ended} ({words}); nothing is started again by itself: move {show_path(self.folder)} away for a new job"
-            )
+            words = "; ".join(self.state["events"]) or "no reason given"
+            advice = f"nothing is started again by itself: move {show_path(self.folder)} away for a new job"
+            raise EndpointError(f"job {id}: {ended} ({words}); {advice}")
+        state, train = self.state, self.state["files"]["train"]
         record = {
-            "backend": "provider", "model": self.state["fine_tuned_model"], "base_model": self.state["model"],
-            "endpoint": self.state["endpoint"], "job_id": id, "trained_file": str(self._path("train").relative_to(self.folder)),
-            "trained_file_sha256": self.state["files"]["train"]["sha256"], "settings": self.state["settings"],
-            "examples": self.state["examples"], "trained_tokens": self.state.get("trained_tokens"),
-            "estimated_cost_usd": self.state["estimated_cost_usd"],
+            "backend": "provider", "model": state["fine_tuned_model"], "job_id": id,
+            "train_file": {"name": str(self.path("train").relative_to(self.folder)), "sha256": train["sha256"], "rows": state["examples"]},
+            "base": {"name": state["model"], "endpoint": state["endpoint"]}, "settings": state["settings"],
+            "machine": "the provider's", "versions": {"selfinstruct": __version__, "openai": metadata.version("openai")},
+            "adapter": {"model": state["fine_tuned_model"]}, "trained_tokens": state["trained_tokens"],
+            "estimated_cost_usd": state["estimated_cost_usd"], "seconds": state["seconds"],
         }  # fmt: skip
         write_json(self.folder / RECORD, record)
         return record

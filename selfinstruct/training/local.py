@@ -27,6 +27,7 @@ from ..runfolder import FINETUNING, RunFolder
 from .cost import check_memory, choose_precision, count_tokens, time_tokens
 from .curves import load_losses, plot_losses
 from .lora import MEASURES, Progress, Settings, adapted, describe_training, find_progress, train_adapter
+from .provider import ProviderTraining, plan_provider
 from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, mark_tokens, tokenise_rows
 from .weights import check_libraries, find_base, load_model, load_tokenizer
 
@@ -47,8 +48,10 @@ def check_training(
     """The base weights, once all is there that training needs; raises the kit's errors, each with what to do, where it is not:
     libraries, weights, memory, names of columns.
     """
+    if backend == "provider":
+        return Path(base_model)  # nothing that is here
     if backend != "local":
-        raise ParameterError(f'backend={backend!r}: this notebook trains on this machine; choose backend="local"')
+        raise ParameterError(f"backend={backend!r}: choose local or provider")
     if unknown := [name for name in columns if name not in TRAINED]:
         raise ParameterError(f"columns: no column {unknown[0]!r} to train; there are {', '.join(TRAINED)}")
     check_libraries()
@@ -149,10 +152,13 @@ def plan_training(
     settings: Settings,
     columns: Sequence[str] = TRAINED,
     training_seeds: Sequence[int] = (42,),
-) -> LocalTraining:
+    backend: str = "local",
+) -> LocalTraining | ProviderTraining:
     """Every column with every training seed. All have as many update steps as `run_data` has in the settings' epochs, unless
     `settings.steps` says how many: what differs is the data, and not how long it is trained on.
     """
+    if backend == "provider":
+        return plan_provider(run)
     tokenizer = load_tokenizer(base)
     rows = {name: tokenise_rows(load_pairs(path), tokenizer, settings.max_length) for name, path in files.items()}
     steps = settings.steps or len(settings.plan(rows["run_data"]))
@@ -237,6 +243,15 @@ class LocalTraining:
             }
             for one, record in zip(self.planned, records, strict=True)
         ]
+
+    def headline(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """What was trained, in a few words."""
+        return f"{len(records)} adapters, {records[0]['steps']} steps each"
+
+    def caption(self, source: Mapping[str, Any]) -> str:
+        """What the figure's curves are of."""
+        rank = self.planned[0].settings.rank
+        return f"Trained on {source['file']}, {source['rows']} rows. LoRA of rank {rank} on {self.base.name}."
 
     def plot_losses(self, axes: Sequence[Axes]) -> None:
         """The two panels of `curves.plot_losses`."""

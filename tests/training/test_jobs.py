@@ -28,7 +28,7 @@ from selfinstruct.models.connection import connect
 from selfinstruct.records import Request
 from selfinstruct.runfolder import ALL_INSTANCES, FINETUNING, RunFolder
 from selfinstruct.training import jobs
-from selfinstruct.training.jobs import FOLDER, train_on_provider
+from selfinstruct.training.jobs import FOLDER, plan_job
 
 KEY = "sk-proj-a-very-secret-key-9876543210"
 SOON = {"retry-after-ms": "1"}
@@ -65,8 +65,11 @@ def start(run, monkeypatch):
                 "tell": said.append,
                 "base_url": server.url,
             }
-            settings = {**common, **settings}
-            return train_on_provider(run, settings.pop("base_model", "scripted"), **settings)
+            given = {**common, **settings}
+            limit, wait, poll = given.pop("max_cost_usd", 0.0), given.pop("job_wait_s"), given.pop("poll_s")
+            job = plan_job(run, given.pop("base_model", "scripted"), **given)
+            said.append(job.estimate(limit))
+            return job.work_off(wait, poll)
 
         train.said, train.url = said, server.url
         yield train
@@ -100,8 +103,8 @@ def test_the_trained_file_is_the_exported_file(run, start):
     (job,) = api.jobs.values()
     uploaded = hashlib.sha256(api.files[job["training_file"]][1]).hexdigest()
     exported = read_json(run / FOLDER / "data/export.json")["files"]["train.jsonl"]
-    on_disk = hashlib.sha256((run / FOLDER / record["trained_file"]).read_bytes()).hexdigest()
-    assert uploaded == exported == on_disk == record["trained_file_sha256"]
+    on_disk = hashlib.sha256((run / FOLDER / record["train_file"]["name"]).read_bytes()).hexdigest()
+    assert uploaded == exported == on_disk == record["train_file"]["sha256"]
 
 
 def test_the_tuned_model_is_asked_by_its_name(start, tmp_path):
@@ -122,8 +125,8 @@ def test_the_estimate_and_the_word_on_closing_come_first(run, start):
     assert state["examples"] == len(lines) and state["estimated_tokens_trained"] == 2 * state["tokens"]
     assert state["estimated_cost_usd"] == pytest.approx(3.0 * 2 * state["tokens"] / 1e6)
     said = start.said
-    assert "2 epochs" in said[0] and "$3 a million" in said[0] and "6 January 2027" in said[1]
-    assert next(number for number, line in enumerate(said) if "uploaded" in line) > 1
+    assert "2 epochs" in said[0] and "$3 a million" in said[0] and "6 January 2027" in said[0]
+    assert next(number for number, line in enumerate(said) if line.startswith("uploaded")) > 0
 
 
 def test_the_limit_stops_it_before_the_upload_and_a_higher_one_goes_on(run, start):
@@ -304,9 +307,9 @@ def test_the_key_shows_nowhere(run, start):
 
 
 def count_notes(start, monkeypatch) -> int:
-    notes, real = [], jobs._Job.note
+    notes, real = [], jobs.ProviderJob.note
     with monkeypatch.context() as patch:
-        patch.setattr(jobs._Job, "note", lambda self, **facts: (notes.append(facts), real(self, **facts))[1])
+        patch.setattr(jobs.ProviderJob, "note", lambda self, **facts: (notes.append(facts), real(self, **facts))[1])
         start(FineTuningApi("running", "succeeded"))
     return len(notes)
 
@@ -315,7 +318,7 @@ def count_notes(start, monkeypatch) -> int:
 def test_a_kill_around_every_note_makes_nothing_twice(run, start, monkeypatch, tmp_path, when):
     total = count_notes(start, monkeypatch)
     assert total >= 10
-    real = jobs._Job.note
+    real = jobs.ProviderJob.note
     for at in range(total):
         (run / FOLDER).rename(tmp_path / f"{when}-{at}")
         api, count = FineTuningApi("running", "succeeded"), []
@@ -329,7 +332,7 @@ def test_a_kill_around_every_note_makes_nothing_twice(run, start, monkeypatch, t
             real(self, **facts)
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(jobs._Job, "note", note)
+            patch.setattr(jobs.ProviderJob, "note", note)
             start(api)
         assert start(api)["model"] == TUNED
         assert (len(api.files), len(api.jobs)) == (2, 1), at
@@ -356,8 +359,8 @@ def test_kill_9_while_the_job_is_being_created_makes_no_second_one(run, start):
             reply.delay_s = delays.pop()
         return reply
 
-    code = "import sys; from selfinstruct.training.jobs import train_on_provider as t; from selfinstruct.runfolder import RunFolder as R; "
-    code += "t(R(sys.argv[1]), 'scripted', base_url=sys.argv[2], training_price=3.0, job_wait_s=30)"
+    code = "import sys; from selfinstruct.training.jobs import plan_job as t; from selfinstruct.runfolder import RunFolder as R; "
+    code += "j = t(R(sys.argv[1]), 'scripted', base_url=sys.argv[2], training_price=3.0); j.estimate(); j.work_off(30)"
     start.api = slow_once
     command = subprocess.Popen([sys.executable, "-c", code, str(run.path), start.url], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
