@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from .. import __version__
@@ -34,6 +35,7 @@ FOLDER, JOB, RECORD, TAG = "adapters/provider", "job.json", "training.json", "se
 ENDED = ("succeeded", "failed", "cancelled", "canceled")
 POLL_S, CALL_S = 20.0, 1800.0  # between two looks at a job; for one call, files being large
 LAST_EVENTS = 3
+LINE = 110  # characters of a line that a page shows whole
 NOT_READY, NOT_READY_PAUSE_S, NOT_READY_TRIES = ("being processed", "not ready"), 5.0, 24  # a file just uploaded
 CLOSING = (
     "OpenAI is closing its self-serve fine-tuning: accounts that never trained, or have not used a tuned model for 60 days, "
@@ -146,7 +148,7 @@ class ProviderJob:
         )  # fmt: skip
         return (
             f"{examples:,} examples, about {tokens:,} tokens, {epochs} epochs: about {trained:,} tokens to train on, "
-            f"${cost:,.2f} at ${self.price.prompt:g} a million.\n{CLOSING}."
+            f"${cost:,.2f} at ${self.price.prompt:g} a million.\n{fill(CLOSING, LINE)}."
         )
 
     # the calls

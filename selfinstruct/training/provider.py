@@ -97,7 +97,7 @@ class ProviderTraining:
     def plot_losses(self, axes: Sequence[Axes]) -> None:
         """A word in each panel: a provider's losses are over its own tokens, and on no held-out task of ours."""
         for panel in axes:
-            panel.set(xticks=[], yticks=[])
+            panel.set_axis_off()
             panel.text(0.5, 0.5, "trained by a provider: no losses here", ha="center", va="center")
 
 
