@@ -103,14 +103,14 @@ def iter_lines(path: str | Path, unfinished: bool = False) -> Iterator[tuple[int
 
     `unfinished` takes a file that a kill may have cut off: a last line without its end is left out.
     """
-    path = Path(path)
+    path, name = Path(path), show_path(path)
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip() and not (unfinished and not line.endswith(b"\n")):
-                    yield number, _parse_object(line, f"{show_path(path)}:{number}")
+                    yield number, _parse_object(line, f"{name}:{number}")
     except OSError as error:
-        raise InputError(f"{show_path(path)}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _parse_object(line: bytes, where: str) -> dict[str, Any]:
@@ -143,12 +143,13 @@ def iter_records(
     instructions, and the instructions that are the names in `most_similar`.
     """
     before: dict[str, Any] = {}
+    name = show_path(path)
     for number, value in iter_lines(path, unfinished):
-        for name, part in value.items():
+        for field, part in value.items():
             if isinstance(part, dict):
                 kept = {sys.intern(key): one for key, one in part.items() if key not in without}
-                value[name] = before[name] if kept == before.get(name) else kept
-        yield number, _validate(record, value, f"{show_path(path)}:{number}")
+                value[field] = before[field] if kept == before.get(field) else kept
+        yield number, _validate(record, value, f"{name}:{number}")
         before = value
 
 

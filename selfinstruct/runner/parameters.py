@@ -32,9 +32,14 @@ from ..parsing import QUIRKS
 from ..prompts import PAPER_REQUESTS, find_folder, load_prompts
 from ..runfolder import check_secrets, parameter_nodes
 
-CHOICES = {"api": APIS, "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
+CHOICES = {
+    "api": APIS, "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
+    "precision": ("auto", "float32", "bfloat16"), "backend": ("local", "provider"),
+}  # fmt: skip
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
+    "batch_tokens": (64, None), "epochs": (1, None), "heldout_sample": (0, None), "learning_rate": (0, None),
+    "max_length": (16, None), "rank": (1, None), "steps": (0, None),
     "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (-1, None), "num_machine_instructions": (-1, None),  # -1: as the prompt set says
     "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (0, None),
@@ -43,6 +48,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
+    "training_price": (-1, None), "job_wait_s": (0, None), "validation": (0, 1),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
