@@ -138,9 +138,7 @@ def _check_tasks(
     return numbers
 
 
-def _check_pairs(
-    pairs: Sequence[tuple[str, str]], columns: Mapping[str, np.ndarray]
-) -> Sequence[tuple[str, str]]:
+def _check_pairs(pairs: Sequence[tuple[str, str]], columns: Mapping[str, np.ndarray]) -> Sequence[tuple[str, str]]:
     for name in dict.fromkeys(name for pair in pairs for name in pair):
         if name not in columns:
             raise ParameterError(f"{name!r}: no column of that name; there are {', '.join(columns)}")
@@ -162,9 +160,7 @@ def _measure_seed_sd(columns: Mapping[str, np.ndarray], a: str, b: str) -> float
     return _sd(means[0] - means[1]) if alike else float("nan")
 
 
-def _resample_mean(
-    values: np.ndarray, clusters: np.ndarray | None, n_resamples: int, random_seed: int
-) -> Resampled:
+def _resample_mean(values: np.ndarray, clusters: np.ndarray | None, n_resamples: int, random_seed: int) -> Resampled:
     """The mean of `values` over rows, and its resamples; units are sorted first, so that their order does not matter."""
     import numpy as np
 
@@ -175,7 +171,9 @@ def _resample_mean(
     count, mean = len(sums), float(sums.sum() / sizes.sum())
     blocks = draw_times(np.random.default_rng(random_seed), (count,), n_resamples)
     means = np.concatenate([times @ sums / (times @ sizes) for (times,) in blocks])
-    spread = np.sqrt(((sums - mean * sizes) ** 2).sum() * count / (count - 1)) / sizes.sum()  # standard error of a ratio
+    spread = (
+        np.sqrt(((sums - mean * sizes) ** 2).sum() * count / (count - 1)) / sizes.sum()
+    )  # standard error of a ratio
     return Resampled(mean, means, count, float(spread * np.sqrt(count)))
 
 

@@ -1,8 +1,8 @@
 """Responses to held-out tasks: published files of them, ROUGE-L as Tk-Instruct computes it, and how much of a gain is stopping.
 
-    davinci, tuned = load_predictions(before), load_predictions(after)
-    score_responses([row.response for row in tuned], [row.target for row in tuned])      # (n,), 0 to 100
-    score_cuts(...)["reference_length"]                                                  # both equally long
+davinci, tuned = load_predictions(before), load_predictions(after)
+score_responses([row.response for row in tuned], [row.target for row in tuned])      # (n,), 0 to 100
+score_cuts(...)["reference_length"]                                                  # both equally long
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from ..similarity import rouge_l
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..records import SeedTask
 
 # where a model that does not stop goes on: with the next example, or an end token written out
 _NEXT_EXAMPLE = re.compile(r"\n\s*\n(?:Input|Output|Task)|\n(?:Input|Output)\s*:|<\|endoftext\|>")

@@ -145,7 +145,12 @@ def _signed(value: float) -> str:
 
 def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`compare_measures` to read."""
-    names = {"minimum_detectable_difference": "could be seen from", "seed_sd": "SD over seeds", "p_holm": "p (Holm)", "n": "n"}
+    names = {
+        "minimum_detectable_difference": "could be seen from",
+        "seed_sd": "SD over seeds",
+        "p_holm": "p (Holm)",
+        "n": "n",
+    }
     return [
         {
             "measure": row["measure"].replace("_", " "), "pair": row["pair"].replace(" - ", " − "),
@@ -229,7 +234,9 @@ class SideBySide:
         lines = []
         for one in self.extremes:
             lines += [f"{one.gain:+.1f}  {reveal(one.task.prompt)}", f"  reference: {reveal(one.task.references[0])}"]
-            lines += [f"  {name}: {reveal(text)}" for name, text in zip(self.names, (one.first, one.second), strict=True)]
+            lines += [
+                f"  {name}: {reveal(text)}" for name, text in zip(self.names, (one.first, one.second), strict=True)
+            ]
         return "\n".join(lines) or "(no difference)"
 
 

@@ -15,16 +15,35 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import InputError, ParameterError, append_record, iter_lines, read_json, show_path, write_json, write_records
+from ..files import (
+    InputError,
+    ParameterError,
+    append_record,
+    iter_lines,
+    read_json,
+    write_json,
+    write_records,
+)
+from ..models.connection import connect
 from ..models.embedded import weights_sha256
 from ..records import Request
 from ..runfolder import RunFolder
 from .tasks import EvaluationTask, TaskSet
+from .weights import (
+    check_adapter,
+    convert_to_f16,
+    describe_base,
+    import_torch,
+    load_adapter,
+    load_model,
+    unpack_weights,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,10 +108,13 @@ def find_columns(run: RunFolder, columns: str = "", base: Path | None = None) ->
     for name in names:
         if name not in (*BEFORE, *trained):
             known = ", ".join((*BEFORE, *trained))
-            raise ParameterError(f'columns: no column "{name}" in {run}/adapters; there are {known} (notebook 06 trains them)')
+            raise ParameterError(
+                f'columns: no column "{name}" in {run}/adapters; there are {known} (notebook 06 trains them)'
+            )
     names = names or [name for name in COLUMNS if name in (*BEFORE, *trained)]
     if base:
-        _check_base([one for name in names for one in trained.get(name, ())], base)
+        for one in (one for name in names for one in trained.get(name, ())):
+            check_adapter(one.folder, base)
     return [Column(name, tuple(trained.get(name, ()))) for name in names]
 
 
@@ -106,17 +128,6 @@ def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
             )
             found.setdefault(one.column, []).append(one)
     return found
-
-
-def _check_base(adapters: Iterable[TrainedAdapter], base: Path) -> None:
-    sha256 = weights_sha256(base)
-    for one in adapters:
-        made_for = one.record.get("base", {}).get("sha256")
-        if made_for and made_for != sha256:
-            raise InputError(
-                f"{show_path(one.folder)}: an adapter made for other weights ({made_for[:12]}), and base is {base.name} "
-                f"({sha256[:12]}); name the base it was trained on, or run notebook 06 with this one"
-            )
 
 
 def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:
@@ -150,7 +161,9 @@ def measure_bits(
         for place, adapter in enumerate(column.variants)
     }
     missing = {key: file.find_missing(tasks.tasks) for key, file in files.items()}
-    bar = tqdm(total=sum(map(len, missing.values())), desc="bits per byte", unit="task", disable=not any(missing.values()))
+    bar = tqdm(
+        total=sum(map(len, missing.values())), desc="bits per byte", unit="task", disable=not any(missing.values())
+    )
     with bar:
         for key, file in files.items():
             if missing[key]:
@@ -168,7 +181,7 @@ class LossFile:
     def __init__(self, run: RunFolder, tasks: TaskSet, base: Path, column: Column, adapter: TrainedAdapter | None):
         self.column, self.adapter, self.run, self.base = column, adapter, run, base
         layout = LAYOUT + (", chat template" if column.chat else "")
-        made_of = [weights_sha256(base), adapter.sha256 if adapter else "", tasks.sha256, layout]
+        made_of = [describe_base(base)["sha256"], adapter.sha256 if adapter else "", tasks.sha256, layout]
         key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         self.path = run / f"{FOLDER}/losses_{column.name}_{key[:16]}.jsonl"
         lines = iter_lines(self.path, unfinished=True) if self.path.is_file() else ()
@@ -220,16 +233,19 @@ class _LossMeter:
     """Adapter -> how its losses are measured; the base is loaded once, for the first that is missing."""
 
     def __init__(self, base: Path):
-        self.base, self._loaded = base, None
+        self.base = base
+        self._model = self._tokenizer = None
 
     def __call__(self, adapter: TrainedAdapter | None) -> Callable[[Sequence[tuple[str, str]]], Sequence[Any]]:
         from .loss import measure_completion_loss
-        from .weights import load_adapter, load_model
 
-        model, tokenizer = load_model(self.base)
+        if self._model is None:
+            self._model, self._tokenizer = load_model(self.base)
         if adapter:
-            model = load_adapter(model, adapter.folder / "peft")
-        return lambda pairs: measure_completion_loss(model, tokenizer, pairs)
+            self._model = load_adapter(self._model, adapter.folder / "peft")
+        elif hasattr(self._model, "unload"):
+            self._model = self._model.unload()
+        return partial(measure_completion_loss, self._model, self._tokenizer)
 
 
 def find_chat_layout(run: RunFolder, base: Path) -> str:
@@ -237,12 +253,13 @@ def find_chat_layout(run: RunFolder, base: Path) -> str:
 
     Raises InputError where the weights have no chat template.
     """
-    path, sha256 = run / f"{FOLDER}/chat_layout.json", weights_sha256(base)
+    path, sha256 = run / f"{FOLDER}/chat_layout.json", describe_base(base)["sha256"]
     known = read_json(path) if path.is_file() else {}
     if sha256 not in known:
-        from .weights import load_tokenizer
+        import_torch()
+        from transformers import AutoTokenizer
 
-        tokenizer = load_tokenizer(base)
+        tokenizer = AutoTokenizer.from_pretrained(unpack_weights(base) if base.is_file() else base)
         if not tokenizer.chat_template:
             raise InputError(f"{base.name}: no chat template in it; leave before_chat out of columns")
         messages = [{"role": "user", "content": FILLER}]
@@ -252,6 +269,46 @@ def find_chat_layout(run: RunFolder, base: Path) -> str:
 
 
 # what the models write
+
+
+def ask_columns(
+    run: RunFolder,
+    columns: Sequence[Column],
+    tasks: Sequence[EvaluationTask],
+    base: Path,
+    max_tokens: int,
+    **settings: Any,
+) -> tuple[dict[str, list[list[Response]]], list[ModelClient]]:
+    """(column -> the responses of each training seed, the clients that asked): all from one server with every adapter loaded.
+
+    It serves `base` in F16, and starts with the first request that the store does not hold. `settings` go to `connect`.
+    """
+    weights, variants = str(convert_to_f16(base)), [one for column in columns for one in column.adapters]
+    common = {**settings, "deterministic": True, "adapters": [one.path for one in variants]}
+    found: dict[str, list[list[Response]]] = {}
+    clients: list[ModelClient] = []
+    for column in columns:
+        for adapter in column.variants:
+            with connect(weights, adapter=adapter.path if adapter else "", **common) as client:
+                found.setdefault(column.name, []).append(
+                    ask_column(run, column, adapter, tasks, client, max_tokens, base)
+                )
+                clients.append(client)
+    return found, clients
+
+
+def note_columns(run: RunFolder, columns: Sequence[Column], clients: Sequence[ModelClient]) -> None:
+    """Record in run.json what answered: every adapter with its scale and what it was trained on, and what the requests came to."""
+    adapters = {
+        f"{one.column}/{one.training_seed}": {
+            "sha256": one.sha256, "scale": 1.0,
+            **{name: one.record[name] for name in ("base", "train_file") if name in one.record},
+        }
+        for column in columns for one in column.adapters
+    }  # fmt: skip
+    run.note(adapters=adapters)
+    if clients:
+        run.note_model(*clients)
 
 
 def ask_column(
@@ -265,8 +322,8 @@ def ask_column(
 ) -> list[Response]:
     """One response a task, greedily and without a stop (paper Table 4), written to `evaluation/predictions/` as well."""
     layout = find_chat_layout(run, base) if column.chat and base else FILLER
-    prompts = [layout.replace(FILLER, task.prompt) for task in tasks]
-    requests = [Request(prompt=one, max_tokens=max_tokens, temperature=0.0, top_p=0.0) for one in prompts]
+    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 0.0, "as_message": base is None}
+    requests = [Request(prompt=layout.replace(FILLER, task.prompt), **settings) for task in tasks]
     seed = adapter.training_seed if adapter else ""
     label = f"{column.name}{'-' * bool(seed)}{seed}"
     completions = client.complete(requests, desc=label)
@@ -280,6 +337,15 @@ def ask_column(
     ]  # fmt: skip
     write_records(run / f"{FOLDER}/predictions/{label}_predictions.jsonl", rows)
     return rows
+
+
+def ask_provider(
+    run: RunFolder, tasks: Sequence[EvaluationTask], max_tokens: int, **settings: Any
+) -> tuple[dict[str, list[list[Response]]], list[ModelClient]]:
+    """As `ask_columns`, of the model that a provider serves: each prompt as one message, as it was trained on."""
+    column = Column(PROVIDER)
+    with connect(**settings) as client:
+        return {PROVIDER: [ask_column(run, column, None, tasks, client, max_tokens)]}, [client]
 
 
 def remove_echo(prompt: str, text: str) -> str:

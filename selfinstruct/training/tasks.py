@@ -116,7 +116,9 @@ def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationT
             reference = row["completion"].removesuffix(END).strip()
             return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
         instruction = row["instruction"].strip()
-        instances = row.get("instances") or [{"input": row.get("input") or "", "output": row.get("target", row.get("output"))}]
+        instances = row.get("instances") or [
+            {"input": row.get("input") or "", "output": row.get("target", row.get("output"))}
+        ]
         return [
             _build_task(id if len(instances) == 1 else f"{id}:{number}", instruction, one, where)
             for number, one in enumerate(instances)
