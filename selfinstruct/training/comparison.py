@@ -13,18 +13,22 @@ from __future__ import annotations
 import difflib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.figures import COLOURS
+from ..analysis.figures import COLOURS, PAGE_INCHES
 from ..display import reveal, show_number
-from .evaluate import PROVIDER, Response
+from ..paper_numbers import paper_number, paper_numbers
+from .columns import PROVIDER
+from .responses import Response
 from .tasks import EvaluationTask
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+
+    from .evaluate import Evaluation
 
 PRIMARY = "bits_per_byte"
 UNITS = {
@@ -179,6 +183,21 @@ def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axe
     return ax
 
 
+def draw_differences(
+    records: Sequence[Mapping[str, Any]], new_figure: Callable[..., Any], source: str = ""
+) -> tuple[Any, Any]:
+    """A panel for bits per byte and one for ROUGE-L, of those that were measured; (figure, its axes)."""
+    import numpy as np
+
+    measures = [name for name in (PRIMARY, "rouge_l") if any(row["measure"] == name for row in records)]
+    rows = max((sum(row["measure"] == name for row in records) for name in measures), default=1)
+    height = 0.6 + 0.32 * rows
+    figure, axes = new_figure(height=height, source=source, columns=max(len(measures), 1), width=PAGE_INCHES)
+    for measure, ax in zip(measures, np.atleast_1d(axes), strict=True):
+        plot_differences(records, measure, ax)
+    return figure, axes
+
+
 # side by side
 
 
@@ -207,6 +226,19 @@ def find_extremes(
     ordered = sorted(found, key=lambda one: -one.gain)
     best = [one for one in ordered[:show_rows] if one.gain > 0]
     return best + [one for one in ordered[::-1][:show_rows] if one.gain < 0]
+
+
+def choose_extremes(
+    evaluation: Evaluation, responses: Mapping[str, Any], scores: Scores, show_rows: int = 3
+) -> tuple[str, str, list[Extreme]]:
+    """(first, second, their extremes in ROUGE-L) for the first training seed of the plainest pair: before and after."""
+    pairs = find_pairs(list(responses))
+    second, first = next((pair for pair in pairs if pair[1] == "before_plain"), pairs[0] if pairs else ("", ""))
+    if not second:
+        return first, second, []
+    gains = scores["rouge_l"][second][0] - scores["rouge_l"][first][0]
+    texts = responses[first][0], responses[second][0]
+    return first, second, find_extremes(evaluation.sample.tasks, *texts, gains, show_rows)
 
 
 class SideBySide:
@@ -261,3 +293,67 @@ def _mark(tag: str, style: str, text: str) -> str:
 
 def _escape(text: str) -> str:
     return html.escape(reveal(text), quote=False)
+
+
+TABLE_3 = {
+    "before_plain": "table3.gpt_3_175b",
+    "run_data": "table3.gpt_3_self_instruct",
+}  # ours, and what it corresponds to
+
+
+def compare_table_3(summary: Mapping[str, Any], tasks: str) -> list[dict[str, Any]]:
+    """The paper's Table 3 with our columns in the places of GPT-3 before and after, a record a row.
+
+    The paper's ROUGE-L is of SuperNI, 175 billion parameters and 52,445 instructions: a level of ours says little next to it, and on
+    other `tasks` nothing; the gain is what to look at.
+    """
+    ours = {published: column for column, published in TABLE_3.items() if column in summary}
+    numbers = [number for number in paper_numbers() if number.where == "Table 3"]
+    rows = [
+        {
+            "paper's model": number.what.removeprefix("ROUGE-L on SuperNI, "), "paper, SuperNI": number.value,
+            "our column": ours.get(number.id), f"ours, {tasks}": summary.get(ours.get(number.id), {}).get("rouge_l"),
+        }
+        for number in numbers
+    ]  # fmt: skip
+    gain = _find_gain(summary)
+    return [*rows, {"paper's model": "gain of Self-Instruct over plain GPT-3", "paper, SuperNI": paper_number("table3.gain").value,
+                    "our column": "run_data − before_plain" if gain is not None else None, f"ours, {tasks}": gain}]  # fmt: skip
+
+
+def _find_gain(summary: Mapping[str, Any]) -> float | None:
+    values = [summary.get(name, {}).get("rouge_l") for name in ("run_data", "before_plain")]
+    return None if None in values else values[0] - values[1]
+
+
+def record_table_3(
+    evaluation: Evaluation, summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the scorecard compares with Table 3: only what was measured on SuperNI, {} on other tasks."""
+    if evaluation.heldout.name != "superni":
+        return {}
+    gain = next(
+        (row for row in records if (row["measure"], row["a"], row["b"]) == ("rouge_l", "run_data", "before_plain")), {}
+    )
+    clusters = evaluation.sample.clusters or []
+    return {
+        **{name: {"rouge_l": one["rouge_l"], "interval": one["intervals"]["rouge_l"]} for name, one in summary.items()},
+        "gain": {"rouge_l": gain.get("difference"), "interval": [gain.get("low"), gain.get("high")]} if gain else {},
+        "tasks": len(set(evaluation.heldout.clusters or clusters)), "n": len(evaluation.sample.tasks),
+    }  # fmt: skip
+
+
+def record_evaluation(
+    evaluation: Evaluation,
+    summary: Mapping[str, Any],
+    differences: Sequence[Mapping[str, Any]],
+    plan: Mapping[str, float],
+) -> dict[str, Any]:
+    """The results of notebook 07: columns by name, each pair with what could have been seen, and a headline."""
+    first = next((row for row in differences if row["measure"] == PRIMARY), differences[0] if differences else None)
+    return {
+        "tasks": evaluation.heldout.name, "n_tasks": len(evaluation.heldout.tasks), "n_generation_tasks": len(evaluation.sample.tasks),
+        "tasks_sha256": evaluation.heldout.sha256, "columns": dict(summary), "differences": list(differences),
+        "minimum_detectable_difference": dict(plan), "table_3": record_table_3(evaluation, summary, differences),
+        "problems": evaluation.problems, "headline": say_difference(first) if first else "nothing to compare",
+    }  # fmt: skip
