@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, PAGE_INCHES
-from ..display import reveal, show_number
+from ..display import MOST_CHARACTERS, reveal, show_number
 from ..paper_numbers import paper_number, paper_numbers
 from .columns import PROVIDER
 from .responses import Response
@@ -257,7 +257,8 @@ class SideBySide:
         return f'<table class="{classes}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
 
     def _html_row(self, one: Extreme) -> str:
-        texts = [_escape(one.task.prompt), _escape(one.task.references[0]), *mark_words(one.first, one.second)]
+        answers = mark_words(_cut(one.first), _cut(one.second))
+        texts = [_escape(_cut(one.task.prompt)), _escape(_cut(one.task.references[0])), *answers]
         style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:22em;overflow-wrap:anywhere"
         cells = "".join(f'<td style="{style}">{text}</td>' for text in texts)
         return f'<tr><td style="vertical-align:top">{one.gain:+.1f}</td>{cells}</tr>'
@@ -265,10 +266,9 @@ class SideBySide:
     def __repr__(self) -> str:
         lines = []
         for one in self.extremes:
-            lines += [f"{one.gain:+.1f}  {reveal(one.task.prompt)}", f"  reference: {reveal(one.task.references[0])}"]
-            lines += [
-                f"  {name}: {reveal(text)}" for name, text in zip(self.names, (one.first, one.second), strict=True)
-            ]
+            texts = zip(("reference", *self.names), (one.task.references[0], one.first, one.second), strict=True)
+            lines.append(f"{one.gain:+.1f}  {reveal(_cut(one.task.prompt))}")
+            lines += [f"  {name}: {reveal(_cut(text))}" for name, text in texts]
         return "\n".join(lines) or "(no difference)"
 
 
@@ -285,6 +285,10 @@ def mark_words(first: str, second: str) -> tuple[str, str]:
         left.append(_mark("del", LOST, texts[0]) if kind != "equal" else _escape(texts[0]))
         right.append(_mark("ins", GAINED, texts[1]) if kind != "equal" else _escape(texts[1]))
     return "".join(left), "".join(right)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
 def _mark(tag: str, style: str, text: str) -> str:
