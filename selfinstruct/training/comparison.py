@@ -168,7 +168,7 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
 def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axes) -> Axes:
     """The differences of one measure with their 95 % intervals, a line a pair; grey: what could not be seen (80 % power)."""
     rows = [row for row in records if row["measure"] == measure]
-    limit = max((row["minimum_detectable_difference"] for row in rows), default=0)
+    limit = max((row["minimum_detectable_difference"] for row in rows), default=ASSUMED_SD[measure])
     ax.axvspan(-limit, limit, color="0.93", zorder=0)
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
     for height, row in enumerate(rows):
@@ -176,7 +176,7 @@ def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axe
         ax.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1.2)
         ax.plot(row["difference"], height, "o" if row["p_holm"] < CLEAR else "s", color=colour, markersize=4)
     ax.set_yticks(range(len(rows)), [row["pair"].replace(" - ", " −\n") for row in rows], fontsize=6.5)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     side = "left" if measure in LOWER_IS_BETTER else "right"
     ax.set_xlabel(f"difference in {UNITS[measure]} ({side}: the first is better)")
@@ -193,7 +193,7 @@ def draw_differences(
     rows = max((sum(row["measure"] == name for row in records) for name in measures), default=1)
     height = 0.6 + 0.32 * rows
     figure, axes = new_figure(height=height, source=source, columns=max(len(measures), 1), width=PAGE_INCHES)
-    for measure, ax in zip(measures, np.atleast_1d(axes), strict=True):
+    for measure, ax in zip(measures or [PRIMARY], np.atleast_1d(axes), strict=True):
         plot_differences(records, measure, ax)
     return figure, axes
 
