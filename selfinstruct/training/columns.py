@@ -77,13 +77,12 @@ def find_columns(run: RunFolder, columns: str = "", base: Path | None = None) ->
 
 def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
     found: dict[str, list[TrainedAdapter]] = {}
-    for path in run.find("adapters/*/*/adapter.gguf"):
+    for path in run.find("adapters/*/*/training.json"):  # written last: without it the training has not ended
         folder = path.parent
-        if (folder / "training.json").is_file():  # written last: without it the training has not ended
-            one = TrainedAdapter(
-                folder.parent.name, folder.name, folder, weights_sha256(path), read_json(folder / "training.json")
-            )
-            found.setdefault(one.column, []).append(one)
+        weights = folder / "adapter.gguf"  # not there where llama.cpp does not know the architecture
+        sha256 = weights_sha256(weights if weights.is_file() else folder / "peft/adapter_model.safetensors")
+        one = TrainedAdapter(folder.parent.name, folder.name, folder, sha256, read_json(path))
+        found.setdefault(one.column, []).append(one)
     return found
 
 

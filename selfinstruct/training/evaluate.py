@@ -64,6 +64,13 @@ class Evaluation:
         return [*rows, *({"column": name} for name in others)]
 
     @property
+    def can_write(self) -> bool:
+        """True if llama.cpp can serve the columns of the run folder: it needs a GGUF file and adapters in its form."""
+        return bool(
+            self.base and self.base.is_file() and all(one.path.is_file() for c in self.columns for one in c.adapters)
+        )
+
+    @property
     def source(self) -> str:
         """The small print of a figure."""
         seeds = sorted({len(one.adapters) for one in self.columns if one.adapters})
@@ -87,7 +94,7 @@ class Evaluation:
     ) -> dict[str, Any]:
         """The responses of every column to the sample; run.json records what answered. `limits` are a provider's, for `connect`."""
         responses, clients = {}, []
-        if self.columns:
+        if self.columns and self.can_write:
             responses, clients = ask_columns(self.run, self.columns, self.sample.tasks, self.base, max_tokens, store)
         if self.provider:
             more = {**limits, **self.provider, "store": store, "step": "07"}
@@ -146,7 +153,7 @@ def open_evaluation(
     published = load_columns(predictions, sample.tasks)
     provider = {"model": model, "base_url": base_url, "api": api} if model else {}
     if base and not any(one.adapters for one in chosen) and not (published or provider or columns):
-        raise run.missing("adapters/*/*/adapter.gguf")
+        raise run.missing("adapters/*/*/training.json")
     if not (chosen or published or provider):
         raise ParameterError(
             f'columns="{NONE}" and neither predictions nor model: nothing to judge; name one of the two'
@@ -154,7 +161,10 @@ def open_evaluation(
     if base and find_missing_bits(run, chosen, heldout, base):
         check_libraries()
     problems += _list_missing(chosen)
-    return Evaluation(run, heldout, sample, chosen, base, published, provider, problems)
+    found = Evaluation(run, heldout, sample, chosen, base, published, provider, problems)
+    if chosen and not found.can_write:
+        problems.append(f"llama.cpp cannot serve {base.name} with its adapters: bits per byte only, nothing is written")
+    return found
 
 
 def _leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
@@ -171,7 +181,7 @@ def _leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet,
 
 def _describe_training(column: Column) -> dict[str, Any]:
     record = column.adapters[0].record if column.adapters else {}
-    return {name: record.get(name) for name in ("rows", "steps")}
+    return {"rows": record.get("train_file", {}).get("rows"), "steps": record.get("steps")}
 
 
 def _list_missing(columns: Sequence[Column]) -> list[str]:

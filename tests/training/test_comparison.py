@@ -87,7 +87,10 @@ def test_the_figure_names_every_pair_and_its_unit():
     _, axes = draw_differences(rows, new_figure)
     assert "bits per byte (left: the first is better)" in axes[0].get_xlabel()
     assert "points of ROUGE-L (right: the first is better)" in axes[1].get_xlabel()
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["run_data −\nseeds_only", "run_data −\nbefore_plain"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == [
+        "run_data −\nseeds_only",
+        "run_data −\nbefore_plain",
+    ]
     (alone,) = draw_differences(rows[:2], new_figure)[1:]
     assert alone.get_xlabel(), "one measure is one panel"
     assert [row["pair"] for row in tabulate_differences(rows)][:1] == ["run_data − seeds_only"]

@@ -37,7 +37,13 @@ def tasks(tmp_path):
 
 def write_tasks(path, count=8):
     rows = [
-        {"instruction": one.instruction, "input": one.input, "output": one.references[0], "response": "no", "prompt": one.prompt}
+        {
+            "instruction": one.instruction,
+            "input": one.input,
+            "output": one.references[0],
+            "response": "no",
+            "prompt": one.prompt,
+        }
         for one in task_set(count).tasks
     ]
     write_records(path, rows)
@@ -58,7 +64,9 @@ def fakes(monkeypatch):
     monkeypatch.setattr(responses, "convert_to_f16", lambda base: base)
     for module in (bits, responses):
         monkeypatch.setattr(module, "find_chat_layout", lambda run, base: f"<user>{FILLER}<answer>")
-    with ScriptedServer(lambda body: " Nile Nile" if any(one["scale"] for one in body["lora"]) else " a b c d e") as server:
+    with ScriptedServer(
+        lambda body: " Nile Nile" if any(one["scale"] for one in body["lora"]) else " a b c d e"
+    ) as server:
         serve = lambda weights, slots, deterministic, adapters: EmbeddedServer(server.url, weights, slots, 1, 0)  # noqa: E731
         monkeypatch.setattr(embedded, "serve", serve)
         yield server
@@ -117,7 +125,7 @@ def test_without_torch_nothing_begins_and_with_all_losses_known_it_is_not_needed
 
 
 def test_before_notebook_06_and_for_a_column_that_is_not_there_it_says_what_to_do(run, base, tasks):
-    with pytest.raises(InputError, match=r"adapters/\*/\*/adapter\.gguf: no such file"):
+    with pytest.raises(InputError, match=r"adapters/\*/\*/training\.json: no such file"):
         open_evaluation(run, tasks, str(base))
     with pytest.raises(ParameterError, match=r'no column "run_dat" in .*before_plain, before_chat'):
         open_evaluation(run, tasks, str(base), columns="before_plain, run_dat")
@@ -144,14 +152,22 @@ def test_a_provider_s_model_has_only_the_measures_of_what_is_written(run, store,
 
 def test_published_predictions_alone_need_no_model(run, tmp_path, no_parser):
     rows = [
-        {"prompt": one.prompt, "instruction": one.instruction, "input": one.input, "response": text, "target": one.references[0]}
+        {
+            "prompt": one.prompt,
+            "instruction": one.instruction,
+            "input": one.input,
+            "response": text,
+            "target": one.references[0],
+        }
         for one, text in zip(task_set(8).tasks, ["Nile", "x"] * 4, strict=True)
     ]
     for name in ("davinci", "davinci-self-instruct"):
         write_records(tmp_path / f"{name}_predictions.jsonl", rows)
         rows = [{**row, "response": row["target"]} for row in rows]
     files = [str(tmp_path / f"{name}_predictions.jsonl") for name in ("davinci", "davinci-self-instruct")]
-    run_cells("07_evaluate_model", run.path, columns="none", tasks=files[0], predictions=",".join(files), n_resamples=200)
+    run_cells(
+        "07_evaluate_model", run.path, columns="none", tasks=files[0], predictions=",".join(files), n_resamples=200
+    )
     found = read_results(run.path, "07_evaluate_model")
     assert found["columns"]["davinci-self-instruct"]["rouge_l"] == 100
     assert found["differences"][0]["pair"] == "davinci-self-instruct - davinci"

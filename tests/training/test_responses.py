@@ -49,7 +49,11 @@ def served(monkeypatch):
 def test_every_column_and_seed_answers_the_same_prompts_greedily_without_a_stop(run, base, store, served):
     columns, tasks = train(run, base, ("run_data",), seeds=("1", "2")), task_set(3).tasks
     responses, clients = ask_columns(run, columns, tasks, base, 24, store)
-    assert {name: len(seeds) for name, seeds in responses.items()} == {"before_plain": 1, "before_chat": 1, "run_data": 2}
+    assert {name: len(seeds) for name, seeds in responses.items()} == {
+        "before_plain": 1,
+        "before_chat": 1,
+        "run_data": 2,
+    }
     assert len(clients) == 4 and len(served.bodies) == 12
     for body in served.bodies:
         assert (body["temperature"], body["max_tokens"], "stop" in body) == (0, 24, False)
@@ -71,7 +75,9 @@ def test_the_rows_are_those_of_the_published_predictions(run, base, store, serve
     names = [path.name for path in run.find("evaluation/predictions/*")]
     assert names == [f"{one}_predictions.jsonl" for one in ("before_chat", "before_plain", "run_data-1")]
     rows = load_predictions(run / "evaluation/predictions/run_data-1_predictions.jsonl")
-    assert [(row.prompt, row.response, row.target) for row in rows] == [(one.prompt, "Nile", one.references[0]) for one in tasks]
+    assert [(row.prompt, row.response, row.target) for row in rows] == [
+        (one.prompt, "Nile", one.references[0]) for one in tasks
+    ]
 
 
 def test_an_echo_is_removed_and_what_could_not_be_answered_is_empty(run):

@@ -115,7 +115,15 @@ def test_no_held_out_task_is_in_the_training_files_of_the_seed_tasks():
 
 @pytest.mark.parametrize(
     "template",
-    ["{i}\nInput: {x}\nOutput:", "{i}\n\n{x}\n\n", "{i}\n{x}\n\n", "Task: {i}\n\n{x}\n\n", "{i} Output:", "{i}\n", "Task: {i}\n\n"],
+    [
+        "{i}\nInput: {x}\nOutput:",
+        "{i}\n\n{x}\n\n",
+        "{i}\n{x}\n\n",
+        "Task: {i}\n\n{x}\n\n",
+        "{i} Output:",
+        "{i}\n",
+        "Task: {i}\n\n",
+    ],
 )
 def test_a_task_that_was_trained_on_is_found_in_every_template(template):
     tasks = task_set(4).tasks
