@@ -32,7 +32,7 @@ from ..files import (
     write_records,
 )
 from ..models.embedded import weights_sha256
-from .cost import autocast, choose_precision, count_tokens, time_tokens
+from .cost import autocast, choose_precision
 from .gguf_files import write_adapter_gguf, write_merged_gguf
 from .loss import sum_losses, token_losses
 from .rows import TokenRow, load_pairs, plan_batches, tokenise_rows
@@ -174,24 +174,6 @@ def adapted(model: Any, settings: Settings) -> Iterator[Any]:
         tuned.unload()
         if hasattr(model, "peft_config"):  # or the next adapter warns that it is a second one
             del model.peft_config
-
-
-def estimate_training(
-    loaded: tuple[Any, Any],
-    plans: Sequence[tuple[Sequence[TokenRow], list[list[int]]]],
-    settings: Settings,
-    heldout_tokens: int = 0,
-) -> dict[str, Any]:
-    """{"tokens", "seconds_per_1000_tokens", "minutes"} of several trainings, (rows, plan) each: a batch of the first is timed."""
-    model = loaded[0]
-    tokens = sum(count_tokens(rows, plan) for rows, plan in plans)
-    if not tokens:
-        return {"tokens": 0, "seconds_per_1000_tokens": None, "minutes": 0.0}
-    rows, plan = next(one for one in plans if one[1])
-    with adapted(model, settings) as tuned:
-        seconds = time_tokens(tuned, rows, plan[0], choose_precision(settings.precision, model.device.type))
-    forward = len(plans) * (MEASURES + 1) * heldout_tokens / 2.5  # the way there alone
-    return {"tokens": tokens, "seconds_per_1000_tokens": 1000 * seconds, "minutes": (tokens + forward) * seconds / 60}
 
 
 class Training:

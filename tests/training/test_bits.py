@@ -93,7 +93,7 @@ def measure_slowly(run, base, log):
         return measure
 
     module.CHUNK = 4
-    chosen = find_columns(run, "before_plain,run_data,seeds_only")
+    chosen = find_columns(run, ["before_plain", "run_data", "seeds_only"])
     measure_bits(run, chosen, task_set(40), base, make_measure)
 
 

@@ -53,7 +53,7 @@ def write_tasks(path, count=8):
 @pytest.fixture
 def no_parser(monkeypatch):
     """spaCy takes seconds to load, and only one of these tests is about what it finds."""
-    monkeypatch.setattr("selfinstruct.training.describe_spread", lambda heldout, run: {})
+    monkeypatch.setattr("selfinstruct.training.evaluate.describe_tasks", lambda tasks, run: {})
 
 
 @pytest.fixture
@@ -125,12 +125,12 @@ def test_without_torch_nothing_begins_and_with_all_losses_known_it_is_not_needed
 
 
 def test_before_notebook_06_and_for_a_column_that_is_not_there_it_says_what_to_do(run, base, tasks):
-    with pytest.raises(InputError, match=r"adapters/\*/\*/training\.json: no such file"):
+    with pytest.raises(InputError, match=r"/adapters: no trained column; 06_finetune_model.*--only 06,07"):
         open_evaluation(run, tasks, str(base))
     with pytest.raises(ParameterError, match=r'no column "run_dat" in .*before_plain, before_chat'):
-        open_evaluation(run, tasks, str(base), columns="before_plain, run_dat")
+        open_evaluation(run, tasks, str(base), judged=["before_plain", "run_dat"])
     with pytest.raises(ParameterError, match="nothing to judge"):
-        open_evaluation(run, tasks, str(base), columns="none")
+        open_evaluation(run, tasks, str(base), judged=["none"])
 
 
 def test_missing_files_are_refused_before_the_first_notebook_runs(tmp_path, tasks):
@@ -143,7 +143,7 @@ def test_missing_files_are_refused_before_the_first_notebook_runs(tmp_path, task
 
 def test_a_provider_s_model_has_only_the_measures_of_what_is_written(run, store, tasks, no_parser):
     with ScriptedServer(lambda body: "Nile") as server:
-        given = {"columns": "none", "model": "ft:mine", "base_url": server.url, "tasks": tasks, "store": str(store)}
+        given = {"judged": ["none"], "model": "ft:mine", "base_url": server.url, "tasks": tasks, "store": str(store)}
         run_cells("07_evaluate_model", run.path, n_resamples=200, **given)
     found = read_results(run.path, "07_evaluate_model")["columns"]
     assert list(found) == ["provider_model"] and "bits_per_byte" not in found["provider_model"]
@@ -166,7 +166,7 @@ def test_published_predictions_alone_need_no_model(run, tmp_path, no_parser):
         rows = [{**row, "response": row["target"]} for row in rows]
     files = [str(tmp_path / f"{name}_predictions.jsonl") for name in ("davinci", "davinci-self-instruct")]
     run_cells(
-        "07_evaluate_model", run.path, columns="none", tasks=files[0], predictions=",".join(files), n_resamples=200
+        "07_evaluate_model", run.path, judged=["none"], tasks=files[0], predictions=",".join(files), n_resamples=200
     )
     found = read_results(run.path, "07_evaluate_model")
     assert found["columns"]["davinci-self-instruct"]["rouge_l"] == 100

@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(embedded.tempfile, "tempdir", None)
     monkeypatch.setattr("selfinstruct.training.weights.CACHE", tmp_path / "weights")
-    monkeypatch.setattr("selfinstruct.training.describe_spread", lambda heldout, run: {})
+    monkeypatch.setattr("selfinstruct.training.evaluate.describe_tasks", lambda tasks, run: {})
     return tmp_path
 
 
@@ -43,7 +43,7 @@ def test_two_layers_are_trained_and_judged_and_the_server_writes_what_torch_woul
     ])  # fmt: skip
     given = {
         "tasks": str(folder / "own.jsonl"), "base_model": str(base), "n_generation_tasks": 4, "max_tokens": 8,
-        "columns": "before_plain,seeds_only,run_data", "store": str(folder / "store.sqlite"), "n_resamples": 200,
+        "judged": ["before_plain", "seeds_only", "run_data"], "store": str(folder / "store.sqlite"), "n_resamples": 200,
     }  # fmt: skip
     names = run_cells("07_evaluate_model", run.path, **given)
     found = read_results(run.path, "07_evaluate_model")["columns"]
