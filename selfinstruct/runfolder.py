@@ -94,6 +94,8 @@ NOTEBOOKS: dict[str, Notebook] = {
     "05_filter_and_export": Notebook(
         reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, SAMPLED_INSTANCES, FINETUNING)
     ),
+    # no `writes`: an adapter's own record decides if it is made anew, and a run may train again with other settings
+    "06_finetune_model": Notebook(reads=(FINETUNING,), main=False),
     "07_evaluate_model": Notebook(uses=("adapters/*/*/training.json", "adapters/*/train.jsonl"), main=False),
     "10_describe_dataset": Notebook(uses=(ALL_INSTANCES, CLASSIFICATION)),
     "11_parse_verb_nouns": Notebook(uses=(INSTRUCTIONS,)),

@@ -32,9 +32,14 @@ from ..parsing import QUIRKS
 from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
 from ..runfolder import check_secrets, parameter_nodes
 
-CHOICES = {"api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no")}
+CHOICES = {
+    "api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
+    "precision": ("auto", "float32", "bfloat16"),
+}  # fmt: skip
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
+    "batch_tokens": (64, None), "epochs": (1, None), "heldout_sample": (0, None), "learning_rate": (0, None),
+    "max_length": (16, None), "rank": (1, None), "steps": (0, None),
     "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (2, None),  # two of them are machine-written
     "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (0, None),

@@ -12,6 +12,7 @@ from .local import (
     plan_trainings,
     run_trainings,
     say_estimate,
+    tabulate_records,
 )
 from .lora import Settings, train_adapter
 from .loss import CompletionLoss, measure_completion_loss

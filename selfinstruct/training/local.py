@@ -128,10 +128,12 @@ class Planned:
         state, step, changed = self.progress
         told = {"continues": f"continues after step {step}", "replaces": f"replaces one ({changed})"}.get(state, state)
         epochs = count_tokens(self.rows, plan) / total
-        return {
-            "column": self.column, "training seed": str(self.training_seed), "rows": len(self.rows), "tokens": total,
-            "steps": len(plan), "epochs": round(epochs, 1), "state": told,
-        }  # fmt: skip
+        row = {"rows": len(self.rows), "tokens": total, "steps": len(plan), "epochs": round(epochs, 1), "state": told}
+        return {**self.key(), **row}
+
+    def key(self) -> dict[str, str]:
+        """Column and training seed, which tables begin with; a seed is a name and no number."""
+        return {"column": self.column, "training seed": str(self.training_seed)}
 
 
 def plan_trainings(
@@ -194,6 +196,19 @@ def run_trainings(
             **vars(one.settings),
         )
         for one in trainings
+    ]
+
+
+def tabulate_records(trainings: Sequence[Planned], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row an adapter: its loss on what it was trained on, and on the held-out tasks before and after."""
+    return [
+        {
+            **one.key(),
+            "training loss": record["train_loss"]["last_fifth"],
+            **{f"held-out loss {when}": loss for when, loss in (record["heldout_loss"] or {}).items()},
+            "seconds": record["seconds"],
+        }
+        for one, record in zip(trainings, records, strict=True)
     ]
 
 

@@ -15,6 +15,7 @@ import contextlib
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,7 +168,9 @@ def adapted(model: Any, settings: Settings) -> Iterator[Any]:
     torch.manual_seed(settings.random_seed)
     rank, layers = settings.rank, find_targets(model)
     config = LoraConfig(r=rank, lora_alpha=ALPHA * rank, target_modules=layers, task_type="CAUSAL_LM", lora_dropout=0.0)
-    tuned = get_peft_model(model, config)
+    with warnings.catch_warnings():  # of what peft calls in transformers, to be renamed there some day
+        warnings.simplefilter("ignore", FutureWarning)
+        tuned = get_peft_model(model, config)
     try:
         yield tuned
     finally:
