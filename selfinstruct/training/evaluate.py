@@ -42,6 +42,8 @@ from .weights import check_libraries, find_base
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..models.client import ModelClient
+
 NONE = ["none"]  # as `judged`: no model of the run folder, only published predictions or a provider's model
 USER_ORIENTED = "user_oriented"
 
@@ -57,8 +59,9 @@ class Evaluation:
     base: Path | None
     published: dict[str, list[list[Response]]]
     provider: Mapping[str, Any]
-    random_seed: int = 42
     problems: list[str] = field(default_factory=list)
+    clients: list[ModelClient] = field(default_factory=list)  # what else asked: their figures are added
+    random_seed: int = 42
 
     @property
     def names(self) -> list[str]:
@@ -118,7 +121,7 @@ class Evaluation:
             limits = {"store": store, "concurrency": concurrency, "max_cost_usd": max_cost_usd, "step": "07"}
             theirs, client = ask_provider(self.run, tasks, max_tokens, **self.provider, **limits)
             responses, clients = {**responses, **theirs}, [*clients, *client]
-        note_columns(self.run, self.columns, clients)
+        note_columns(self.run, self.columns, [*self.clients, *clients])
         return {**responses, **self.published}
 
     def score(self, bits: Mapping[str, Any], responses: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
@@ -214,14 +217,14 @@ def open_evaluation(
     columns = find_columns(run, judged, base) if base else []
     provider = {"model": model, "base_url": base_url, "api": api} if model else {}
     _check_columns(run, columns, judged, bool(provider or predictions))
-    heldout, problems = _leave_out_leaks(load_tasks(tasks), collect_prompts(run, columns))
+    heldout, problems = leave_out_leaks(load_tasks(tasks), collect_prompts(run, columns))
     heldout = heldout.draw(n_tasks, random_seed)
     sample = heldout.draw(n_generation_tasks, random_seed)
     if base and find_missing_bits(run, columns, heldout, base):
         check_libraries()
     problems += _list_missing(columns)
     published = load_columns(predictions, sample.tasks)
-    found = Evaluation(run, heldout, sample, columns, base, published, provider, random_seed, problems)
+    found = Evaluation(run, heldout, sample, columns, base, published, provider, problems, random_seed=random_seed)
     if columns and not found.can_write:
         problems.append(f"llama.cpp cannot serve {base.name} with its adapters: bits per byte only, nothing is written")
     return found
@@ -239,7 +242,7 @@ def _check_columns(run: RunFolder, columns: Sequence[Column], judged: Sequence[s
     )
 
 
-def _leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
+def leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
     """The tasks that were not trained on, and a line on the others."""
     leaked = find_leaks(heldout.tasks, prompts)
     if not leaked:
