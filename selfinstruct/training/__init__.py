@@ -1,19 +1,8 @@
 """Fine-tuning on the generated data, and judging what came of it: notebooks 06, 07 and 16 (paper sections 2.3 and 4)."""
 
 from .comparison import compare_table_3, draw_differences, say_difference, tabulate_columns, tabulate_differences
-from .curves import load_losses, plot_losses
 from .evaluate import open_evaluation
-from .local import (
-    check_training,
-    estimate_training,
-    find_rows,
-    load_heldout_pairs,
-    load_needed,
-    plan_trainings,
-    run_trainings,
-    say_estimate,
-    tabulate_records,
-)
+from .local import LocalTraining, check_training, find_rows, load_heldout_pairs, plan_training
 from .lora import Settings, train_adapter
 from .loss import CompletionLoss, measure_completion_loss
 from .rows import COLUMNS, TRAINED, load_pairs, mark_tokens, plan_batches, tokenise_rows, write_training_files

@@ -3,8 +3,9 @@ its minutes estimated, and trained, with the weights loaded once.
 
     base = check_training(base_model, columns)                      # one sentence if anything is missing
     rows, source = find_rows(run, data, seed_tasks, random_seed)
-    trainings = plan_trainings(run, base, files, columns, [42], settings)
-    records = run_trainings(trainings, heldout)
+    local = plan_training(run, base, files, Settings())
+    print(local.estimate(heldout))
+    records = local.train(heldout)
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import load_dataset
 from ..data.reading import iter_objects
@@ -23,11 +25,16 @@ from ..models.embedded import weights_sha256
 from ..records import FinetuningRow, SeedTask
 from ..runfolder import FINETUNING, RunFolder
 from .cost import check_memory, choose_precision, count_tokens, time_tokens
+from .curves import load_losses, plot_losses
 from .lora import MEASURES, Progress, Settings, adapted, describe_training, find_progress, train_adapter
-from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, tokenise_rows
+from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, mark_tokens, tokenise_rows
 from .weights import check_libraries, find_base, load_model, load_tokenizer
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 HELDOUT = "seeds/heldout_tasks.jsonl"
+FORWARD_SHARE = 2.5  # training a token costs so many times what reading it costs
 
 
 def check_training(
@@ -105,7 +112,6 @@ class Planned:
 
     column: str
     training_seed: int
-    base: Path
     train_file: Path
     out_dir: Path
     settings: Settings
@@ -136,14 +142,14 @@ class Planned:
         return {"column": self.column, "training seed": str(self.training_seed)}
 
 
-def plan_trainings(
+def plan_training(
     run: RunFolder,
     base: Path,
     files: Mapping[str, Path],
-    columns: Sequence[str],
-    training_seeds: Sequence[int],
     settings: Settings,
-) -> list[Planned]:
+    columns: Sequence[str] = TRAINED,
+    training_seeds: Sequence[int] = (42,),
+) -> LocalTraining:
     """Every column with every training seed. All have as many update steps as `run_data` has in the settings' epochs, unless
     `settings.steps` says how many: what differs is the data, and not how long it is trained on.
     """
@@ -155,72 +161,83 @@ def plan_trainings(
         for seed in training_seeds:
             own, out_dir = replace(settings, steps=steps, random_seed=seed), run / f"{ADAPTERS}/{column}/{seed}"
             progress = find_progress(out_dir, describe_training(base, files[column], own))
-            planned.append(Planned(column, seed, base, files[column], out_dir, own, rows[column], progress))
-    return planned
+            planned.append(Planned(column, seed, files[column], out_dir, own, rows[column], progress))
+    return LocalTraining(base, tokenizer, rows, planned)
 
 
-def estimate_training(
-    trainings: Sequence[Planned], loaded: tuple[Any, Any], heldout: Sequence[tuple[str, str]] = ()
-) -> dict[str, Any]:
-    """{"tokens", "seconds_per_1000_tokens", "minutes"} of what is still to be trained: one batch is timed."""
-    left = [one for one in trainings if one.tokens]
-    if not left:
-        return {"tokens": 0, "seconds_per_1000_tokens": None, "minutes": 0.0}
-    model, tokenizer = loaded
-    with adapted(model, left[0].settings) as tuned:
-        precision = choose_precision(left[0].settings.precision, model.device.type)
-        seconds = time_tokens(tuned, left[0].rows, left[0].plan[0], precision)
-    tokens = sum(one.tokens for one in left)
-    held = sum(len(row.ids) for row in tokenise_rows(heldout, tokenizer))
-    forward = len(left) * (MEASURES + 1) * held / 2.5  # the way there alone costs less
-    return {"tokens": tokens, "seconds_per_1000_tokens": 1000 * seconds, "minutes": (tokens + forward) * seconds / 60}
+@dataclass(frozen=True)
+class LocalTraining:
+    """All adapters of a run, planned; `rows` are the tokens of each column's file. The weights are loaded once, if needed."""
 
+    base: Path
+    tokenizer: Any
+    rows: Mapping[str, Sequence[TokenRow]]
+    planned: Sequence[Planned]
 
-def run_trainings(
-    trainings: Sequence[Planned],
-    loaded: tuple[Any, Any] | None,
-    heldout: Sequence[tuple[str, str]] = (),
-    merge: bool = False,
-    source: dict[str, Any] | None = None,
-) -> list[dict[str, Any]]:
-    """The training records of all, in order; what is finished is read, the others are trained or go on."""
-    return [
-        train_adapter(
-            one.base,
-            one.train_file,
-            one.out_dir,
-            heldout=heldout,
-            loaded=loaded,
-            merge=merge,
-            source=source,
-            **vars(one.settings),
-        )
-        for one in trainings
-    ]
+    @cached_property
+    def loaded(self) -> tuple[Any, Any]:
+        return load_model(self.base)
 
+    def mark_row(self, column: str = "run_data", length: int = 40) -> list[tuple[str, bool]]:
+        """(token, True if it carries loss) of the row whose length is nearest to `length` tokens."""
+        return mark_tokens(min(self.rows[column], key=lambda row: abs(len(row.ids) - length)), self.tokenizer)
 
-def tabulate_records(trainings: Sequence[Planned], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row an adapter: its loss on what it was trained on, and on the held-out tasks before and after."""
-    return [
-        {
-            **one.key(),
-            "training loss": record["train_loss"]["last_fifth"],
-            **{f"held-out loss {when}": loss for when, loss in (record["heldout_loss"] or {}).items()},
-            "seconds": record["seconds"],
-        }
-        for one, record in zip(trainings, records, strict=True)
-    ]
+    def read_first(self, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """A row a column: how many rows it has, and the first of them."""
+        first = {column: load_pairs(path)[0] for column, path in files.items()}
+        return [
+            {"column": column, "rows": len(self.rows[column]), "first prompt": prompt, "its completion": completion}
+            for column, (prompt, completion) in first.items()
+        ]
 
+    def describe(self) -> list[dict[str, Any]]:
+        """A row an adapter: how much it is trained on, for how long, and what is there of it."""
+        return [one.line() for one in self.planned]
 
-def load_needed(trainings: Sequence[Planned], base: Path) -> tuple[Any, Any] | None:
-    """(model, tokenizer), or None where everything is trained already."""
-    return load_model(base) if any(one.progress.state != "finished" for one in trainings) else None
+    def estimate(self, heldout: Sequence[tuple[str, str]] = ()) -> str:
+        """What is still to do in a sentence, with its minutes: one batch is timed."""
+        left = [one for one in self.planned if one.tokens]
+        if not left:
+            return "Nothing to train: every adapter is there, of these data and settings."
+        tokens = sum(one.tokens for one in left)
+        held = sum(len(row.ids) for row in tokenise_rows(heldout, self.tokenizer))
+        seconds = self._time_token(left[0])
+        # the way there alone takes less than half as long as there and back
+        total = (tokens + len(left) * (MEASURES + 1) * held / FORWARD_SHARE) * seconds
+        speed = f"{1000 * seconds:.1f} s for 1,000, measured just now"
+        return f"About {count_of('minute', max(1, round(total / 60)))} for {tokens:,} tokens ({speed})."
 
+    def _time_token(self, one: Planned) -> float:
+        model, _ = self.loaded
+        with adapted(model, one.settings) as tuned:
+            return time_tokens(
+                tuned, one.rows, one.plan[0], choose_precision(one.settings.precision, model.device.type)
+            )
 
-def say_estimate(estimate: Mapping[str, Any]) -> str:
-    """Such as "about 6 minutes for 72,700 tokens (4.9 s for 1,000, measured just now)"."""
-    if not estimate["tokens"]:
-        return "Nothing to train: every adapter is there, of these data and settings."
-    minutes = max(1, round(estimate["minutes"]))
-    speed = f"{estimate['seconds_per_1000_tokens']:.1f} s for 1,000, measured just now"
-    return f"About {count_of('minute', minutes)} for {estimate['tokens']:,} tokens ({speed})."
+    def train(
+        self, heldout: Sequence[tuple[str, str]] = (), source: Mapping[str, Any] | None = None, merge: bool = False
+    ) -> list[dict[str, Any]]:
+        """The training records of all, in order; what is finished is read, the others are trained or go on."""
+        given = {"heldout": heldout, "source": source, "merge": merge}
+        return [
+            train_adapter(
+                self.base, one.train_file, one.out_dir, load=lambda: self.loaded, **given, **vars(one.settings)
+            )
+            for one in self.planned
+        ]
+
+    def tabulate(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """A row an adapter: its loss on what it was trained on, and on the held-out tasks before and after."""
+        return [
+            {
+                **one.key(),
+                "training loss": record["train_loss"]["last_fifth"],
+                **{f"held-out loss {when}": loss for when, loss in (record["heldout_loss"] or {}).items()},
+                "seconds": record["seconds"],
+            }
+            for one, record in zip(self.planned, records, strict=True)
+        ]
+
+    def plot_losses(self, axes: Sequence[Axes]) -> None:
+        """The two panels of `curves.plot_losses`."""
+        plot_losses(load_losses([one.out_dir for one in self.planned]), axes)

@@ -16,7 +16,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,15 +115,15 @@ def train_adapter(
     out_dir: Path,
     *,
     heldout: Sequence[tuple[str, str]] = (),
-    loaded: tuple[Any, Any] | None = None,
+    load: Callable[[], tuple[Any, Any]] | None = None,
     merge: bool = False,
-    source: dict[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train an adapter on the {prompt, completion} lines of `train_file`, or go on with it; returns the training record.
 
-    `heldout` are pairs whose loss is drawn, and which decide nothing; `loaded` is (model, tokenizer) of `base`, which are as
-    before when it returns; `merge` also writes merged.gguf; `source` goes into the record. What was trained from other data or
+    `heldout` are pairs whose loss is drawn, and which decide nothing; `load` gives (model, tokenizer) of `base`, and the model is
+    as before when this returns; `merge` also writes merged.gguf; `source` goes into the record. What was trained from other data or
     with other `settings` is replaced. Raises InputError for a row without a completion, StoppedEarly at Ctrl-C.
     """
     chosen = Settings(**settings)
@@ -134,7 +134,7 @@ def train_adapter(
         )
     if find_progress(out_dir, wanted).state != "finished":
         _prepare_folder(out_dir, wanted)
-        model, tokenizer = loaded or load_model(base)
+        model, tokenizer = load() if load else load_model(base)
         texts = (load_pairs(train_file), heldout)
         rows, held = (tokenise_rows(pairs, tokenizer, chosen.max_length) for pairs in texts)
         with adapted(model, chosen) as tuned:
@@ -291,7 +291,7 @@ class Training:
             kept = [line for _, line in iter_lines(losses, unfinished=True) if self.step and line["step"] <= self.step]
             write_records(losses, kept)
 
-    def write(self, wanted: dict[str, Any], source: dict[str, Any] | None) -> None:
+    def write(self, wanted: Mapping[str, Any], source: Mapping[str, Any] | None) -> None:
         """The adapter in both layouts, then the record; the checkpoint goes."""
         peft_dir, file = self.out_dir / "peft", self.out_dir / ADAPTER
         self.model.save_pretrained(peft_dir)
