@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,9 @@ class _LossMeter:
         if self._model is None:
             self._model, self._tokenizer = load_model(self.base)
         if adapter:
-            self._model = load_adapter(self._model, adapter.folder / "peft")
+            with warnings.catch_warnings():  # of transformers, about its own names
+                warnings.simplefilter("ignore", FutureWarning)
+                self._model = load_adapter(self._model, adapter.folder / "peft")
         elif hasattr(self._model, "unload"):
             self._model = self._model.unload()
         return partial(measure_completion_loss, self._model, self._tokenizer)

@@ -34,6 +34,10 @@ UNITS = {
     "rouge_l_reference_length": "points of ROUGE-L at the reference's length", "stopped": "of responses that stopped",
     "tokens": "tokens",
 }  # fmt: skip
+LABELS = {  # short ones, for tables; "stopped" in percent
+    PRIMARY: "bits per byte", "rouge_l": "ROUGE-L", "stopped": "stopped, %", "rouge_l_no_stemmer": "no stemmer",
+    "rouge_l_reference_length": "at reference's length", "tokens": "tokens",
+}  # fmt: skip
 WRITTEN = tuple(name for name in UNITS if name != PRIMARY)  # measures of what the models write
 LOWER_IS_BETTER = (PRIMARY, "tokens")
 COMPARED = (PRIMARY, "rouge_l", "rouge_l_reference_length", "stopped")
@@ -87,22 +91,24 @@ def summarise_measures(scores: Scores, clusters: Mapping[str, Sequence[str] | No
 
 
 def tabulate_columns(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`summarise_measures` to read: a row a column, each measure with its interval over tasks; a dash where there is none."""
-    names = [name for name in UNITS if any(name in one for one in summary.values())]
+    """`summarise_measures` to read: a row a column, the first measures with their intervals over tasks; a dash for what is not there."""
+    names = [name for name in LABELS if any(name in one for one in summary.values())]
     return [{"column": column, **_tabulate(one, names)} for column, one in summary.items()]
 
 
 def _tabulate(one: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    cells = {name.replace("_", " "): _show_interval(one.get(name), one["intervals"].get(name), name) for name in names}
+    cells = {LABELS[name]: _show_cell(one.get(name), one["intervals"].get(name), name) for name in names}
     spread = one["seed_sd"].get(PRIMARY, one["seed_sd"].get("rouge_l"))
-    return {**cells, "training seeds": one["training_seeds"], "SD over seeds": spread}
+    return {**cells, "seeds": one["training_seeds"], "SD over seeds": spread}
 
 
-def _show_interval(value: float | None, ends: Sequence[float] | None, measure: str) -> str:
-    unit = "%" if measure == "stopped" else ""
+def _show_cell(value: float | None, ends: Sequence[float] | None, measure: str) -> str:
     if value is None or ends is None:
         return "–"
-    return f"{show_number(value, unit)} [{show_number(ends[0], unit)}, {show_number(ends[1], unit)}]"
+    how, factor = ("{:.0f}", 100) if measure == "stopped" else ("{:.3f}", 1) if measure == PRIMARY else ("{:.1f}", 1)
+    value, low, high = (how.format(factor * number) for number in (value, *ends))
+    # no line breaks within an interval
+    return f"{value}\u00a0[{low},\u00a0{high}]" if measure in (PRIMARY, "rouge_l", "stopped") else value
 
 
 def compare_measures(
@@ -130,35 +136,34 @@ def compare_measures(
 
 
 def say_difference(row: Mapping[str, Any]) -> str:
-    """One comparison in a sentence, a null as a null."""
-    unit = UNITS[row["measure"]]
-    ends = f"[{_signed(row['low'])}, {_signed(row['high'])}]"
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
-    head = f"{row['a']} minus {row['b']}: {_signed(row['difference'])} {unit} {ends}, {p} (Holm)"
+    """One comparison in a sentence, a null as a null, with what could have been seen."""
+    difference, low, high = (_signed(row[name], row["measure"]) for name in ("difference", "low", "high"))
+    head = f"{row['a']} minus {row['b']}: {difference} {UNITS[row['measure']]} [{low}, {high}], p {_show_p(row['p_holm'])} (Holm)"
     limit = show_number(row["minimum_detectable_difference"])
     if row["p_holm"] >= CLEAR:
-        return f"{head}: no difference seen; one under {limit} could not be seen here."
+        return f"{head}: no difference seen, and nothing under {limit} could be seen here."
     better = row["a"] if (row["difference"] < 0) == (row["measure"] in LOWER_IS_BETTER) else row["b"]
-    return f"{head}: {better} is better; a difference under {limit} could not be seen here."
+    return f"{head}: {better} is better (planned to see {limit})."
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}" if abs(value) < 1 else f"{value:+.1f}"
+def _signed(value: float, measure: str) -> str:
+    """With its sign, in as many decimals as tell."""
+    return f"{value:+.3f}".replace("-", "−") if measure in (PRIMARY, "stopped") else f"{value:+.2f}".replace("-", "−")
+
+
+def _show_p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
 
 
 def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`compare_measures` to read."""
-    names = {
-        "minimum_detectable_difference": "could be seen from",
-        "seed_sd": "SD over seeds",
-        "p_holm": "p (Holm)",
-        "n": "n",
-    }
     return [
         {
-            "measure": row["measure"].replace("_", " "), "pair": row["pair"].replace(" - ", " − "),
-            "difference": _signed(row["difference"]), "95 % interval": f"{_signed(row['low'])} to {_signed(row['high'])}",
-            **{label: row[name] for name, label in names.items()},
+            "measure": LABELS[row["measure"]], "pair": row["pair"].replace(" - ", " − "),
+            "difference": _signed(row["difference"], row["measure"]),
+            "95 % interval": f"[{_signed(row['low'], row['measure'])},\u00a0{_signed(row['high'], row['measure'])}]",
+            "p (Holm)": _show_p(row["p_holm"]).removeprefix("= "),
+            "could be seen from": row["minimum_detectable_difference"], "SD over seeds": row["seed_sd"], "n": row["n"],
         }
         for row in records
     ]  # fmt: skip
@@ -178,7 +183,7 @@ def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axe
     ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     side = "left" if measure in LOWER_IS_BETTER else "right"
-    ax.set_xlabel(f"difference in {UNITS[measure]} ({side}: the first is better)")
+    ax.set_xlabel(f"difference in {UNITS[measure]}\n({side}: the first is better)")
     return ax
 
 

@@ -145,7 +145,7 @@ class Evaluation:
     def source(self) -> str:
         """The small print of a figure."""
         seeds = max((len(one.adapters) for one in self.columns), default=0)
-        trained = f"; {count_of('training seed', seeds)}" if seeds else ""
+        trained = f"; {count_of('seed of training', seeds)}" if seeds else ""
         base = f"; {self.base.stem}" if self.base else ""
         sizes = {"bits per byte": len(self.heldout.tasks)} if self.columns else {}
         sizes |= {"ROUGE-L": len(self.sample.tasks)} if self.can_write or not self.columns else {}

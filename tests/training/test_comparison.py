@@ -52,7 +52,7 @@ def test_a_null_is_said_to_be_one_with_what_would_have_gone_unseen():
     assert rows[0]["minimum_detectable_difference"] == pytest.approx(limit)
     words = say_difference(rows[0])
     assert words.startswith("run_data minus seeds_only: ") and "bits per byte [" in words
-    assert words.endswith(f"no difference seen; one under {limit:.3f} could not be seen here.")
+    assert words.endswith(f": no difference seen, and nothing under {limit:.3f} could be seen here.")
 
 
 @pytest.mark.parametrize(("gain", "better"), [(0.1, "run_data"), (-0.1, "seeds_only")])
@@ -75,9 +75,9 @@ def test_holm_counts_the_pairs_of_one_measure():
 def test_the_table_has_every_column_with_its_interval_and_the_spread_over_seeds():
     summary = summarise_measures({"bits_per_byte": columns(seeds=3), "stopped": {"run_data": np.eye(2)[:1]}}, {})
     rows = {row["column"]: row for row in tabulate_columns(summary)}
-    assert rows["run_data"]["bits per byte"].startswith("1.9") and rows["run_data"]["training seeds"] == 3
+    assert rows["run_data"]["bits per byte"].startswith("1.9") and rows["run_data"]["seeds"] == 3
     assert 0 < rows["run_data"]["SD over seeds"] < 0.1
-    assert rows["run_data"]["stopped"].startswith("50.0% [") and rows["before_plain"]["stopped"] == "–"
+    assert rows["run_data"]["stopped, %"].startswith("50\u00a0[") and rows["before_plain"]["stopped, %"] == "–"
     assert summary["run_data"]["intervals"]["bits_per_byte"][0] < summary["run_data"]["bits_per_byte"]
 
 
@@ -85,8 +85,8 @@ def test_the_figure_names_every_pair_and_its_unit():
     scores = {"bits_per_byte": columns(0.2), "rouge_l": columns()}
     rows = compare_measures(scores, [("run_data", "seeds_only"), ("run_data", "before_plain")], {})
     _, axes = draw_differences(rows, new_figure)
-    assert "bits per byte (left: the first is better)" in axes[0].get_xlabel()
-    assert "points of ROUGE-L (right: the first is better)" in axes[1].get_xlabel()
+    assert "bits per byte\n(left: the first is better)" in axes[0].get_xlabel()
+    assert "points of ROUGE-L\n(right: the first is better)" in axes[1].get_xlabel()
     assert [label.get_text() for label in axes[0].get_yticklabels()] == [
         "run_data −\nseeds_only",
         "run_data −\nbefore_plain",

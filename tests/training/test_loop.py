@@ -37,7 +37,7 @@ def test_two_layers_are_trained_and_judged_and_the_server_writes_what_torch_woul
     for column, steps in {"seeds_only": 4, "run_data": 30}.items():
         file = write_records(run / f"adapters/{column}/train.jsonl", rows)
         how = {"steps": steps, "rank": 4, "learning_rate": 1e-2}
-        train_adapter(base, file, run / f"adapters/{column}/1", loaded=loaded, **how)
+        train_adapter(base, file, run / f"adapters/{column}/1", load=lambda: loaded, **how)
     write_records(folder / "own.jsonl", [
         {"instruction": one.instruction, "input": one.input, "output": one.references[0]} for one in task_set(8).tasks
     ])  # fmt: skip
