@@ -209,7 +209,7 @@ def _resample_pair(
         for side, place in zip(sides, places, strict=True)
     ]
     found: dict[str, list[np.ndarray]] = {number: [] for number in pair}
-    for both, *alone in _draw_times(rng, (len(shared), len(own[0]), len(own[1])), draws):
+    for both, *alone in draw_times(rng, (len(shared), len(own[0]), len(own[1])), draws):
         times = [np.hstack([both, one]) for one in alone]
         for number in pair:
             first, second = (side[number].measure(one) for side, one in zip(counted, times, strict=True))
@@ -217,7 +217,7 @@ def _resample_pair(
     return {number: np.concatenate(parts) for number, parts in found.items()}
 
 
-def _draw_times(rng: np.random.Generator, sizes: Sequence[int], draws: int) -> Iterator[list[np.ndarray]]:
+def draw_times(rng: np.random.Generator, sizes: Sequence[int], draws: int) -> Iterator[list[np.ndarray]]:
     """Blocks of resamples: how often each unit of each group came, arrays (resamples, size) that sum to the size."""
     import numpy as np
 

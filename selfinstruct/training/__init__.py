@@ -1,5 +1,7 @@
 """Fine-tuning on the generated data, and judging what came of it: notebooks 06, 07 and 16 (paper sections 2.3 and 4)."""
 
+from .comparison import compare_table_3, draw_differences, say_difference, tabulate_columns, tabulate_differences
+from .evaluate import open_evaluation
 from .jobs import plan_job
 from .local import LocalTraining, check_training, find_rows, load_heldout_pairs, plan_training
 from .lora import Settings, train_adapter

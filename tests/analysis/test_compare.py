@@ -136,7 +136,7 @@ def test_different_words_are_compared_for_equally_many_texts():
 
 def test_large_sets_are_drawn_less_often():
     def count_draws(size, draws):
-        return sum(len(parts[0]) for parts in compare._draw_times(np.random.default_rng(0), (0, size, 1), draws))
+        return sum(len(parts[0]) for parts in compare.draw_times(np.random.default_rng(0), (0, size, 1), draws))
 
     assert count_draws(100, 3000) == 3000
     assert compare.FEWEST_DRAWS <= count_draws(20_000, 10_000) < 2600
