@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..files import ParameterError
+from .agreement import adjust_holm
 from .compare import draw_times
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def compare_columns(
             "n": columns[a].shape[1], "units": found.units, "resamples": len(found.means),
         })  # fmt: skip
     table = pd.DataFrame(rows, columns=None if rows else ["a", "b", "difference", "low", "high", "p"])
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", correct_holm(table["p"]))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", adjust_holm(list(table["p"])))
     return table
 
 
@@ -138,9 +139,7 @@ def _check_tasks(
     return numbers
 
 
-def _check_pairs(
-    pairs: Sequence[tuple[str, str]], columns: Mapping[str, np.ndarray]
-) -> Sequence[tuple[str, str]]:
+def _check_pairs(pairs: Sequence[tuple[str, str]], columns: Mapping[str, np.ndarray]) -> Sequence[tuple[str, str]]:
     for name in dict.fromkeys(name for pair in pairs for name in pair):
         if name not in columns:
             raise ParameterError(f"{name!r}: no column of that name; there are {', '.join(columns)}")
@@ -162,9 +161,7 @@ def _measure_seed_sd(columns: Mapping[str, np.ndarray], a: str, b: str) -> float
     return _sd(means[0] - means[1]) if alike else float("nan")
 
 
-def _resample_mean(
-    values: np.ndarray, clusters: np.ndarray | None, n_resamples: int, random_seed: int
-) -> Resampled:
+def _resample_mean(values: np.ndarray, clusters: np.ndarray | None, n_resamples: int, random_seed: int) -> Resampled:
     """The mean of `values` over rows, and its resamples; units are sorted first, so that their order does not matter."""
     import numpy as np
 
@@ -175,7 +172,9 @@ def _resample_mean(
     count, mean = len(sums), float(sums.sum() / sizes.sum())
     blocks = draw_times(np.random.default_rng(random_seed), (count,), n_resamples)
     means = np.concatenate([times @ sums / (times @ sizes) for (times,) in blocks])
-    spread = np.sqrt(((sums - mean * sizes) ** 2).sum() * count / (count - 1)) / sizes.sum()  # standard error of a ratio
+    spread = (
+        np.sqrt(((sums - mean * sizes) ** 2).sum() * count / (count - 1)) / sizes.sum()
+    )  # standard error of a ratio
     return Resampled(mean, means, count, float(spread * np.sqrt(count)))
 
 
@@ -190,20 +189,6 @@ def _read_resamples(found: Resampled, confidence: float) -> tuple[float, float, 
     below = ((found.means < 0).sum() + ((found.means == 0).sum() + 1) / 2) / (len(found.means) + 1)
     p = 2 * t.sf(abs(norm.ppf(below)) / narrow, free)
     return float(low), float(high), float(min(p, 1.0))
-
-
-def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) corrected p values, in the order given.
-
-    >>> [round(p, 3) for p in correct_holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    ordered = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(ordered):
-        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        corrected[place] = largest
-    return corrected
 
 
 def measure_detectable_difference(
