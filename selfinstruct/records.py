@@ -143,7 +143,8 @@ def _check_unique(path: Path, tasks: list[SeedTask], field: str) -> None:
 class Request(BaseModel):
     """One completion asked for; equal requests of a run differ in `sample_index`.
 
-    Token counts are the model's; `logprobs` is the number of alternatives per token, None for none.
+    Token counts are the model's; `logprobs` is the number of alternatives per token, None for none. With `as_message` a chat gets
+    the prompt as a message and nothing else, as a model that was trained on such messages expects it; its answer stays as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -157,6 +158,7 @@ class Request(BaseModel):
     logprobs: int | None = None
     seed: int | None = None
     sample_index: int = 0
+    as_message: bool = False
 
 
 class Completion(BaseModel):

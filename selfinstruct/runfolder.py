@@ -21,7 +21,7 @@ import inspect
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -100,6 +100,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
+    "07_evaluate_model": Notebook(
+        uses=("adapters/*/*/training.json", "adapters/*/*/adapter.gguf", "adapters/*/train.jsonl"), main=False
+    ),
     "22_meet_the_quirks": Notebook(
         uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False
     ),
@@ -297,8 +300,9 @@ class RunFolder:
             state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
         write_json(self / _RUN_JSON, state)
 
-    def note_model(self, client: Any) -> None:
-        """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store.
+    def note_model(self, client: Any, *others: Any) -> None:
+        """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store; of
+        several on one server the figures are added up.
 
         The run's "model" is the one that wrote its files; who rates them, answers elsewhere or was not asked, is not. The
         keys go to `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
@@ -308,8 +312,10 @@ class RunFolder:
             self.note(model=described)
         if adapted := described.get("adapted"):  # what this step could not send as its parameters say
             self.note(adapted={self.notebook: adapted})
-        self.note(usage={self.notebook: client.usage.model_dump()})
-        write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in client.keys))
+        clients = (client, *others)
+        self.note(usage={self.notebook: _add_up([one.usage.model_dump() for one in clients])})
+        keys = sorted({key for one in clients for key in one.keys})
+        write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in keys))
 
     def read_keys(self) -> list[str]:
         """The keys of all answers that the run was made of, in the order of its notebooks; raises InputError if none."""
@@ -369,6 +375,12 @@ class RunFolder:
             raise ParameterError(
                 f"{self} {made}; choose another folder (--run-dir, in a notebook run_dir), or delete this one"
             )
+
+
+def _add_up(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of each figure; None where one of them is not known."""
+    columns = {name: [one[name] for one in usages] for name in usages[0]}
+    return {name: None if None in values else sum(values) for name, values in columns.items()}
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:

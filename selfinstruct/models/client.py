@@ -134,6 +134,7 @@ class ModelClient:
             "deterministic": endpoint.deterministic, "concurrency": self.concurrency,
             "adapted": endpoint.adaptation.changes, "prices_as_of": price.as_of if price else None, "replayed": self.replayed,
             **({"taken_off": self.taken_off} if self._taken_off else {}),
+            **({"adapter": {"sha256": adapter.sha256, "scale": adapter.scale}} if (adapter := endpoint.adapter) else {}),
             **({"threads": endpoint.threads} if endpoint.threads else {}),  # what was asked depends on them, a replay does not
         }  # fmt: skip
 

@@ -10,12 +10,13 @@ on; EndpointError means that no request could succeed, StoppedEarly that a limit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from ..files import ParameterError
 from ..servers.adaptation import Adaptation
+from .adapters import choose_adapters
 from .batch import BatchClient
 from .client import ModelClient
 from .endpoint import find_endpoint
@@ -41,6 +42,9 @@ def connect(
     timeout_s: float = 0.0,
     batch_wait_s: float = 0.0,
     adapted: Mapping[str, str] | None = None,
+    adapter: str | Path = "",
+    adapters: Sequence[str | Path] = (),
+    adapter_scale: float = 1.0,
 ) -> ModelClient:
     """A client for `model`: "embedded", a GGUF file, or what the server at `base_url` (or a preset's name) calls it.
 
@@ -49,6 +53,8 @@ def connect(
     `timeout_s` is the deadline of a whole request, retries and pauses included, and half of it the longest silence after which it
     is tried again; 0: five minutes and half a second for each of its `max_tokens`.
     `adapted` is what this model is known to refuse, as `describe` gives it and run.json holds it.
+    `adapter` is the LoRA adapter (a GGUF file) that answers, at `adapter_scale`; of several clients on one embedded server each
+    names all `adapters` that the others want, too.
     Raises ParameterError for a wrong parameter, EndpointError where the embedded weights are missing.
     """
     if api not in APIS:
@@ -56,6 +62,8 @@ def connect(
     if concurrency < 1:
         raise ParameterError(f"concurrency={concurrency}: at least 1 request must be allowed at a time")
     settings = {"deterministic": deterministic, "timeout_s": timeout_s, "adaptation": Adaptation(adapted)}
+    if adapter or adapters:
+        settings |= choose_adapters(adapter, adapters, adapter_scale)
     endpoint = find_endpoint(model, base_url, api, **settings)
     find_price = cache(lambda name: load_price(name, price_table, base_url))
     price = find_price(model)

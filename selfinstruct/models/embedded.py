@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,16 @@ def weights_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def serve(model_path: str | Path | None = None, slots: int = 1, deterministic: bool = False) -> EmbeddedServer:
+def serve(
+    model_path: str | Path | None = None,
+    slots: int = 1,
+    deterministic: bool = False,
+    adapters: Sequence[tuple[Path, str]] = (),
+) -> EmbeddedServer:
     """Start the embedded model, or join the one that this owner already runs with the same settings.
 
     `deterministic` gives one slot and no prompt cache: the same seeded request then has the same answer, only slower.
+    `adapters`: (file, sha256) of each to load; a request chooses by its number in this list.
     Raises EndpointError where weights are missing, broken, or do not load within two minutes.
     """
     from filelock import FileLock
@@ -87,6 +94,8 @@ def serve(model_path: str | Path | None = None, slots: int = 1, deterministic: b
     weights = find_weights(model_path)
     slots = 1 if deterministic else slots
     settings = {"weights": str(weights), "slots": slots, "deterministic": deterministic, "owner": find_owner()}
+    if adapters:  # by content too: a server with the adapter that a file held before is another one
+        settings["adapters"] = [[str(path), sha256] for path, sha256 in adapters]
     entry = _registry() / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}.json"
     with FileLock(entry.with_suffix(".lock"), fallback_to_soft=False):  # the system frees it when its holder dies
         return _find_running(entry) or _start(settings, entry)
@@ -135,7 +144,8 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     import xllamacpp
 
     weights, slots = Path(settings["weights"]), settings["slots"]
-    params = build_params(weights, slots, settings["deterministic"])
+    adapters = [path for path, _ in settings.get("adapters", [])]
+    params = build_params(weights, slots, settings["deterministic"], adapters)
     engine = xllamacpp.Server(params)
     state = EmbeddedServer(engine.listening_address + "/v1", weights, slots, params.cpuparams.n_threads, os.getpid())
     write_text(entry, json.dumps(asdict(state), default=str))
@@ -147,7 +157,7 @@ def _main(settings: dict[str, Any], entry: Path) -> None:
     os._exit(0)  # not sys.exit: a request that nobody waits for any more would hold the process
 
 
-def build_params(weights: Path, slots: int = 1, deterministic: bool = False) -> Any:
+def build_params(weights: Path, slots: int = 1, deterministic: bool = False, adapters: Sequence[str] = ()) -> Any:
     """The server's settings. Measured on two cores (bench/bench_embedded.py): one slot, which reads the long prefix of steps 2
     and 3 once, and no flash attention, which is slower here and gives other texts.
     """
@@ -165,6 +175,8 @@ def build_params(weights: Path, slots: int = 1, deterministic: bool = False) -> 
     params.ui = False
     params.verbosity = -1
     params.port = 0  # any free one
+    # scale 0: without a word on adapters a request is answered by the weights as they are
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in adapters]
     return params
 
 

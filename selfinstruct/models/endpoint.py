@@ -35,6 +35,7 @@ from ..servers.network import (
 )
 from ..servers.refusal import read_refusal
 from ..servers.retries import find_pause
+from .adapters import Adapter
 from .protocol import find_fault, sends_chat
 
 LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours
@@ -92,6 +93,10 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
     if not is_embedded(model, base_url):
         provider = provider_for(base_url)
         settings.pop("deterministic", None)
+        if settings.get("adapters"):
+            raise ParameterError(
+                f"model={model!r}: only the embedded server loads adapters; name a GGUF file as the model"
+            )
         return Endpoint(model, api, provider.base_url, provider, **settings)
     settings.pop("adaptation", None)  # what some server refuses is nothing to it
     if base_url:
@@ -105,6 +110,8 @@ def find_endpoint(model: str, base_url: str, api: str, **settings: Any) -> Endpo
     sha256 = weights_sha256(weights)
     # with flash attention, as stores of before have it, the same weights give other texts
     identity = f"embedded:{sha256}:no-flash-attention" + (":deterministic" if settings.get("deterministic") else "")
+    if adapter := settings.get("adapter"):
+        identity += f":{adapter.identity}"
     return Endpoint(weights.stem, api, identity, Provider("", ""), weights, sha256, **settings)
 
 
@@ -136,6 +143,8 @@ class Endpoint:
     slots: int = 1  # of the embedded server
     threads: int | None = None  # of the embedded server, once it runs
     deterministic: bool = False
+    adapters: tuple[Adapter, ...] = ()  # what the embedded server loads
+    adapter: Adapter | None = None  # the one of them that answers; None: the weights alone
     timeout_s: float = 0.0  # for a whole request, retries and pauses included; 0: depends on its max_tokens
     adaptation: Adaptation = field(default_factory=Adaptation)
     _openai: Any = None
@@ -171,7 +180,8 @@ class Endpoint:
         if self.embedded:
             from .embedded import serve
 
-            server = serve(self.weights, self.slots, self.deterministic)
+            loaded = [(one.path, one.sha256) for one in self.adapters]
+            server = serve(self.weights, self.slots, self.deterministic, loaded)
             address, self.threads = Address(server.base_url), server.threads
         elif self.provider.needs_key and not key:
             advice = f"put it into the environment: export {self.provider.key_variable}=..."
@@ -300,8 +310,16 @@ class Endpoint:
         resource = client.chat.completions if sends_chat(self.api) else client.completions
         # a server that says nothing for half of the time has hung: there is time for a second try
         timeout = httpx2.Timeout(find_deadline().seconds / 2, connect=CONNECT_SECONDS)
-        raw = resource.with_raw_response.create(**sent, timeout=timeout)
+        raw = resource.with_raw_response.create(**sent, **self._choose_adapter(), timeout=timeout)
         return decode_body(raw.content, raw.headers.get("content-type", ""))
+
+    def _choose_adapter(self) -> dict[str, Any]:
+        """The field of a request that sets the scale of each adapter of the server; none where it has no adapter."""
+        if not self.adapters:
+            return {}
+        wanted = self.adapter
+        scales = [wanted.scale if wanted and one.path == wanted.path else 0.0 for one in self.adapters]
+        return {"extra_body": {"lora": [{"id": number, "scale": scale} for number, scale in enumerate(scales)]}}
 
     def _explain_place(self, error: Any) -> Exception:
         """As `explain_error`, but _NotThere where the server has nothing at that address."""

@@ -70,8 +70,8 @@ def build_body(request: Request, model: str, api: str) -> dict[str, Any]:
         return {**body, "prompt": request.prompt, **logprobs}
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.logprobs}
-    messages = [{"role": "system", "content": CONTINUE_TEXT}, {"role": "user", "content": request.prompt}]
-    return {**body, "messages": messages}
+    instruction = [] if request.as_message else [{"role": "system", "content": CONTINUE_TEXT}]
+    return {**body, "messages": [*instruction, {"role": "user", "content": request.prompt}]}
 
 
 def sends_chat(api: str) -> bool:
@@ -256,7 +256,7 @@ def read_completion(stored: StoredResponse, request: Request, cached: bool) -> C
     """The completion of `request` from its stored response, stops applied here too and chat answers in completion form."""
     choice = stored.response["choices"][0]
     is_full = stored.completion_tokens >= request.max_tokens
-    answer = read_answer(choice, request.prompt, sends_chat(stored.api), is_full)
+    answer = read_answer(choice, request.prompt, sends_chat(stored.api) and not request.as_message, is_full)
     text, finish_reason = answer.text, answer.finish_reason
     cut = min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=None)
     if cut is not None:

@@ -1,0 +1,263 @@
+"""What may be concluded: every column with its interval, the differences with what could have been seen, and the texts.
+
+    plan_comparison({"bits_per_byte": 270, "rouge_l": 60})        # before looking: the least difference that can be seen
+    table = compare_measures(scores, find_pairs(columns))         # a row a pair and measure, Holm within each measure
+    [say_difference(row) for row in table if row["measure"] == PRIMARY]
+    find_extremes(tasks, before, after, gains)                    # the two answers, word for word, largest gains and losses first
+
+A null is reported as a null, with the difference that would not have been found either.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.figures import COLOURS
+from ..display import reveal, show_number
+from .evaluate import PROVIDER, Response
+from .tasks import EvaluationTask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+PRIMARY = "bits_per_byte"
+UNITS = {
+    PRIMARY: "bits per byte", "rouge_l": "points of ROUGE-L", "rouge_l_no_stemmer": "points of ROUGE-L, no stemmer",
+    "rouge_l_reference_length": "points of ROUGE-L at the reference's length", "stopped": "of responses that stopped",
+    "tokens": "tokens",
+}  # fmt: skip
+LOWER_IS_BETTER = (PRIMARY, "tokens")
+COMPARED = (PRIMARY, "rouge_l", "rouge_l_reference_length", "stopped")
+# SD of a paired difference on one task, stated before looking: of ROUGE-L between tuned models of this size, 16 to 19 points; the
+# others were measured when this kit was made, on the run of outputs/example and tasks that are not judged here
+ASSUMED_SD = {PRIMARY: 0.2, "rouge_l": 17.0, "rouge_l_reference_length": 17.0, "stopped": 0.5}
+# what the loop asks first: does the run's own data add to the seed tasks, and does it matter which output belongs to which task?
+PAIRS = (
+    ("run_data", "seeds_only"), ("run_data", "shuffled_outputs"), ("run_data", "before_plain"), ("run_data", "before_chat"),
+    ("generated_only", "before_plain"), ("seeds_only", "before_plain"), (PROVIDER, "before_plain"), (PROVIDER, "run_data"),
+    # of the published predictions
+    ("davinci-self-instruct", "davinci"), ("davinci-self-instruct", "text-davinci-001"),
+    ("davinci-self-instruct", "davinci-superni-ft"), ("text-davinci-001", "text-davinci-002"),
+    ("davinci-self-instruct-and-superni-ft", "davinci-self-instruct"),
+)  # fmt: skip
+CLEAR = 0.05  # of p after Holm
+WORDS = re.compile(r"\s+|\S+")
+LOST, GAINED = "background:#fbe3d6;text-decoration:line-through", "background:#d8ecdf"
+
+Scores = Mapping[str, Mapping[str, Any]]  # measure -> column -> array (n_seeds, n_tasks)
+
+
+def plan_comparison(sizes: Mapping[str, int]) -> dict[str, float]:
+    """measure -> the least true difference that is found with 80 % power on so many tasks, from the SDs stated in ASSUMED_SD."""
+    from ..analysis.paired import measure_detectable_difference
+
+    return {name: measure_detectable_difference(n, ASSUMED_SD[name]) for name, n in sizes.items()}
+
+
+def find_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of PAIRS whose columns are there; of other columns, each with the first."""
+    pairs = [pair for pair in PAIRS if set(pair) <= set(columns)]
+    return pairs or [(name, columns[0]) for name in columns[1:]]
+
+
+def summarise_measures(scores: Scores, clusters: Mapping[str, Sequence[str] | None], **how: Any) -> dict[str, Any]:
+    """column -> measure -> its mean, and under "intervals" and "seed_sd" the ends over tasks and the SD over training seeds.
+
+    clusters: measure -> the task of each row. `how` goes to `analysis.paired.summarise_columns`.
+    """
+    from ..analysis.paired import summarise_columns
+
+    found: dict[str, Any] = {}
+    for measure, columns in scores.items():
+        for row in summarise_columns(columns, clusters.get(measure), **how).to_dict("records"):
+            one = found.setdefault(row["column"], {"intervals": {}, "seed_sd": {}, "training_seeds": row["seeds"]})
+            one[measure] = row["mean"]
+            one["intervals"][measure] = [row["low"], row["high"]]
+            one["seed_sd"][measure] = None if row["seed_sd"] != row["seed_sd"] else row["seed_sd"]
+    return found
+
+
+def tabulate_columns(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`summarise_measures` to read: a row a column, each measure with its interval over tasks; a dash where there is none."""
+    names = [name for name in UNITS if any(name in one for one in summary.values())]
+    return [{"column": column, **_tabulate(one, names)} for column, one in summary.items()]
+
+
+def _tabulate(one: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    cells = {name.replace("_", " "): _show_interval(one.get(name), one["intervals"].get(name), name) for name in names}
+    spread = one["seed_sd"].get(PRIMARY, one["seed_sd"].get("rouge_l"))
+    return {**cells, "training seeds": one["training_seeds"], "SD over seeds": spread}
+
+
+def _show_interval(value: float | None, ends: Sequence[float] | None, measure: str) -> str:
+    unit = "%" if measure == "stopped" else ""
+    if value is None or ends is None:
+        return "–"
+    return f"{show_number(value, unit)} [{show_number(ends[0], unit)}, {show_number(ends[1], unit)}]"
+
+
+def compare_measures(
+    scores: Scores,
+    pairs: Sequence[tuple[str, str]],
+    clusters: Mapping[str, Sequence[str] | None],
+    n_resamples: int = 10_000,
+    random_seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The difference of each pair in each of COMPARED, a record each: measure, pair, difference, low, high, p, p_holm, n, ...
+
+    `minimum_detectable_difference` is the one planned with ASSUMED_SD, before looking; Holm's correction is within a measure.
+    """
+    from ..analysis.paired import compare_columns
+
+    records: list[dict[str, Any]] = []
+    for measure in (name for name in COMPARED if name in scores):
+        here = [pair for pair in pairs if set(pair) <= set(scores[measure])]
+        if here:
+            how = {"n_resamples": n_resamples, "random_seed": random_seed, "sd": ASSUMED_SD[measure]}
+            table = compare_columns(scores[measure], here, clusters.get(measure), **how)
+            rows = table.astype(object).where(table.notna(), None).to_dict("records")
+            records += [{"measure": measure, "pair": f"{row['a']} - {row['b']}", **row} for row in rows]
+    return records
+
+
+def say_difference(row: Mapping[str, Any]) -> str:
+    """One comparison in a sentence, a null as a null."""
+    unit = UNITS[row["measure"]]
+    ends = f"[{_signed(row['low'])}, {_signed(row['high'])}]"
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
+    head = f"{row['a']} minus {row['b']}: {_signed(row['difference'])} {unit} {ends}, {p} (Holm)"
+    limit = show_number(row["minimum_detectable_difference"])
+    if row["p_holm"] >= CLEAR:
+        return f"{head}: no difference seen; one under {limit} could not be seen here."
+    better = row["a"] if (row["difference"] < 0) == (row["measure"] in LOWER_IS_BETTER) else row["b"]
+    return f"{head}: {better} is better; a difference under {limit} could not be seen here."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) < 1 else f"{value:+.1f}"
+
+
+def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`compare_measures` to read."""
+    names = {
+        "minimum_detectable_difference": "could be seen from",
+        "seed_sd": "SD over seeds",
+        "p_holm": "p (Holm)",
+        "n": "n",
+    }
+    return [
+        {
+            "measure": row["measure"].replace("_", " "), "pair": row["pair"].replace(" - ", " − "),
+            "difference": _signed(row["difference"]), "95 % interval": f"{_signed(row['low'])} to {_signed(row['high'])}",
+            **{label: row[name] for name, label in names.items()},
+        }
+        for row in records
+    ]  # fmt: skip
+
+
+def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axes) -> Axes:
+    """The differences of one measure with their 95 % intervals, a line a pair; grey: what could not be seen (80 % power)."""
+    rows = [row for row in records if row["measure"] == measure]
+    limit = max((row["minimum_detectable_difference"] for row in rows), default=0)
+    ax.axvspan(-limit, limit, color="0.93", zorder=0)
+    ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
+    for height, row in enumerate(rows):
+        colour = COLOURS[0] if row["p_holm"] < CLEAR else COLOURS[-1]
+        ax.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1.2)
+        ax.plot(row["difference"], height, "o" if row["p_holm"] < CLEAR else "s", color=colour, markersize=4)
+    ax.set_yticks(range(len(rows)), [row["pair"].replace(" - ", " −\n") for row in rows], fontsize=6.5)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    side = "left" if measure in LOWER_IS_BETTER else "right"
+    ax.set_xlabel(f"difference in {UNITS[measure]} ({side}: the first is better)")
+    return ax
+
+
+# side by side
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """A task with the answers of two columns, and by how much the second scores higher."""
+
+    task: EvaluationTask
+    first: str
+    second: str
+    gain: float
+
+
+def find_extremes(
+    tasks: Sequence[EvaluationTask],
+    first: Sequence[Response],
+    second: Sequence[Response],
+    gains: np.ndarray,
+    show_rows: int = 3,
+) -> list[Extreme]:
+    """The `show_rows` largest gains of `second` over `first`, largest first, then as many losses, the largest first."""
+    found = [
+        Extreme(task, one["response"], other["response"], float(gain))
+        for task, one, other, gain in zip(tasks, first, second, gains, strict=True)
+    ]
+    ordered = sorted(found, key=lambda one: -one.gain)
+    best = [one for one in ordered[:show_rows] if one.gain > 0]
+    return best + [one for one in ordered[::-1][:show_rows] if one.gain < 0]
+
+
+class SideBySide:
+    """Two answers to each task with what only one of them has marked; text of models, escaped, and never obeyed."""
+
+    def __init__(self, extremes: Sequence[Extreme], first: str, second: str):
+        self.extremes, self.names = extremes, (first, second)
+
+    def _repr_html_(self) -> str:
+        if not self.extremes:
+            return "<p>(no difference)</p>"
+        titles = ("gain", "task", "reference", *self.names)
+        head = "".join(f'<th style="text-align:left">{html.escape(title)}</th>' for title in titles)
+        body = "\n".join(self._html_row(one) for one in self.extremes)
+        classes = "dataframe tex2jax_ignore mathjax_ignore"
+        return f'<table class="{classes}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+
+    def _html_row(self, one: Extreme) -> str:
+        texts = [_escape(one.task.prompt), _escape(one.task.references[0]), *mark_words(one.first, one.second)]
+        style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:22em;overflow-wrap:anywhere"
+        cells = "".join(f'<td style="{style}">{text}</td>' for text in texts)
+        return f'<tr><td style="vertical-align:top">{one.gain:+.1f}</td>{cells}</tr>'
+
+    def __repr__(self) -> str:
+        lines = []
+        for one in self.extremes:
+            lines += [f"{one.gain:+.1f}  {reveal(one.task.prompt)}", f"  reference: {reveal(one.task.references[0])}"]
+            lines += [
+                f"  {name}: {reveal(text)}" for name, text in zip(self.names, (one.first, one.second), strict=True)
+            ]
+        return "\n".join(lines) or "(no difference)"
+
+
+def mark_words(first: str, second: str) -> tuple[str, str]:
+    """Two texts as HTML: what only the first has is struck through in it, what only the second has is marked in that.
+
+    >>> mark_words("a cat", "a <b>")[1]
+    'a <ins style="background:#d8ecdf">&lt;b&gt;</ins>'
+    """
+    one, other = WORDS.findall(first), WORDS.findall(second)
+    left, right = [], []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        texts = "".join(one[a:b]), "".join(other[c:d])
+        left.append(_mark("del", LOST, texts[0]) if kind != "equal" else _escape(texts[0]))
+        right.append(_mark("ins", GAINED, texts[1]) if kind != "equal" else _escape(texts[1]))
+    return "".join(left), "".join(right)
+
+
+def _mark(tag: str, style: str, text: str) -> str:
+    return f'<{tag} style="{style}">{_escape(text)}</{tag}>' if text else ""
+
+
+def _escape(text: str) -> str:
+    return html.escape(reveal(text), quote=False)

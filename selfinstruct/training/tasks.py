@@ -1,0 +1,159 @@
+"""Held-out tasks: what the columns are judged on, how they are asked, and which answer is the right one.
+
+    heldout = load_tasks("heldout")                 # ours; "user_oriented" and "superni" once they are fetched; or a file
+    heldout.draw(60, random_seed=42)                # the same sample every time
+    heldout.tasks[0].prompt                         # as the published predictions were asked
+
+The reference is always what a person wrote: `target` of a file of predictions, never its `response`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.reading import iter_objects
+from ..files import InputError, given_path, project_path, show_path
+from ..paper.release import find_published_file
+
+HELDOUT = "seeds/heldout_tasks.jsonl"
+PUBLISHED = {
+    "user_oriented": "human_eval/user_oriented_instructions.jsonl",
+    "superni": "data/finetuning/superni_50k/superni_test_set.jsonl",
+}
+END = "<|endoftext|>"  # of the published completions
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """One held-out instance. `cluster` is the task that it is of: rows of one task are resampled together."""
+
+    id: str
+    prompt: str
+    references: tuple[str, ...]
+    cluster: str
+    instruction: str = ""
+    input: str = ""
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Held-out tasks with the name and the sha256 of their file."""
+
+    name: str
+    tasks: tuple[EvaluationTask, ...]
+    source: str
+    sha256: str
+
+    def draw(self, n: int, random_seed: int = 42) -> TaskSet:
+        """`n` of the tasks, in their order; all of them for 0, or where there are no more."""
+        if not 0 < n < len(self.tasks):
+            return self
+        kept = sorted(random.Random(random_seed).sample(range(len(self.tasks)), n))
+        return replace(self, tasks=tuple(self.tasks[place] for place in kept))
+
+    @property
+    def clusters(self) -> list[str] | None:
+        """The task of each row, None where every row is a task of its own."""
+        names = [one.cluster for one in self.tasks]
+        return names if len(set(names)) < len(names) else None
+
+
+def build_prompt(instruction: str, input: str) -> str:
+    """The layout in which all published predictions were asked (released human_eval/predictions).
+
+    >>> build_prompt("Name the capital.", "Peru"), build_prompt("Name a river.", "")
+    ('Name the capital.\\n\\nInput: Peru\\nOutput:', 'Name a river.\\nOutput:')
+    """
+    instruction, input = instruction.strip(), input.strip()
+    return f"{instruction}\n\nInput: {input}\nOutput:" if input else f"{instruction}\nOutput:"
+
+
+def find_tasks(tasks: str) -> Path:
+    """The file that `tasks` names. Raises InputError where it is missing, or published and not fetched or altered."""
+    if tasks in PUBLISHED:
+        return find_published_file(PUBLISHED[tasks])
+    path = project_path(HELDOUT) if tasks == "heldout" else given_path(tasks)
+    if not tasks or not path.is_file():
+        known = ", ".join(["heldout", *PUBLISHED])
+        raise InputError(f"tasks={tasks!r}: no such file of held-out tasks; name a file, or one of {known}")
+    return path
+
+
+def load_tasks(tasks: str = "heldout") -> TaskSet:
+    """The held-out tasks of a name or a file: in the layout of the published 252 (`instruction`, `instances`), of a file of
+    predictions (`instruction`, `input`, `target`), of SuperNI (`prompt`, `completion`), or rows `instruction`, `input`, `output`.
+
+    Of equal prompts in {prompt, completion} rows every completion is a reference. Raises InputError with file:line.
+    """
+    path = find_tasks(tasks)
+    found: dict[str, EvaluationTask] = {}
+    for where, row in iter_objects(path):
+        for task in _read_row(row, where, path.stem):
+            earlier = found.get(task.prompt)
+            known = earlier.references if earlier and "completion" in row else ()
+            key = task.prompt if not earlier or "completion" in row else task.id
+            kept = earlier if known and earlier else task
+            found[key] = replace(kept, references=tuple(dict.fromkeys([*known, *task.references])))
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    name = tasks if tasks in ("heldout", *PUBLISHED) else path.stem
+    return TaskSet(name, tuple(found.values()), show_path(path), sha256)
+
+
+def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:
+    """The held-out instances of one row."""
+    from ..analysis.responses import find_definition
+
+    id = str(row.get("id") or f"{stem}:{where.rpartition(':')[2]}")
+    try:
+        if "completion" in row and "prompt" in row:
+            prompt = row["prompt"].rstrip()
+            reference = row["completion"].removesuffix(END).strip()
+            return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
+        instruction = row["instruction"].strip()
+        instances = row.get("instances") or [
+            {"input": row.get("input") or "", "output": row.get("target", row.get("output"))}
+        ]
+        return [
+            _build_task(id if len(instances) == 1 else f"{id}:{number}", instruction, one, where)
+            for number, one in enumerate(instances)
+        ]
+    except (KeyError, AttributeError, TypeError) as error:
+        expected = "instruction and instances, instruction, input and target (or output), or prompt and completion"
+        raise InputError(f"{where}: not a held-out task; expected {expected}") from error
+
+
+def _build_task(id: str, instruction: str, instance: Mapping[str, Any], where: str) -> EvaluationTask:
+    input, output = (instance.get("input") or "").strip(), instance["output"].strip()
+    prompt = build_prompt(instruction, input)
+    return EvaluationTask(id, prompt, (_check(output, where),), instruction, instruction, input)
+
+
+def _check(reference: str, where: str) -> str:
+    if not reference:
+        raise InputError(f"{where}: the reference is empty; every held-out task needs an answer that a person wrote")
+    return reference
+
+
+def find_leaks(tasks: Sequence[EvaluationTask], prompts: Iterable[str]) -> list[str]:
+    """The ids of held-out tasks whose instruction is one of a training file's `prompts`, in whatever template: no column that
+    was trained on it may be judged on it. Letter case and white space around lines do not count.
+    """
+    trained = {head for prompt in prompts for head in _list_heads(prompt)}
+    return [one.id for one in tasks if _flatten(one.instruction) in trained]
+
+
+def _list_heads(prompt: str) -> list[str]:
+    """All that may be the instruction of a prompt: what stands before the end of a line, or before "Output:"."""
+    lines = _flatten(prompt).removeprefix("task: ").split("\n")
+    heads = ["\n".join(lines[:end]) for end in range(1, len(lines) + 1)]
+    return [*heads, heads[-1].removesuffix(" output:")]
+
+
+def _flatten(text: str) -> str:
+    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines()).lower()
