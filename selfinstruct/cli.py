@@ -1,6 +1,6 @@
 """The command line, which only reads options, calls the package and prints what comes back.
 
-selfinstruct run | report | doctor | fetch | store ... | review ...
+selfinstruct run | report | export | doctor | fetch | store ... | review ...
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from .runfolder import RunFolder
 
 STOPPED_EARLY = 3
+LAYOUTS = (
+    "paper",
+    "chat",
+    "alpaca",
+    "sharegpt",
+    "chatml",
+    "huggingface",
+)  # data.writing.FORMATS, which takes long to import
 
 
 class OneLineErrors(click.Group):
@@ -167,6 +175,37 @@ def report(run: RunFolder) -> None:
     if not run.path.is_dir():
         raise InputError(f"{run}: no such run folder; `selfinstruct run --run-dir {shlex.quote(str(run))}` makes it")
     click.echo(f"Wrote {show_path(write_report(run))}")
+
+
+@main.command()
+@run_dir
+@click.option("--data", help="Another run folder, or any data set that notebooks 10 to 13 read.  [default: this run]")
+@click.option("--format", "layout", default="chat", show_default=True, help=f"One of {', '.join(LAYOUTS)}.")
+@click.option("--out", metavar="FOLDER", help="Where to.  [default: exports/FORMAT in the run folder]")
+@click.option("--validation", default=0.1, show_default=True, help="Share of the tasks that go to validation; 0: none.")
+@click.option(
+    "--random-seed", default=42, show_default=True, help="Draws the tasks, and templates where data has none."
+)
+@click.option("--without-seeds", is_flag=True, help="Leave the seed tasks out.")
+@click.option("--trace", "id", metavar="ID", help="Write nothing; show what led to the row with this id.")
+@click.option("--store", default="outputs/responses.sqlite", show_default=True, help="With --trace: where answers are.")
+def export(run: RunFolder, id: str, store: str, **options: Any) -> None:
+    """Write training data in the layout of a trainer or provider, split by task into train and validation.
+
+    \b
+    selfinstruct export                                          this run, as chat messages with OpenAI's checks
+    selfinstruct export --format alpaca --out mine               for axolotl, LLaMA-Factory and others
+    selfinstruct export --format huggingface --data rows.jsonl --out mine
+    selfinstruct export --trace 1f0c                             prompts, answers and rules behind a row
+
+    Formats: paper, chat, alpaca, sharegpt, chatml, huggingface (docs/formats.md says which trainer reads which).
+    """
+    from .training.lineage import describe_chain, export_run
+
+    if id:
+        return click.echo(describe_chain(run, id, store))
+    for line in export_run(run, **options):
+        click.echo(line)
 
 
 @main.command()

@@ -3,7 +3,7 @@
     take_turns([{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}], "conversations")
 
 Messages may be {role, content} or {from, value} with any of the usual roles, plain texts in turn, a list of parts, one text
-with "### Human:" before each turn, or a tree of replies.
+with "### Human:" before each turn, one in ChatML, or a tree of replies.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ USERS = {"user", "human", "prompter", "questioner"}
 MODELS = {"assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "bing", "bard", "claude"}
 NO_ANSWER = {"thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "function_call"}  # kinds of parts
 SPOKEN = re.compile(r"(?:###\s*|(?:^|\n\n))(Human|User|Assistant)\s?:")
+
+CHATML = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>\n?", re.DOTALL)  # a message: its role, its text
 
 
 def read_chat(*names: str) -> Callable[[Mapping[str, Any]], Iterator[Row]]:
@@ -59,6 +61,11 @@ def read_transcript(name: str) -> Callable[[Mapping[str, Any]], Iterator[Row]]:
         yield take_turns([{"role": role, "text": text.strip()} for role, text in turns], name)
 
     return read
+
+
+def read_chatml(row: Mapping[str, Any]) -> Iterator[Row]:
+    """A text of <|im_start|>role, a line break, the words and <|im_end|>, for each message in turn."""
+    yield take_turns([{"role": role, "text": text} for role, text in CHATML.findall(row["text"])], "text")
 
 
 def join_messages(objects: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 from ..files import InputError
-from .conversations import SPOKEN, join_messages, read_chat, read_transcript, read_tree
+from .conversations import CHATML, SPOKEN, join_messages, read_chat, read_chatml, read_transcript, read_tree
 from .rows import Row, Unreadable, take_input, take_instruction, take_text
 
 # Names of columns, the likeliest first; capitals do not matter, and a column serves once
@@ -63,11 +63,12 @@ def _read_tasks(row: Mapping[str, Any]) -> Iterator[Row]:
         yield _take_columns({**row, **instance}, name, "input", "output")
 
 
-_JOINED = "its prompts hold instruction and input together: instruction lengths include the inputs"
-_TURNS = f"first turns only; {_JOINED}"
+JOINED = "its prompts hold instruction and input together: instruction lengths include the inputs"
+_TURNS = f"first turns only; {JOINED}"
 TASKS = Shape("tasks with instances", ("instruction", "instances"), _read_tasks)
 DEFINED = Shape("defined tasks with instances", ("definition", "instances"), _read_tasks)
 TREES = Shape("trees of replies", ("prompt",), read_tree, _TURNS)
+CHATML_TEXT = Shape("a conversation in ChatML", ("text",), read_chatml, _TURNS)
 _KNOWN = (  # for messages: what a file may have
     "instruction, instances", *CHATS[:2], "instruction, input, output", "instruction, context, response",
     "instruction, output", "prompt, completion", "question, answer", "instruction",
@@ -93,7 +94,7 @@ def _column_shape(instruction: str, input: str, output: str) -> Shape:
         ("instruction", "context", "response"), ("instruction", "input", "response"), ("prompt", "", "completion"),
     }  # fmt: skip
     notes = [f"read {', '.join(unusual)}"] * bool(unusual and not plain)
-    notes += [_JOINED] * (instruction == "prompt" and not input)
+    notes += [JOINED] * (instruction == "prompt" and not input)
     fields = tuple(name for name in names.values() if name)
 
     def read(row: Mapping[str, Any]) -> Iterator[Row]:
@@ -117,8 +118,14 @@ def find_shape(value: Mapping[str, Any]) -> Shape | None:
     if instruction:
         input = next((name for name in INPUTS if name in value and name != instruction), "")
         return _column_shape(instruction, input, next((name for name in OUTPUTS if name in value), ""))
+    if _is_chatml(value.get("text")):
+        return CHATML_TEXT
     spoken = (name for name in ("text", "chosen") if isinstance(value.get(name), str) and SPOKEN.search(value[name]))
     return next(map(_transcript_shape, spoken), None)
+
+
+def _is_chatml(text: Any) -> bool:
+    return isinstance(text, str) and CHATML.match(text) is not None
 
 
 def _find_chat(value: Mapping[str, Any]) -> Shape | None:

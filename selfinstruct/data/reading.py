@@ -24,8 +24,9 @@ FILES = {  # kind -> names; where a folder has several kinds, the first: the oth
     "JSON files": ("*.jsonl", "*.json", "*.jsonl.gz", "*.json.gz"),
     "CSV files": ("*.csv", "*.tsv", "*.csv.gz", "*.tsv.gz"),
 }
-_NO_ROWS = {  # Hugging Face's descriptions of a data set's rows
+_NO_ROWS = {  # Hugging Face's descriptions of a data set's rows, and the record and the ids of an export
     "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "metadata.json",
+    "export.json", "provenance.jsonl",
 }  # fmt: skip
 TABLES = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file; an Arrow stream, as `save_to_disk` writes
 LIST_KEYS = (  # where a JSON object may keep its rows

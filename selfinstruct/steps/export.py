@@ -128,12 +128,21 @@ def strip_field_name(text: str, quirks: str = "published") -> str:
     return text.strip()
 
 
-def encode_instance(instruction: str, input: str, output: str, rng: random.Random) -> FinetuningRow:
-    """One (prompt, completion) row in a template drawn at random: one of 7 with an input, one of 6 without."""
-    template = rng.choice(TEMPLATES_WITH_INPUT if input.strip() else TEMPLATES_WITHOUT_INPUT)
+def choose_templates(input: str) -> tuple[str, ...]:
+    """The templates that an instance may be written in: those with an input, or those without."""
+    return TEMPLATES_WITH_INPUT if input.strip() else TEMPLATES_WITHOUT_INPUT
+
+
+def fill_template(template: str, instruction: str, input: str, output: str) -> FinetuningRow:
+    """One (prompt, completion) row in this `template`."""
     prompt = template.format(instruction=instruction.strip(), input=input.strip())
     space = " " if template.endswith("Output:") else ""
     return FinetuningRow(prompt=prompt, completion=f"{space}{output.strip()}{END_OF_TEXT}")
+
+
+def encode_instance(instruction: str, input: str, output: str, rng: random.Random) -> FinetuningRow:
+    """One (prompt, completion) row in a template drawn at random: one of 7 with an input, one of 6 without."""
+    return fill_template(rng.choice(choose_templates(input)), instruction, input, output)
 
 
 def build_finetuning_rows(
