@@ -1,1 +1,5 @@
-"""Fine-tuning on what a run made: the rows and where they come from, the training, and what may be concluded."""
+"""Fine-tuning on the generated data, and judging what came of it: notebooks 06, 07 and 16 (paper sections 2.3 and 4)."""
+
+from .loss import CompletionLoss, measure_completion_loss
+from .rows import COLUMNS, TRAINED, load_pairs, mark_tokens, plan_batches, tokenise_rows, write_training_files
+from .weights import check_adapter, convert_to_f16, describe_base, find_base, load_adapter, load_model
