@@ -1,0 +1,304 @@
+"""Quality against data size and against better outputs: the trainings behind the paper's Fig. 7 (section 4.5; notebook 16).
+
+    rows, facts = load_scaling_rows(run)
+    points = plan_points(rows, choose_sizes([0, 0.25, 0.5, 1], count_generated(rows)))
+    columns = train_points(run, points, base, steps=120)         # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
+    bits = measure_bits(run, columns, heldout, base)             # evaluate: column -> (n_seeds, n_tasks)
+
+A size is a number of generated instructions, each with all its rows; the seed tasks are in every size, as in the paper. Samples
+are nested: what a small size trains on is in every larger one, so that no two sizes differ by luck of the draw alone.
+
+All sizes get equally many updates by default. With equal epochs, as in the paper, a small size is also trained less, and with
+rows as few as here that alone moves the curve; with equal updates a small size sees its rows more often, which costs it nothing
+unless it learns them by heart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.figures import COLOURS
+from ..data.origin import find_prompt_set
+from ..data.tasks import TrainingRow, find_task
+from ..files import InputError, ParameterError, load_records, read_json, write_records
+from ..models.embedded import weights_sha256
+from ..paper_numbers import paper_number
+from ..prompts import load_prompts
+from ..records import Completion, FinetuningRow, Request
+from ..runfolder import RunFolder
+from ..steps.export import END_OF_TEXT, build_finetuning_rows, build_seed_rows
+from .evaluate import Column, TrainedAdapter
+from .lineage import load_training_rows
+from .tasks import build_prompt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
+OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model
+RATINGS = "15_rate_responses"
+# Fig. 7: instructions, and the row of `paper_numbers` that says how many responses were rated A after training on so many
+ALL = int(paper_number("table1.instructions").value)
+PUBLISHED = {175: "fig7.175", 1000: "fig7.1k", 16_000: "fig7.16k", ALL: "fig7.52k"}
+SAME_SIZE = 0.1  # the sizes of Fig. 7 are read off its axis: so far may ours be from one of them
+NAMES = {OWN: "outputs as generated", BETTER: "outputs of a stronger model"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training of a curve: on the seed tasks and on `size` generated instructions with all their rows."""
+
+    curve: str
+    size: int
+    instructions: int  # with those of the seed tasks: the x axis of Fig. 7
+    rows: tuple[FinetuningRow, ...]
+
+    @property
+    def column(self) -> str:
+        """Its name as a column of notebooks 15 and 16: "size_500", or "better_500"."""
+        return f"{'size' if self.curve == OWN else self.curve}_{self.size}"
+
+    def write(self, run: RunFolder) -> Path:
+        """Its training file, `scaling/COLUMN/train.jsonl`; left as it is where it has these rows."""
+        path = run / f"{FOLDER}/{self.column}/train.jsonl"
+        if not path.is_file() or tuple(load_records(path, FinetuningRow)) != self.rows:
+            write_records(path, self.rows)
+        return path
+
+
+# the data
+
+
+def load_scaling_rows(
+    run: RunFolder, data: str = "", random_seed: int = 42
+) -> tuple[list[TrainingRow], dict[str, Any]]:
+    """(rows, facts on them) of the run's fine-tuning file, in its order, or of any other data set; always with the seed tasks.
+
+    Raises InputError where there is no generated output to train on.
+    """
+    rows, facts = load_training_rows(data or run, random_seed)
+    if not count_generated(rows):
+        raise InputError(f"{facts['source']}: no generated rows in it; 05_filter_and_export writes them")
+    return rows if any(row.is_seed for row in rows) else [*rows, *_encode_seeds(run, random_seed)], facts
+
+
+def _encode_seeds(run: RunFolder, random_seed: int) -> list[TrainingRow]:
+    """The run's seed tasks as rows, for data that was exported without them."""
+    tasks = build_seed_rows(load_prompts(find_prompt_set(run)).seed_tasks)
+    encoded = build_finetuning_rows([], tasks, random.Random(random_seed), quirks="fixed")  # these say what they are of
+    return [TrainingRow(**{**row.model_dump(), "is_seed": True}) for row in encoded]
+
+
+def count_generated(rows: Iterable[TrainingRow]) -> int:
+    """How many generated instructions rows have."""
+    return len({find_task(row) for row in rows if not row.is_seed})
+
+
+def choose_sizes(sizes: Sequence[float], available: int) -> list[int]:
+    """Numbers of generated instructions, smallest first: 0 is the seed tasks alone, up to 1 a share of all, above 1 a number.
+
+    Raises ParameterError for a size below 0 or above what there is, and where fewer than two remain.
+
+    >>> choose_sizes([0, 0.25, 0.5, 1], 54), choose_sizes([500, 2000], 52445)
+    ([0, 14, 27, 54], [500, 2000])
+    """
+    for size in sizes:
+        if not 0 <= size <= max(available, 1):
+            raise ParameterError(f"sizes: {size:g} is not between 0 and the {available:,} instructions that there are")
+    chosen = sorted({round(available * size) if size <= 1 else int(size) for size in sizes})
+    if len(chosen) < 2:
+        raise ParameterError(f"sizes={list(sizes)}: one training is no curve; give two different sizes or more")
+    return chosen
+
+
+def plan_points(
+    rows: Sequence[TrainingRow],
+    sizes: Sequence[int],
+    random_seed: int = 42,
+    outputs: Mapping[str, str] | None = None,
+) -> list[Point]:
+    """A point for each size, and with `outputs` (row id -> the output of a stronger model) one more for each but 0.
+
+    Rows keep their order, so that the file with all instructions is the run's fine-tuning file. A row to which the stronger
+    model gave no output is left out of its curve.
+    """
+    order = list(dict.fromkeys(find_task(row) for row in rows if not row.is_seed))
+    random.Random(random_seed).shuffle(order)
+    place = {task: number for number, task in enumerate(order)}
+    curves = {OWN: rows, **({BETTER: replace_outputs(rows, outputs)} if outputs is not None else {})}
+    points = []
+    for curve, known in curves.items():
+        for size in sizes if curve == OWN else filter(None, sizes):
+            kept = [row for row in known if row.is_seed or place[find_task(row)] < size]
+            encoded = tuple(FinetuningRow(prompt=row.prompt, completion=row.completion) for row in kept)
+            points.append(Point(curve, size, len({find_task(row) for row in kept}), encoded))
+    return points
+
+
+# better outputs
+
+
+def build_output_requests(rows: Sequence[TrainingRow], max_tokens: int) -> list[Request]:
+    """A request for the output of each generated row, given its instruction and input, decoded greedily."""
+    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 1.0, "as_message": True}
+    return [
+        Request(prompt=row.instruction if row.is_joined else build_prompt(row.instruction, row.input), **settings)
+        for row in rows
+        if not row.is_seed
+    ]
+
+
+def read_outputs(rows: Sequence[TrainingRow], completions: Sequence[Completion]) -> dict[str, str]:
+    """Row id -> the new output; without those that failed, are empty, or were cut off and so would teach no end."""
+    generated = [row for row in rows if not row.is_seed]
+    pairs = zip(generated, completions, strict=True)
+    return {
+        row.id: text
+        for row, one in pairs
+        if (text := one.text.strip()) and not one.error and one.finish_reason == "stop"
+    }
+
+
+def replace_outputs(rows: Sequence[TrainingRow], outputs: Mapping[str, str]) -> list[TrainingRow]:
+    """Rows with the outputs of `outputs` (row id -> output); those of seed tasks stay, generated ones without any go."""
+    return [
+        row if row.is_seed else _replace_output(row, outputs[row.id])
+        for row in rows
+        if row.is_seed or row.id in outputs
+    ]
+
+
+def _replace_output(row: TrainingRow, output: str) -> TrainingRow:
+    """The space before a completion belongs to the template of its prompt, and stays."""
+    lead = row.completion[: len(row.completion) - len(row.completion.lstrip())]
+    return replace(row, output=output, completion=f"{lead}{output}{END_OF_TEXT}")
+
+
+# training
+
+
+def train_points(
+    run: RunFolder, points: Sequence[Point], training_seeds: Sequence[int], train: Callable[[Path, Path, int], Any]
+) -> list[Column]:
+    """Train every point with every training seed, and return the points as columns of `evaluate`.
+
+    train(training file, folder of the adapter, training seed) is `lora.train_adapter` with its settings: it goes on where it was
+    stopped, and returns at once where the same training has ended. The order is by training seed: after a stop there is a
+    whole curve sooner.
+    """
+    from tqdm.auto import tqdm
+
+    files = {point.column: point.write(run) for point in points}
+    jobs = [(column, path, seed) for seed in training_seeds for column, path in files.items()]
+    for column, path, seed in (bar := tqdm(jobs, desc="trainings", unit="training")):
+        bar.set_postfix_str(f"{column}, training seed {seed}")
+        train(path, path.parent / str(seed), seed)
+    return [find_column(run, point, training_seeds) for point in points]
+
+
+def find_column(run: RunFolder, point: Point, training_seeds: Sequence[int]) -> Column:
+    """A trained point as a column; raises InputError where a training has not ended."""
+    return Column(
+        point.column, tuple(_load_trained(run / f"{FOLDER}/{point.column}/{seed}") for seed in training_seeds)
+    )
+
+
+def _load_trained(folder: Path) -> TrainedAdapter:
+    record = read_json(folder / "training.json")  # written last: without it the training has not ended
+    return TrainedAdapter(folder.parent.name, folder.name, folder, weights_sha256(folder / "adapter.gguf"), record)
+
+
+# the curve
+
+
+def pair_points(points: Sequence[Point]) -> list[tuple[str, str]]:
+    """What is compared: each size with the smallest, and with better outputs each size with its own outputs."""
+    own = [point for point in points if point.curve == OWN]
+    pairs = [(point.column, own[0].column) for point in own[1:]]
+    names = {point.size: point.column for point in own}
+    return pairs + [(point.column, names[point.size]) for point in points if point.curve == BETTER]
+
+
+def tabulate_points(
+    points: Sequence[Point], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A record a point: its size, and by measure the mean, its interval over tasks ("..._interval"), and the interval of its
+    difference to what `pair_points` compares it with, laid from the mean of that ("..._paired"; None for the first).
+
+    summary and records are those of `comparison.summarise_measures` and `compare_measures`.
+    """
+    paired = {(row["a"], row["measure"]): row for row in records}
+    rows = []
+    for point in points:
+        row: dict[str, Any] = {
+            "column": point.column, "curve": point.curve, "size": point.size, "instructions": point.instructions,
+            "rows": len(point.rows),
+        }  # fmt: skip
+        for measure, ends in summary[point.column]["intervals"].items():
+            one = paired.get((point.column, measure))
+            base = summary[one["b"]][measure] if one else 0
+            row[measure], row[f"{measure}_interval"] = summary[point.column][measure], ends
+            row[f"{measure}_paired"] = [base + one["low"], base + one["high"]] if one else None
+        rows.append(row)
+    return rows
+
+
+def plot_published(ax: Axes) -> Axes:
+    """Fig. 7 as published: the share rated A against instructions, on a logarithmic axis, and the point of better outputs."""
+    sizes, values = list(PUBLISHED), [paper_number(id).value for id in PUBLISHED.values()]
+    ax.plot(sizes, values, "o-", color=COLOURS[-1], markersize=4, label="outputs by GPT-3")
+    best = paper_number("fig7.better_outputs").value
+    ax.plot(sizes[-1], best, "D", color=COLOURS[1], markersize=4, label="outputs by InstructGPT 003")
+    ax.set(xscale="log", ylim=(0, 62), ylabel="responses rated A (%)", xlabel="instructions trained on")
+    ax.set_title("the paper (GPT-3, 252 tasks)", loc="left")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_scaling(rows: Sequence[Mapping[str, Any]], measure: str, ax: Axes, label: str) -> Axes:
+    """Ours: the mean of `measure` against instructions, a line a curve; rows are those of `tabulate_points`.
+
+    A bar is the 95 % interval of a *difference*: of own outputs to the smallest size (dotted), of better ones to own ones at
+    that size. The same tasks judge all, and what is common to both cancels out.
+    """
+    ax.axhline(rows[0][measure], color="0.6", linewidth=0.8, linestyle=":", zorder=1)
+    for curve, colour, mark in ((OWN, COLOURS[0], "o"), (BETTER, COLOURS[1], "D")):
+        for row in (kept := [row for row in rows if row["curve"] == curve]):
+            ends = row[f"{measure}_paired"] or [row[measure]] * 2
+            ax.plot([row["instructions"]] * 2, ends, "_-", color=colour, linewidth=1, markersize=5)
+        sizes, values = [row["instructions"] for row in kept], [row[measure] for row in kept]
+        ax.plot(
+            sizes, values, f"{mark}-", color=colour, markersize=4, linewidth=1, label=NAMES[curve] if kept else None
+        )
+    ax.set(xlabel="instructions trained on", ylabel=label)
+    if rows[-1]["instructions"] > 10 * rows[0]["instructions"]:
+        ax.set_xscale("log")
+    if rows[-1]["curve"] == BETTER:
+        ax.legend()
+    return ax
+
+
+# the scorecard's rows
+
+
+def match_published(points: Sequence[Point], ratings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `scorecard` looks up for Fig. 7: the share of responses that a person rated A, with its interval and their number.
+
+    ratings: the results of notebook 15, whose columns may be the responses of these points. The keys are sizes of Fig. 7
+    ("175", "1000", ...) to which one of ours comes within 10 %, and "better_outputs" for the largest. No other measure fills
+    them: bits per byte are no share rated A.
+    """
+    rated = ratings.get("rated", {}).get("person", {})
+    found: dict[str, Any] = {}
+    for point in points:
+        columns = [name for name in rated if name == point.column or name.startswith(f"{point.column}-")]
+        near = [size for size in PUBLISHED if abs(point.instructions - size) <= SAME_SIZE * size]
+        keys = map(str, near) if point.curve == OWN else ["better_outputs"] * (near == [ALL])
+        found |= {
+            key: {**rated[columns[0]]["shares"]["A"], "rated": rated[columns[0]]["rated"]} for key in keys if columns
+        }
+    return found
