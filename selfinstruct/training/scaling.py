@@ -103,7 +103,7 @@ def choose_sizes(sizes: Sequence[float], available: int) -> list[int]:
 
     Raises ParameterError for a size below 0 or above what there is, and where fewer than two remain.
 
-    >>> choose_sizes([0, 0.25, 0.5, 1], 54), choose_sizes([500, 2000], 52445)
+    >>> choose_sizes([0, 0.25, 0.5, 1], 54), choose_sizes([500, 2000], 4000)
     ([0, 14, 27, 54], [500, 2000])
     """
     for size in sizes:
