@@ -42,10 +42,20 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
+    "n_tasks": (0, None), "n_generation_tasks": (2, None), "n_resamples": (100, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
-PATHS = (*FILES, "data", "model", "prompt_source", "store")  # what they name may be a path
+PATHS = (
+    *FILES,
+    "data",
+    "model",
+    "prompt_source",
+    "store",
+    "tasks",
+    "predictions",
+    "base_model",
+)  # what they name may be a path
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -137,7 +147,9 @@ def _place(name: str, text: str) -> str:
     path = find_named_path(text, given_path)
     if not path and "," in text:
         return ",".join(_place(name, part.strip()) for part in text.split(","))
-    bare = name in ("model", "prompt_source") and path and path.is_dir() and Path(text).name == text
+    bare = (
+        name in ("model", "prompt_source", "tasks", "base_model") and path and path.is_dir() and Path(text).name == text
+    )
     place = show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
     # a notebook looks for data in its own folder first; what was meant here is not what lies there under the same name
     return str(path) if name == "data" and path and (project_path("notebooks") / place).exists() else place
@@ -156,12 +168,17 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
     """Raise now what a notebook with these parameters would raise later: for its data, the published files, its model.
 
     InputError if nothing that `data` names exists, or if files of `prompt_source="published"` are missing or altered;
-    ParameterError or EndpointError if `model`, `base_url` and `api` name no endpoint. Nothing is started.
+    InputError too for held-out tasks or predictions that are not there; ParameterError or EndpointError if `model`, `base_url` and
+    `api` name no endpoint. Nothing is started.
     """
     if isinstance(given.get("data"), str):
         check_data(given["data"])
     if given.get("prompt_source") == "published":
         check_published()
+    if "tasks" in given:
+        from ..training.evaluate import check_evaluation
+
+        check_evaluation(**given)
     model = given.get("model") or given.get("rater_model")
     if model and "concurrency" in given:  # 00 has none: its four questions go live, whatever `api` says
         _find_endpoint(model, given.get("base_url", ""), given.get("api", "completions"))

@@ -13,18 +13,22 @@ from __future__ import annotations
 import difflib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.figures import COLOURS
-from ..display import reveal, show_number
-from .evaluate import PROVIDER, Response
+from ..analysis.figures import COLOURS, PAGE_INCHES
+from ..display import MOST_CHARACTERS, reveal, show_number
+from ..paper_numbers import paper_number, paper_numbers
+from .columns import PROVIDER
+from .responses import Response
 from .tasks import EvaluationTask
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+
+    from .evaluate import Evaluation
 
 PRIMARY = "bits_per_byte"
 UNITS = {
@@ -179,6 +183,21 @@ def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axe
     return ax
 
 
+def draw_differences(
+    records: Sequence[Mapping[str, Any]], new_figure: Callable[..., Any], source: str = ""
+) -> tuple[Any, Any]:
+    """A panel for bits per byte and one for ROUGE-L, of those that were measured; (figure, its axes)."""
+    import numpy as np
+
+    measures = [name for name in (PRIMARY, "rouge_l") if any(row["measure"] == name for row in records)]
+    rows = max((sum(row["measure"] == name for row in records) for name in measures), default=1)
+    height = 0.6 + 0.32 * rows
+    figure, axes = new_figure(height=height, source=source, columns=max(len(measures), 1), width=PAGE_INCHES)
+    for measure, ax in zip(measures, np.atleast_1d(axes), strict=True):
+        plot_differences(records, measure, ax)
+    return figure, axes
+
+
 # side by side
 
 
@@ -209,6 +228,19 @@ def find_extremes(
     return best + [one for one in ordered[::-1][:show_rows] if one.gain < 0]
 
 
+def choose_extremes(
+    evaluation: Evaluation, responses: Mapping[str, Any], scores: Scores, show_rows: int = 3
+) -> tuple[str, str, list[Extreme]]:
+    """(first, second, their extremes in ROUGE-L) for the first training seed of the plainest pair: before and after."""
+    pairs = find_pairs(list(responses))
+    second, first = next((pair for pair in pairs if pair[1] == "before_plain"), pairs[0] if pairs else ("", ""))
+    if not second:
+        return first, second, []
+    gains = scores["rouge_l"][second][0] - scores["rouge_l"][first][0]
+    texts = responses[first][0], responses[second][0]
+    return first, second, find_extremes(evaluation.sample.tasks, *texts, gains, show_rows)
+
+
 class SideBySide:
     """Two answers to each task with what only one of them has marked; text of models, escaped, and never obeyed."""
 
@@ -225,7 +257,8 @@ class SideBySide:
         return f'<table class="{classes}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
 
     def _html_row(self, one: Extreme) -> str:
-        texts = [_escape(one.task.prompt), _escape(one.task.references[0]), *mark_words(one.first, one.second)]
+        answers = mark_words(_cut(one.first), _cut(one.second))
+        texts = [_escape(_cut(one.task.prompt)), _escape(_cut(one.task.references[0])), *answers]
         style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:22em;overflow-wrap:anywhere"
         cells = "".join(f'<td style="{style}">{text}</td>' for text in texts)
         return f'<tr><td style="vertical-align:top">{one.gain:+.1f}</td>{cells}</tr>'
@@ -233,10 +266,9 @@ class SideBySide:
     def __repr__(self) -> str:
         lines = []
         for one in self.extremes:
-            lines += [f"{one.gain:+.1f}  {reveal(one.task.prompt)}", f"  reference: {reveal(one.task.references[0])}"]
-            lines += [
-                f"  {name}: {reveal(text)}" for name, text in zip(self.names, (one.first, one.second), strict=True)
-            ]
+            texts = zip(("reference", *self.names), (one.task.references[0], one.first, one.second), strict=True)
+            lines.append(f"{one.gain:+.1f}  {reveal(_cut(one.task.prompt))}")
+            lines += [f"  {name}: {reveal(_cut(text))}" for name, text in texts]
         return "\n".join(lines) or "(no difference)"
 
 
@@ -255,9 +287,77 @@ def mark_words(first: str, second: str) -> tuple[str, str]:
     return "".join(left), "".join(right)
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+
+
 def _mark(tag: str, style: str, text: str) -> str:
     return f'<{tag} style="{style}">{_escape(text)}</{tag}>' if text else ""
 
 
 def _escape(text: str) -> str:
     return html.escape(reveal(text), quote=False)
+
+
+TABLE_3 = {
+    "before_plain": "table3.gpt_3_175b",
+    "run_data": "table3.gpt_3_self_instruct",
+}  # ours, and what it corresponds to
+
+
+def compare_table_3(summary: Mapping[str, Any], tasks: str) -> list[dict[str, Any]]:
+    """The paper's Table 3 with our columns in the places of GPT-3 before and after, a record a row.
+
+    The paper's ROUGE-L is of SuperNI, 175 billion parameters and 52,445 instructions: a level of ours says little next to it, and on
+    other `tasks` nothing; the gain is what to look at.
+    """
+    ours = {published: column for column, published in TABLE_3.items() if column in summary}
+    numbers = [number for number in paper_numbers() if number.where == "Table 3"]
+    rows = [
+        {
+            "paper's model": number.what.removeprefix("ROUGE-L on SuperNI, "), "paper, SuperNI": number.value,
+            "our column": ours.get(number.id), f"ours, {tasks}": summary.get(ours.get(number.id), {}).get("rouge_l"),
+        }
+        for number in numbers
+    ]  # fmt: skip
+    gain = _find_gain(summary)
+    return [*rows, {"paper's model": "gain of Self-Instruct over plain GPT-3", "paper, SuperNI": paper_number("table3.gain").value,
+                    "our column": "run_data − before_plain" if gain is not None else None, f"ours, {tasks}": gain}]  # fmt: skip
+
+
+def _find_gain(summary: Mapping[str, Any]) -> float | None:
+    values = [summary.get(name, {}).get("rouge_l") for name in ("run_data", "before_plain")]
+    return None if None in values else values[0] - values[1]
+
+
+def record_table_3(
+    evaluation: Evaluation, summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the scorecard compares with Table 3: only what was measured on SuperNI, {} on other tasks."""
+    if evaluation.heldout.name != "superni":
+        return {}
+    gain = next(
+        (row for row in records if (row["measure"], row["a"], row["b"]) == ("rouge_l", "run_data", "before_plain")), {}
+    )
+    clusters = evaluation.sample.clusters or []
+    return {
+        **{name: {"rouge_l": one["rouge_l"], "interval": one["intervals"]["rouge_l"]} for name, one in summary.items()},
+        "gain": {"rouge_l": gain.get("difference"), "interval": [gain.get("low"), gain.get("high")]} if gain else {},
+        "tasks": len(set(evaluation.heldout.clusters or clusters)), "n": len(evaluation.sample.tasks),
+    }  # fmt: skip
+
+
+def record_evaluation(
+    evaluation: Evaluation,
+    summary: Mapping[str, Any],
+    differences: Sequence[Mapping[str, Any]],
+    plan: Mapping[str, float],
+) -> dict[str, Any]:
+    """The results of notebook 07: columns by name, each pair with what could have been seen, and a headline."""
+    first = next((row for row in differences if row["measure"] == PRIMARY), differences[0] if differences else None)
+    return {
+        "tasks": evaluation.heldout.name, "n_tasks": len(evaluation.heldout.tasks), "n_generation_tasks": len(evaluation.sample.tasks),
+        "tasks_sha256": evaluation.heldout.sha256, "columns": dict(summary), "differences": list(differences),
+        "minimum_detectable_difference": dict(plan), "table_3": record_table_3(evaluation, summary, differences),
+        "problems": evaluation.problems, "headline": say_difference(first) if first else "nothing to compare",
+    }  # fmt: skip

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from ..data.reading import iter_objects
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
+from ..runfolder import RunFolder
 
 HELDOUT = "seeds/heldout_tasks.jsonl"
 PUBLISHED = {
@@ -157,3 +159,46 @@ def _list_heads(prompt: str) -> list[str]:
 
 def _flatten(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.strip().splitlines()).lower()
+
+
+def describe_tasks(tasks: Sequence[EvaluationTask], run: RunFolder) -> dict[str, Any]:
+    """How varied held-out tasks are: how many have an input, lengths in words, and the verbs and nouns of their instructions.
+
+    `parses.jsonl` of the run folder keeps what spaCy parsed.
+    """
+    from ..analysis.verbs import find_verb_noun, load_parser, load_parses
+
+    texts = [one.instruction for one in tasks]
+    parses = load_parses(texts, load_parser(), run / "parses.jsonl")
+    pairs = [pair for text in texts if (pair := find_verb_noun(parses[text])).noun]
+    verbs = Counter(pair.verb for pair in pairs)
+    return {
+        "tasks": len(tasks), "with input": _share(tasks, lambda one: bool(one.input)),
+        "words of the instruction": _mean_words(texts),
+        "words of the input, if any": _mean_words([one.input for one in tasks if one.input]),
+        "words of the reference": _mean_words([one.references[0] for one in tasks]),
+        "with verb and noun": round(len(pairs) / len(tasks), 3), "different verbs": len(verbs),
+        "different pairs": len(set(pairs)), "most frequent verbs": ", ".join(verb for verb, _ in verbs.most_common(5)),
+    }  # fmt: skip
+
+
+def _share(tasks: Sequence[EvaluationTask], has: Callable[[EvaluationTask], bool]) -> float:
+    return round(sum(map(has, tasks)) / len(tasks), 3)
+
+
+def _mean_words(texts: Sequence[str]) -> float | None:
+    return round(sum(len(text.split()) for text in texts) / len(texts), 1) if texts else None
+
+
+# what `describe_tasks` says of the published file, en_core_web_sm 3.8
+USER_ORIENTED_252: dict[str, Any] = {
+    "tasks": 252, "with input": 0.825, "words of the instruction": 17.8, "words of the input, if any": 28.6,
+    "words of the reference": 50.1, "with verb and noun": 0.702, "different verbs": 54, "different pairs": 150,
+    "most frequent verbs": "give, write, make, provide, create",
+}  # fmt: skip
+
+
+def describe_spread(heldout: TaskSet, run: RunFolder) -> dict[str, dict[str, Any]]:
+    """The held-out tasks next to the paper's 252 user-oriented ones: name -> `describe_tasks`."""
+    ours = {heldout.name: describe_tasks(heldout.tasks, run)}
+    return ours if heldout.name == "user_oriented" else {**ours, "the paper's 252": USER_ORIENTED_252}

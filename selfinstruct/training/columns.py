@@ -1,0 +1,113 @@
+"""The columns that are judged: before training, and what notebook 06 has trained, with the adapters of every training seed.
+
+find_columns(run)                       # before_plain, before_chat, seeds_only, generated_only, run_data, shuffled_outputs
+find_chat_layout(run, base)             # how before_chat is asked
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import InputError, ParameterError, iter_lines, read_json, write_json
+from ..models.embedded import weights_sha256
+from ..runfolder import RunFolder
+from .rows import COLUMNS
+from .weights import check_adapter, describe_base, import_torch, unpack_weights
+
+BEFORE = COLUMNS[:2]
+PROVIDER = "provider_model"  # the column of a model that a provider serves: it has no loss
+FOLDER = "evaluation"
+FILLER = "\u2237"  # stands for the prompt where the chat template is rendered once
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """What training left of one column and training seed: an adapter and its record."""
+
+    column: str
+    training_seed: str
+    folder: Path
+    sha256: str
+    record: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "adapter.gguf"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way of answering: the base weights (`adapters` is empty), or an adapter for each training seed."""
+
+    name: str
+    adapters: tuple[TrainedAdapter, ...] = ()
+
+    @property
+    def chat(self) -> bool:
+        return self.name == "before_chat"
+
+    @property
+    def variants(self) -> tuple[TrainedAdapter | None, ...]:
+        """An adapter a training seed; None is the base."""
+        return self.adapters or (None,)
+
+
+def find_columns(run: RunFolder, columns: str = "", base: Path | None = None) -> list[Column]:
+    """The columns to judge: before training, and what notebook 06 has trained in `run`; or those named, with commas between.
+
+    Raises ParameterError for a name that has no adapter, InputError for an adapter that was made for other weights than `base`.
+    """
+    trained = _find_trained(run)
+    names = [part.strip() for part in columns.split(",") if part.strip()]
+    for name in names:
+        if name not in (*BEFORE, *trained):
+            known = ", ".join((*BEFORE, *trained))
+            raise ParameterError(
+                f'columns: no column "{name}" in {run}/adapters; there are {known} (notebook 06 trains them)'
+            )
+    names = names or [name for name in COLUMNS if name in (*BEFORE, *trained)]
+    if base:
+        for one in (one for name in names for one in trained.get(name, ())):
+            check_adapter(one.folder, base)
+    return [Column(name, tuple(trained.get(name, ()))) for name in names]
+
+
+def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
+    found: dict[str, list[TrainedAdapter]] = {}
+    for path in run.find("adapters/*/*/adapter.gguf"):
+        folder = path.parent
+        if (folder / "training.json").is_file():  # written last: without it the training has not ended
+            one = TrainedAdapter(
+                folder.parent.name, folder.name, folder, weights_sha256(path), read_json(folder / "training.json")
+            )
+            found.setdefault(one.column, []).append(one)
+    return found
+
+
+def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:
+    """Every prompt that any of the columns was trained on."""
+    files = [run / f"adapters/{one.name}/train.jsonl" for one in columns if one.adapters]
+    return [row["prompt"] for path in files if path.is_file() for _, row in iter_lines(path)]
+
+
+def find_chat_layout(run: RunFolder, base: Path) -> str:
+    """The base's chat template around one message of the user, which FILLER stands for; kept in `evaluation/chat_layout.json`.
+
+    Raises InputError where the weights have no chat template.
+    """
+    path, sha256 = run / f"{FOLDER}/chat_layout.json", describe_base(base)["sha256"]
+    known = read_json(path) if path.is_file() else {}
+    if sha256 not in known:
+        import_torch()
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(unpack_weights(base) if base.is_file() else base)
+        if not tokenizer.chat_template:
+            raise InputError(f"{base.name}: no chat template in it; leave before_chat out of columns")
+        messages = [{"role": "user", "content": FILLER}]
+        known[sha256] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        write_json(path, known)
+    return known[sha256]
