@@ -37,7 +37,9 @@ NONE = "none"  # as `columns`: no model of the run folder, only published predic
 
 @dataclass
 class Evaluation:
-    """What is judged on what: `heldout` for bits per byte, its part `sample` for what the models write; `problems` to show."""
+    """What is judged on what: `heldout` for bits per byte, its part `sample` for what the models write; `problems` to show;
+    `clients` that asked for something else before, for run.json.
+    """
 
     run: RunFolder
     heldout: TaskSet
@@ -93,7 +95,7 @@ class Evaluation:
             more = {**limits, **self.provider, "store": store, "step": "07"}
             theirs, client = ask_provider(self.run, self.sample.tasks, max_tokens, **more)
             responses, clients = {**responses, **theirs}, [*clients, *client]
-        note_columns(self.run, self.columns, clients)
+        note_columns(self.run, self.columns, [*self.clients, *clients])
         return {**responses, **self.published}
 
     def score(self, bits: Mapping[str, Any], responses: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
@@ -140,7 +142,7 @@ def open_evaluation(
     heldout = load_tasks(tasks)
     base = None if columns == NONE else find_base(base_model)
     chosen = find_columns(run, columns, base) if base else []
-    heldout, problems = _leave_out_leaks(heldout, collect_prompts(run, chosen))
+    heldout, problems = leave_out_leaks(heldout, collect_prompts(run, chosen))
     heldout = heldout.draw(n_tasks, random_seed)
     sample = heldout.draw(n_generation_tasks, random_seed)
     published = load_columns(predictions, sample.tasks)
@@ -157,7 +159,7 @@ def open_evaluation(
     return Evaluation(run, heldout, sample, chosen, base, published, provider, problems)
 
 
-def _leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
+def leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
     """The tasks that were not trained on, and a line on the others."""
     leaked = set(find_leaks(heldout.tasks, prompts))
     if not leaked:

@@ -2,8 +2,11 @@
 
     rows, facts = load_scaling_rows(run)
     points = plan_points(rows, choose_sizes([0, 0.25, 0.5, 1], count_generated(rows)))
-    columns = train_points(run, points, base, steps=120)         # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
-    bits = measure_bits(run, columns, heldout, base)             # evaluate: column -> (n_seeds, n_tasks)
+    trainings = open_trainings(run, points)             # what could not work is refused here
+    judging = open_judging(trainings)                   # the held-out tasks
+    trainings.estimate(judging.heldout)                 # minutes
+    judging.columns = trainings.train()                 # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
+    judging.measure_bits()                              # column -> (n_seeds, n_tasks)
 
 A size is a number of generated instructions, each with all its rows; the seed tasks are in every size, as in the paper. Samples
 are nested: what a small size trains on is in every larger one, so that no two sizes differ by luck of the draw alone.
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.figures import COLOURS
+from ..analysis.figures import COLOURS, PAGE_INCHES, new_figure
 from ..data.origin import find_prompt_set
 from ..data.tasks import TrainingRow, find_task
 from ..files import InputError, ParameterError, load_records, read_json, write_records
@@ -31,12 +34,18 @@ from ..prompts import load_prompts
 from ..records import Completion, FinetuningRow, Request
 from ..runfolder import RunFolder
 from ..steps.export import END_OF_TEXT, build_finetuning_rows, build_seed_rows
-from .evaluate import Column, TrainedAdapter
+from .columns import Column, TrainedAdapter
+from .cost import check_memory
+from .evaluate import Evaluation, leave_out_leaks
 from .lineage import load_training_rows
-from .tasks import build_prompt
+from .lora import Settings, describe_training, estimate_training, find_progress, train_adapter
+from .rows import TokenRow, tokenise_rows
+from .tasks import TaskSet, build_prompt, load_tasks
+from .weights import check_libraries, find_base, load_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
 OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model
@@ -45,6 +54,8 @@ RATINGS = "15_rate_responses"
 ALL = int(paper_number("table1.instructions").value)
 PUBLISHED = {175: "fig7.175", 1000: "fig7.1k", 16_000: "fig7.16k", ALL: "fig7.52k"}
 SAME_SIZE = 0.1  # the sizes of Fig. 7 are read off its axis: so far may ours be from one of them
+FORWARD = 2.5  # a token that is only judged costs so much less than one that is learnt from
+PANELS = {"bits_per_byte": "bits per byte (lower is better)", "rouge_l": "ROUGE-L (0 to 100)"}
 NAMES = {OWN: "outputs as generated", BETTER: "outputs of a stronger model"}
 
 
@@ -181,14 +192,106 @@ def _replace_output(row: TrainingRow, output: str) -> TrainingRow:
 # training
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """Every point with every training seed: `steps` has the updates of each column, `settings` what all have in common."""
+
+    run: RunFolder
+    points: Sequence[Point]
+    training_seeds: Sequence[int]
+    base: Path
+    loaded: tuple[Any, Any]  # (model, tokenizer) of the base
+    steps: Mapping[str, int]
+    settings: Mapping[str, Any]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """A row a column: how much data it has, how many updates it gets, and how often it sees a row in them."""
+        rows = []
+        for point in self.points:
+            epoch = len(_plan(point, self.loaded[1], epochs=1, **self.settings)[1])
+            rows.append({
+                "column": point.column, "instructions": point.instructions, "rows": len(point.rows),
+                "updates": self.steps[point.column], "epochs": self.steps[point.column] / epoch,
+            })  # fmt: skip
+        return rows
+
+    def estimate(self, heldout: TaskSet) -> dict[str, Any]:
+        """How many trainings are left, and the minutes that they and the bits per byte of all columns on `heldout` take."""
+        left = [
+            (point, seed) for point in self.points for seed in self.training_seeds if not self._is_finished(point, seed)
+        ]
+        plans = [
+            _plan(point, self.loaded[1], steps=self.steps[point.column], random_seed=seed, **self.settings)
+            for point, seed in left
+        ]
+        found = estimate_training(self.loaded, plans, Settings(**self.settings))
+        judged = tokenise_rows([(one.prompt, f" {one.references[0]}") for one in heldout.tasks], self.loaded[1])
+        forward = len(left) * sum(len(row.ids) for row in judged) / FORWARD / 1000
+        return {
+            "trainings_left": len(left), "training_minutes": found["minutes"],
+            "judging_minutes": forward * (found["seconds_per_1000_tokens"] or 0) / 60,
+        }  # fmt: skip
+
+    def _is_finished(self, point: Point, seed: int) -> bool:
+        settings = Settings(**self.settings, steps=self.steps[point.column], random_seed=seed)
+        wanted = describe_training(self.base, point.write(self.run), settings)
+        return find_progress(self.run / f"{FOLDER}/{point.column}/{seed}", wanted).state == "finished"
+
+    def train(self) -> list[Column]:
+        """Train what is left; see `train_points`."""
+
+        def train(path: Path, out_dir: Path, seed: int) -> None:
+            steps = self.steps[path.parent.name]
+            train_adapter(self.base, path, out_dir, loaded=self.loaded, steps=steps, random_seed=seed, **self.settings)
+
+        return train_points(self.run, self.points, self.training_seeds, train)
+
+
+def open_trainings(
+    run: RunFolder,
+    points: Sequence[Point],
+    training_seeds: Sequence[int] = (42,),
+    base_model: str = "",
+    equal: str = "steps",
+    steps: int = 0,
+    epochs: int = 2,
+    **settings: Any,
+) -> Trainings:
+    """What will be trained; everything that could not work is refused here.
+
+    equal "steps": as many updates for each size, `steps` of them, or 0 for those of `epochs` of the largest size. "epochs": the
+    updates of `epochs` for each size, as the paper does. `settings` are those of `lora.Settings`.
+    Raises ParameterError for another word or no training seed, EndpointError where torch is missing or memory will not do.
+    """
+    if equal not in ("steps", "epochs"):
+        raise ParameterError(f'equal="{equal}": give "steps" or "epochs", which all sizes have in common')
+    if not training_seeds:
+        raise ParameterError("training_seeds=[]: give one training seed at least, such as [42]")
+    base = find_base(base_model)
+    check_libraries()
+    check_memory(base, Settings(**settings).batch_tokens)
+    loaded = load_model(base)
+    updates = {point.column: len(_plan(point, loaded[1], epochs=epochs, **settings)[1]) for point in points}
+    if equal == "steps":
+        largest = max((one for one in points if one.curve == OWN), key=lambda one: one.size)
+        updates = dict.fromkeys(updates, steps or updates[largest.column])
+    return Trainings(run, points, training_seeds, base, loaded, updates, settings)
+
+
+def _plan(point: Point, tokenizer: Any, **settings: Any) -> tuple[list[TokenRow], list[list[int]]]:
+    """(the rows of a point as tokens, the row numbers of every update)."""
+    chosen = Settings(**settings)
+    rows = tokenise_rows([(row.prompt, row.completion) for row in point.rows], tokenizer, chosen.max_length)
+    return rows, chosen.plan(rows)
+
+
 def train_points(
     run: RunFolder, points: Sequence[Point], training_seeds: Sequence[int], train: Callable[[Path, Path, int], Any]
 ) -> list[Column]:
     """Train every point with every training seed, and return the points as columns of `evaluate`.
 
-    train(training file, folder of the adapter, training seed) is `lora.train_adapter` with its settings: it goes on where it was
-    stopped, and returns at once where the same training has ended. The order is by training seed: after a stop there is a
-    whole curve sooner.
+    train(training file, folder of the adapter, training seed) goes on where it was stopped, and returns at once where the same
+    training has ended. The order is by training seed: after a stop there is a whole curve sooner.
     """
     from tqdm.auto import tqdm
 
@@ -197,11 +300,10 @@ def train_points(
     for column, path, seed in (bar := tqdm(jobs, desc="trainings", unit="training")):
         bar.set_postfix_str(f"{column}, training seed {seed}")
         train(path, path.parent / str(seed), seed)
-    return [find_column(run, point, training_seeds) for point in points]
+    return [_find_column(run, point, training_seeds) for point in points]
 
 
-def find_column(run: RunFolder, point: Point, training_seeds: Sequence[int]) -> Column:
-    """A trained point as a column; raises InputError where a training has not ended."""
+def _find_column(run: RunFolder, point: Point, training_seeds: Sequence[int]) -> Column:
     return Column(
         point.column, tuple(_load_trained(run / f"{FOLDER}/{point.column}/{seed}") for seed in training_seeds)
     )
@@ -210,6 +312,23 @@ def find_column(run: RunFolder, point: Point, training_seeds: Sequence[int]) -> 
 def _load_trained(folder: Path) -> TrainedAdapter:
     record = read_json(folder / "training.json")  # written last: without it the training has not ended
     return TrainedAdapter(folder.parent.name, folder.name, folder, weights_sha256(folder / "adapter.gguf"), record)
+
+
+# judging
+
+
+def open_judging(
+    trainings: Trainings, tasks: str = "heldout", n_tasks: int = 0, n_generation_tasks: int = 0, random_seed: int = 42
+) -> Evaluation:
+    """What judges the points, before there are any columns: set `columns` to those of `Trainings.train`.
+
+    Held-out tasks that a point is trained on are left out, and named in `problems`. `n_generation_tasks` 0: nothing is written.
+    """
+    prompts = [row.prompt for point in trainings.points for row in point.rows]
+    heldout, problems = leave_out_leaks(load_tasks(tasks), prompts)
+    heldout = heldout.draw(n_tasks, random_seed)
+    sample = heldout.draw(n_generation_tasks, random_seed) if n_generation_tasks else replace(heldout, tasks=())
+    return Evaluation(trainings.run, heldout, sample, [], trainings.base, {}, {}, problems)
 
 
 # the curve
@@ -245,6 +364,17 @@ def tabulate_points(
             row[f"{measure}_paired"] = [base + one["low"], base + one["high"]] if one else None
         rows.append(row)
     return rows
+
+
+def draw_scaling(rows: Sequence[Mapping[str, Any]], source: str) -> Figure:
+    """Fig. 7 as published, and ours: a panel for bits per byte, and one for ROUGE-L where answers were written."""
+    measures = [name for name in PANELS if name in rows[0]]
+    figure, axes = new_figure(columns=1 + len(measures), width=PAGE_INCHES, height=2.3, source=source)
+    plot_published(axes[0])
+    for measure, ax in zip(measures, axes[1:], strict=True):
+        plot_scaling(rows, measure, ax, PANELS[measure])
+    axes[1].set_title("this run", loc="left")
+    return figure
 
 
 def plot_published(ax: Axes) -> Axes:
