@@ -13,22 +13,10 @@ from .comparison import (
     tabulate_columns,
     tabulate_differences,
 )
+from .curve import compare_points
 from .evaluate import open_evaluation
 from .loss import CompletionLoss, measure_completion_loss
 from .rows import COLUMNS, TRAINED, load_pairs, mark_tokens, plan_batches, tokenise_rows, write_training_files
-from .scaling import (
-    build_output_requests,
-    choose_sizes,
-    count_generated,
-    draw_scaling,
-    load_scaling_rows,
-    match_published,
-    open_judging,
-    open_trainings,
-    pair_points,
-    plan_points,
-    read_outputs,
-    tabulate_points,
-)
+from .scaling import open_judging, open_scaling, open_trainings
 from .tasks import describe_spread
 from .weights import check_adapter, convert_to_f16, describe_base, find_base, load_adapter, load_model

@@ -1,12 +1,11 @@
 """Quality against data size and against better outputs: the trainings behind the paper's Fig. 7 (section 4.5; notebook 16).
 
-    rows, facts = load_scaling_rows(run)
-    points = plan_points(rows, choose_sizes([0, 0.25, 0.5, 1], count_generated(rows)))
+    points = open_scaling(run).plan_points()
     trainings = open_trainings(run, points)             # what could not work is refused here
     judging = open_judging(trainings)                   # the held-out tasks
     trainings.estimate(judging.heldout)                 # minutes
     judging.columns = trainings.train()                 # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
-    judging.measure_bits()                              # column -> (n_seeds, n_tasks)
+    compare_points(points, judging, judging.score(judging.measure_bits(), {})).draw()      # of `curve`
 
 A size is a number of generated instructions, each with all its rows; the seed tasks are in every size, as in the paper. Samples
 are nested: what a small size trains on is in every larger one, so that no two sizes differ by luck of the draw alone.
@@ -22,14 +21,13 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..analysis.figures import COLOURS, PAGE_INCHES, new_figure
 from ..data.origin import find_prompt_set
 from ..data.tasks import TrainingRow, find_task
+from ..display import count_of
 from ..files import InputError, ParameterError, load_records, read_json, write_records
 from ..models.embedded import weights_sha256
-from ..paper_numbers import paper_number
 from ..prompts import load_prompts
 from ..records import Completion, FinetuningRow, Request
 from ..runfolder import RunFolder
@@ -43,20 +41,10 @@ from .rows import TokenRow, tokenise_rows
 from .tasks import TaskSet, build_prompt, load_tasks
 from .weights import check_libraries, find_base, load_model
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
 OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model
-RATINGS = "15_rate_responses"
-# Fig. 7: instructions, and the row of `paper_numbers` that says how many responses were rated A after training on so many
-ALL = int(paper_number("table1.instructions").value)
-PUBLISHED = {175: "fig7.175", 1000: "fig7.1k", 16_000: "fig7.16k", ALL: "fig7.52k"}
-SAME_SIZE = 0.1  # the sizes of Fig. 7 are read off its axis: so far may ours be from one of them
+SIZES = (0, 0.25, 0.5, 1)
 FORWARD = 2.5  # a token that is only judged costs so much less than one that is learnt from
-PANELS = {"bits_per_byte": "bits per byte (lower is better)", "rouge_l": "ROUGE-L (0 to 100)"}
-NAMES = {OWN: "outputs as generated", BETTER: "outputs of a stronger model"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,47 @@ class Point:
 
 
 # the data
+
+
+@dataclass(frozen=True)
+class ScalingData:
+    """Rows to train on and the sizes to train at, in generated instructions."""
+
+    rows: Sequence[TrainingRow]
+    sizes: Sequence[int]
+    source: str
+    notes: Sequence[str]
+    random_seed: int
+
+    def describe(self) -> str:
+        """The data and its sizes, in a line."""
+        has = count_of("generated instruction", count_generated(self.rows))
+        return f"{self.source} has {has}; sizes: {', '.join(map(str, self.sizes))}"
+
+    def build_requests(self, max_tokens: int) -> list[Request]:
+        """What a stronger model is asked; see `build_output_requests`."""
+        return build_output_requests(self.rows, max_tokens)
+
+    def read_outputs(self, completions: Sequence[Completion]) -> dict[str, str]:
+        """Row id -> what it answered; see `read_outputs`."""
+        return read_outputs(self.rows, completions)
+
+    def list_outputs(self, outputs: Mapping[str, str], count: int = 5) -> list[dict[str, str]]:
+        """The first outputs in both versions, to read."""
+        kept = [row for row in self.rows if row.id in outputs][:count]
+        return [{"instruction": row.instruction, "as generated": row.output, "better": outputs[row.id]} for row in kept]
+
+    def plan_points(self, outputs: Mapping[str, str] | None = None) -> list[Point]:
+        """What is trained; see `plan_points`."""
+        return plan_points(self.rows, self.sizes, self.random_seed, outputs)
+
+
+def open_scaling(run: RunFolder, data: str = "", sizes: Sequence[float] = SIZES, random_seed: int = 42) -> ScalingData:
+    """The rows of the run's fine-tuning file or of another data set, and the chosen sizes. Errors are those of
+    `load_scaling_rows` and `choose_sizes`.
+    """
+    rows, facts = load_scaling_rows(run, data, random_seed)
+    return ScalingData(rows, choose_sizes(sizes, count_generated(rows)), facts["source"], facts["notes"], random_seed)
 
 
 def load_scaling_rows(
@@ -255,19 +284,21 @@ def open_trainings(
     equal: str = "steps",
     steps: int = 0,
     epochs: int = 2,
-    **settings: Any,
+    learning_rate: float = Settings.learning_rate,
+    rank: int = Settings.rank,
+    **more: Any,
 ) -> Trainings:
     """What will be trained; everything that could not work is refused here.
 
     equal "steps": as many updates for each size, `steps` of them, or 0 for those of `epochs` of the largest size. "epochs": the
-    updates of `epochs` for each size, as the paper does. `settings` are those of `lora.Settings`.
+    updates of `epochs` for each size, as the paper does. The rest are settings of `lora.Settings`.
     Raises ParameterError for another word or no training seed, EndpointError where torch is missing or memory will not do.
     """
     if equal not in ("steps", "epochs"):
         raise ParameterError(f'equal="{equal}": give "steps" or "epochs", which all sizes have in common')
     if not training_seeds:
         raise ParameterError("training_seeds=[]: give one training seed at least, such as [42]")
-    base = find_base(base_model)
+    base, settings = find_base(base_model), {"learning_rate": learning_rate, "rank": rank, **more}
     check_libraries()
     check_memory(base, Settings(**settings).batch_tokens)
     loaded = load_model(base)
@@ -318,117 +349,14 @@ def _load_trained(folder: Path) -> TrainedAdapter:
 
 
 def open_judging(
-    trainings: Trainings, tasks: str = "heldout", n_tasks: int = 0, n_generation_tasks: int = 0, random_seed: int = 42
+    trainings: Trainings, tasks: str = "heldout", n_tasks: int = 0, n_written_tasks: int = 0, random_seed: int = 42
 ) -> Evaluation:
     """What judges the points, before there are any columns: set `columns` to those of `Trainings.train`.
 
-    Held-out tasks that a point is trained on are left out, and named in `problems`. `n_generation_tasks` 0: nothing is written.
+    Held-out tasks that a point is trained on are left out, and named in `problems`. `n_written_tasks` 0: nothing is written.
     """
     prompts = [row.prompt for point in trainings.points for row in point.rows]
     heldout, problems = leave_out_leaks(load_tasks(tasks), prompts)
     heldout = heldout.draw(n_tasks, random_seed)
-    sample = heldout.draw(n_generation_tasks, random_seed) if n_generation_tasks else replace(heldout, tasks=())
+    sample = heldout.draw(n_written_tasks, random_seed) if n_written_tasks else replace(heldout, tasks=())
     return Evaluation(trainings.run, heldout, sample, [], trainings.base, {}, {}, problems)
-
-
-# the curve
-
-
-def pair_points(points: Sequence[Point]) -> list[tuple[str, str]]:
-    """What is compared: each size with the smallest, and with better outputs each size with its own outputs."""
-    own = [point for point in points if point.curve == OWN]
-    pairs = [(point.column, own[0].column) for point in own[1:]]
-    names = {point.size: point.column for point in own}
-    return pairs + [(point.column, names[point.size]) for point in points if point.curve == BETTER]
-
-
-def tabulate_points(
-    points: Sequence[Point], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """A record a point: its size, and by measure the mean, its interval over tasks ("..._interval"), and the interval of its
-    difference to what `pair_points` compares it with, laid from the mean of that ("..._paired"; None for the first).
-
-    summary and records are those of `comparison.summarise_measures` and `compare_measures`.
-    """
-    paired = {(row["a"], row["measure"]): row for row in records}
-    rows = []
-    for point in points:
-        row: dict[str, Any] = {
-            "column": point.column, "curve": point.curve, "size": point.size, "instructions": point.instructions,
-            "rows": len(point.rows),
-        }  # fmt: skip
-        for measure, ends in summary[point.column]["intervals"].items():
-            one = paired.get((point.column, measure))
-            base = summary[one["b"]][measure] if one else 0
-            row[measure], row[f"{measure}_interval"] = summary[point.column][measure], ends
-            row[f"{measure}_paired"] = [base + one["low"], base + one["high"]] if one else None
-        rows.append(row)
-    return rows
-
-
-def draw_scaling(rows: Sequence[Mapping[str, Any]], source: str) -> Figure:
-    """Fig. 7 as published, and ours: a panel for bits per byte, and one for ROUGE-L where answers were written."""
-    measures = [name for name in PANELS if name in rows[0]]
-    figure, axes = new_figure(columns=1 + len(measures), width=PAGE_INCHES, height=2.3, source=source)
-    plot_published(axes[0])
-    for measure, ax in zip(measures, axes[1:], strict=True):
-        plot_scaling(rows, measure, ax, PANELS[measure])
-    axes[1].set_title("this run", loc="left")
-    return figure
-
-
-def plot_published(ax: Axes) -> Axes:
-    """Fig. 7 as published: the share rated A against instructions, on a logarithmic axis, and the point of better outputs."""
-    sizes, values = list(PUBLISHED), [paper_number(id).value for id in PUBLISHED.values()]
-    ax.plot(sizes, values, "o-", color=COLOURS[-1], markersize=4, label="outputs by GPT-3")
-    best = paper_number("fig7.better_outputs").value
-    ax.plot(sizes[-1], best, "D", color=COLOURS[1], markersize=4, label="outputs by InstructGPT 003")
-    ax.set(xscale="log", ylim=(0, 62), ylabel="responses rated A (%)", xlabel="instructions trained on")
-    ax.set_title("the paper (GPT-3, 252 tasks)", loc="left")
-    ax.legend(loc="lower right")
-    return ax
-
-
-def plot_scaling(rows: Sequence[Mapping[str, Any]], measure: str, ax: Axes, label: str) -> Axes:
-    """Ours: the mean of `measure` against instructions, a line a curve; rows are those of `tabulate_points`.
-
-    A bar is the 95 % interval of a *difference*: of own outputs to the smallest size (dotted), of better ones to own ones at
-    that size. The same tasks judge all, and what is common to both cancels out.
-    """
-    ax.axhline(rows[0][measure], color="0.6", linewidth=0.8, linestyle=":", zorder=1)
-    for curve, colour, mark in ((OWN, COLOURS[0], "o"), (BETTER, COLOURS[1], "D")):
-        for row in (kept := [row for row in rows if row["curve"] == curve]):
-            ends = row[f"{measure}_paired"] or [row[measure]] * 2
-            ax.plot([row["instructions"]] * 2, ends, "_-", color=colour, linewidth=1, markersize=5)
-        sizes, values = [row["instructions"] for row in kept], [row[measure] for row in kept]
-        ax.plot(
-            sizes, values, f"{mark}-", color=colour, markersize=4, linewidth=1, label=NAMES[curve] if kept else None
-        )
-    ax.set(xlabel="instructions trained on", ylabel=label)
-    if rows[-1]["instructions"] > 10 * rows[0]["instructions"]:
-        ax.set_xscale("log")
-    if rows[-1]["curve"] == BETTER:
-        ax.legend()
-    return ax
-
-
-# the scorecard's rows
-
-
-def match_published(points: Sequence[Point], ratings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `scorecard` looks up for Fig. 7: the share of responses that a person rated A, with its interval and their number.
-
-    ratings: the results of notebook 15, whose columns may be the responses of these points. The keys are sizes of Fig. 7
-    ("175", "1000", ...) to which one of ours comes within 10 %, and "better_outputs" for the largest. No other measure fills
-    them: bits per byte are no share rated A.
-    """
-    rated = ratings.get("rated", {}).get("person", {})
-    found: dict[str, Any] = {}
-    for point in points:
-        columns = [name for name in rated if name == point.column or name.startswith(f"{point.column}-")]
-        near = [size for size in PUBLISHED if abs(point.instructions - size) <= SAME_SIZE * size]
-        keys = map(str, near) if point.curve == OWN else ["better_outputs"] * (near == [ALL])
-        found |= {
-            key: {**rated[columns[0]]["shares"]["A"], "rated": rated[columns[0]]["rated"]} for key in keys if columns
-        }
-    return found

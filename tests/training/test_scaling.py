@@ -15,18 +15,20 @@ from selfinstruct.paper_numbers import paper_number
 from selfinstruct.records import Completion, FinetuningRow
 from selfinstruct.runfolder import FINETUNING, RunFolder
 from selfinstruct.training import scaling
+from selfinstruct.training.curve import (
+    match_published,
+    pair_points,
+    plot_published,
+    plot_scaling,
+    tabulate_points,
+)
 from selfinstruct.training.scaling import (
     build_output_requests,
     choose_sizes,
     count_generated,
     load_scaling_rows,
-    match_published,
-    pair_points,
     plan_points,
-    plot_published,
-    plot_scaling,
     read_outputs,
-    tabulate_points,
     train_points,
 )
 
