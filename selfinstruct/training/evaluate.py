@@ -4,7 +4,8 @@
     evaluation.plan()                                       # before looking: the least difference that can be seen
     bits = evaluation.measure_bits()                        # column -> array (n_seeds, n_tasks)
     responses = evaluation.ask(max_tokens=96)               # column -> the responses of each training seed
-    evaluation.score(bits, responses)                       # measure -> column -> array (n_seeds, n_tasks)
+    scores = evaluation.score(bits, responses)              # measure -> column -> array (n_seeds, n_tasks)
+    evaluation.compare(scores)                              # the pairs, with what could have been seen
 
 Published predictions come in as further columns, and so does a provider's tuned model; both have the measures of what is written
 only. A held-out task whose instruction was trained on is left out, of all columns.
@@ -12,6 +13,7 @@ only. A held-out task whose instruction was trained on is left out, of all colum
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +24,19 @@ from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
 from .bits import find_missing_bits, measure_bits
 from .columns import BEFORE, PROVIDER, Column, collect_prompts, find_columns
-from .comparison import PRIMARY, plan_comparison
+from .comparison import (
+    PRIMARY,
+    WRITTEN,
+    SideBySide,
+    compare_measures,
+    find_extremes,
+    find_pairs,
+    plan_comparison,
+    say_difference,
+    summarise_measures,
+)
 from .responses import Response, ask_columns, ask_provider, load_columns, note_columns, score_columns, split_names
-from .tasks import TaskSet, find_leaks, find_tasks, load_tasks
+from .tasks import USER_ORIENTED_252, TaskSet, describe_tasks, find_leaks, find_tasks, load_tasks
 from .weights import check_libraries, find_base
 
 if TYPE_CHECKING:
@@ -32,7 +44,8 @@ if TYPE_CHECKING:
 
     from ..models.client import ModelClient
 
-NONE = "none"  # as `columns`: no model of the run folder, only published predictions or a provider's model
+NONE = ["none"]  # as `judged`: no model of the run folder, only published predictions or a provider's model
+USER_ORIENTED = "user_oriented"
 
 
 @dataclass
@@ -49,12 +62,26 @@ class Evaluation:
     published: dict[str, list[list[Response]]]
     provider: Mapping[str, Any]
     problems: list[str] = field(default_factory=list)
-    clients: list[ModelClient] = field(default_factory=list)
+    clients: list[ModelClient] = field(default_factory=list)  # what else asked: their figures are added
+    random_seed: int = 42
 
     @property
     def names(self) -> list[str]:
         """All columns, in the order of the table."""
         return [*(one.name for one in self.columns), *([PROVIDER] if self.provider else []), *self.published]
+
+    @property
+    def can_write(self) -> bool:
+        """True if llama.cpp can serve the columns of the run folder: it needs a GGUF file and adapters in its form."""
+        adapters = [one for column in self.columns for one in column.adapters]
+        return bool(self.base and self.base.is_file() and all(one.path.is_file() for one in adapters))
+
+    @property
+    def clusters(self) -> dict[str, Sequence[str] | None]:
+        """measure -> the task of each row, None where every row is a task of its own."""
+        return {PRIMARY: self.heldout.clusters, **dict.fromkeys(WRITTEN, self.sample.clusters)}
+
+    # before looking
 
     def describe(self) -> list[dict[str, Any]]:
         """Every column: training seeds, and of the first one's record the rows and steps."""
@@ -62,38 +89,39 @@ class Evaluation:
             {"column": one.name, "training seeds": len(one.adapters) or None, **_describe_training(one)}
             for one in self.columns
         ]
-        others = [name for name in self.names if name not in {one.name for one in self.columns}]
-        return [*rows, *({"column": name} for name in others)]
+        known = {one.name for one in self.columns}
+        return [*rows, *({"column": name} for name in self.names if name not in known)]
 
-    @property
-    def source(self) -> str:
-        """The small print of a figure."""
-        seeds = sorted({len(one.adapters) for one in self.columns if one.adapters})
-        trained = f", {count_of('training seed', seeds[-1])}" if seeds else ""
-        of_bits = f"{len(self.heldout.tasks)} for bits per byte, " if self.columns else ""
-        base = f"; {self.base.stem}" if self.base else ""
-        return f"tasks: {self.heldout.name}, {of_bits}{len(self.sample.tasks)} for ROUGE-L{trained}{base}. Grey: could not be seen."
+    def describe_spread(self) -> dict[str, dict[str, Any]]:
+        """How varied the held-out tasks are, next to the paper's 252: name -> `describe_tasks`."""
+        ours = {self.heldout.name: describe_tasks(self.heldout.tasks, self.run)}
+        return ours if self.heldout.name == USER_ORIENTED else {**ours, "the paper's 252": USER_ORIENTED_252}
 
     def plan(self) -> dict[str, float]:
         """measure -> the least true difference that is found with 80 % power; nothing of it needs a result."""
         sizes = {PRIMARY: len(self.heldout.tasks)} if self.columns else {}
-        written = dict.fromkeys(("rouge_l", "stopped"), len(self.sample.tasks))
-        return plan_comparison({**sizes, **written})
+        return plan_comparison({**sizes, **dict.fromkeys(("rouge_l", "stopped"), len(self.sample.tasks))})
+
+    # measuring
 
     def measure_bits(self) -> dict[str, np.ndarray]:
         """Bits per byte of every column of the run folder, on all held-out tasks."""
         return measure_bits(self.run, self.columns, self.heldout, self.base) if self.columns else {}
 
     def ask(
-        self, max_tokens: int = 96, store: str | Path = "outputs/responses.sqlite", **limits: Any
-    ) -> dict[str, Any]:
-        """The responses of every column to the sample; run.json records what answered. `limits` are a provider's, for `connect`."""
-        responses, clients = {}, []
-        if self.columns:
-            responses, clients = ask_columns(self.run, self.columns, self.sample.tasks, self.base, max_tokens, store)
+        self,
+        max_tokens: int = 96,
+        store: str | Path = "outputs/responses.sqlite",
+        concurrency: int = 4,
+        max_cost_usd: float = 0.0,
+    ) -> dict[str, list[list[Response]]]:
+        """The responses of every column to the sample; run.json records what answered. The last two are for a provider."""
+        responses, clients, tasks = {}, [], self.sample.tasks
+        if self.columns and self.can_write:
+            responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store)
         if self.provider:
-            more = {**limits, **self.provider, "store": store, "step": "07"}
-            theirs, client = ask_provider(self.run, self.sample.tasks, max_tokens, **more)
+            limits = {"store": store, "concurrency": concurrency, "max_cost_usd": max_cost_usd, "step": "07"}
+            theirs, client = ask_provider(self.run, tasks, max_tokens, **self.provider, **limits)
             responses, clients = {**responses, **theirs}, [*clients, *client]
         note_columns(self.run, self.columns, [*self.clients, *clients])
         return {**responses, **self.published}
@@ -103,12 +131,60 @@ class Evaluation:
         primary = {PRIMARY: dict(bits)} if bits else {}
         return {**primary, **score_columns(responses, self.sample.tasks)}
 
+    # concluding
+
+    def summarise(self, scores: Mapping[str, Any], n_resamples: int = 10_000) -> dict[str, Any]:
+        """column -> measure -> mean, with "intervals" over tasks and "seed_sd" over training seeds, in the table's order."""
+        how = {"n_resamples": n_resamples, "random_seed": self.random_seed}
+        found = summarise_measures(scores, self.clusters, **how)
+        return {name: found[name] for name in self.names if name in found}
+
+    def compare(self, scores: Mapping[str, Any], n_resamples: int = 10_000) -> list[dict[str, Any]]:
+        """The differences of the pairs that the loop asks about, a record a pair and measure."""
+        return compare_measures(scores, find_pairs(self.names), self.clusters, n_resamples, self.random_seed)
+
     @property
-    def clusters(self) -> dict[str, Sequence[str] | None]:
-        """measure -> the task of each row, None where every row is a task of its own."""
-        written = self.sample.clusters
-        names = ("rouge_l", "rouge_l_no_stemmer", "rouge_l_reference_length", "stopped", "tokens")
-        return {PRIMARY: self.heldout.clusters, **dict.fromkeys(names, written)}
+    def source(self) -> str:
+        """The small print of a figure."""
+        seeds = max((len(one.adapters) for one in self.columns), default=0)
+        trained = f"; {count_of('training seed', seeds)}" if seeds else ""
+        base = f"; {self.base.stem}" if self.base else ""
+        sizes = {"bits per byte": len(self.heldout.tasks)} if self.columns else {}
+        sizes |= {"ROUGE-L": len(self.sample.tasks)} if self.can_write or not self.columns else {}
+        each = ", ".join(f"{count} for {measure}" for measure, count in sizes.items())
+        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: what could not be seen (80 % power)."
+
+    def show_extremes(self, responses: Mapping[str, Any], scores: Mapping[str, Any], show_rows: int = 3) -> SideBySide:
+        """Before and after, or the first pair there is: largest gains in ROUGE-L, then losses, of the first training seed."""
+        pairs = find_pairs([name for name in self.names if name in responses])
+        second, first = next((pair for pair in pairs if pair[1] == "before_plain"), pairs[0] if pairs else ("", ""))
+        if not second:
+            return SideBySide([], "", "")
+        gains = scores["rouge_l"][second][0] - scores["rouge_l"][first][0]
+        texts = responses[first][0], responses[second][0]
+        return SideBySide(find_extremes(self.sample.tasks, *texts, gains, show_rows), first, second)
+
+    def collect_results(self, summary: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What notebook 07 records: columns by name, each pair with what could have been seen, and a headline."""
+        first = next(iter(differences), None)
+        return {
+            "tasks": self.heldout.name, "n_tasks": len(self.heldout.tasks), "n_generation_tasks": len(self.sample.tasks),
+            "tasks_sha256": self.heldout.sha256, "columns": dict(summary), "differences": list(differences),
+            "minimum_detectable_difference": self.plan(), "table_3": self._collect_table_3(summary, differences),
+            "problems": self.problems, "headline": say_difference(first) if first else "one column: nothing to compare",
+        }  # fmt: skip
+
+    def _collect_table_3(self, summary: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the scorecard compares with Table 3: {} unless it was measured on SuperNI, as the paper did."""
+        if self.heldout.name != "superni":
+            return {}
+        found: dict[str, Any] = {"n": len(self.sample.tasks), "tasks": len({one.cluster for one in self.sample.tasks})}
+        for name, one in summary.items():
+            found[name] = {"rouge_l": one.get("rouge_l"), "interval": one["intervals"].get("rouge_l")}
+        for row in differences:
+            if (row["measure"], row["pair"]) == ("rouge_l", "run_data - before_plain"):
+                found["gain"] = {"rouge_l": row["difference"], "interval": [row["low"], row["high"]]}
+        return found
 
 
 def check_evaluation(tasks: str = "heldout", predictions: str = "", **_: Any) -> None:
@@ -116,16 +192,15 @@ def check_evaluation(tasks: str = "heldout", predictions: str = "", **_: Any) ->
     find_tasks(tasks)
     for name in split_names(predictions):
         if not given_path(name).is_file():
-            raise InputError(
-                f"predictions={name!r}: no such file; the published ones come with: selfinstruct fetch predictions"
-            )
+            advice = "the published ones come with: selfinstruct fetch predictions"
+            raise InputError(f"predictions={name!r}: no such file; {advice}")
 
 
 def open_evaluation(
     run: RunFolder,
     tasks: str = "heldout",
     base_model: str = "",
-    columns: str = "",
+    judged: Sequence[str] = (),
     predictions: str = "",
     model: str = "",
     base_url: str = "",
@@ -139,41 +214,51 @@ def open_evaluation(
     Raises InputError for missing tasks, predictions or adapters and for adapters of other weights, ParameterError for a column
     that is not there, EndpointError where torch is missing and something is left to compute.
     """
-    heldout = load_tasks(tasks)
-    base = None if columns == NONE else find_base(base_model)
-    chosen = find_columns(run, columns, base) if base else []
-    heldout, problems = leave_out_leaks(heldout, collect_prompts(run, chosen))
+    check_evaluation(tasks, predictions)
+    base = None if [*judged] == NONE else find_base(base_model)
+    columns = find_columns(run, judged, base) if base else []
+    provider = {"model": model, "base_url": base_url, "api": api} if model else {}
+    _check_columns(run, columns, judged, bool(provider or predictions))
+    heldout, problems = leave_out_leaks(load_tasks(tasks), collect_prompts(run, columns))
     heldout = heldout.draw(n_tasks, random_seed)
     sample = heldout.draw(n_generation_tasks, random_seed)
-    published = load_columns(predictions, sample.tasks)
-    provider = {"model": model, "base_url": base_url, "api": api} if model else {}
-    if base and not any(one.adapters for one in chosen) and not (published or provider or columns):
-        raise run.missing("adapters/*/*/adapter.gguf")
-    if not (chosen or published or provider):
-        raise ParameterError(
-            f'columns="{NONE}" and neither predictions nor model: nothing to judge; name one of the two'
-        )
-    if base and find_missing_bits(run, chosen, heldout, base):
+    if base and find_missing_bits(run, columns, heldout, base):
         check_libraries()
-    problems += _list_missing(chosen)
-    return Evaluation(run, heldout, sample, chosen, base, published, provider, problems)
+    problems += _list_missing(columns)
+    published = load_columns(predictions, sample.tasks)
+    found = Evaluation(run, heldout, sample, columns, base, published, provider, problems, random_seed=random_seed)
+    if columns and not found.can_write:
+        problems.append(f"llama.cpp cannot serve {base.name} with its adapters: bits per byte only, nothing is written")
+    return found
+
+
+def _check_columns(run: RunFolder, columns: Sequence[Column], judged: Sequence[str], has_others: bool) -> None:
+    """Raise where there would be nothing to compare."""
+    if has_others or (judged and [*judged] != NONE) or any(one.adapters for one in columns):
+        return
+    if judged:
+        raise ParameterError(f"judged={NONE}, no predictions and no model: nothing to judge; name one of the two")
+    command = shlex.join(["selfinstruct", "run", "--run-dir", str(run), "--only", "06,07"])
+    raise InputError(
+        f"{run}/adapters: no trained column; 06_finetune_model writes them: run that first, or both ({command})"
+    )
 
 
 def leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
     """The tasks that were not trained on, and a line on the others."""
-    leaked = set(find_leaks(heldout.tasks, prompts))
+    leaked = find_leaks(heldout.tasks, prompts)
     if not leaked:
         return heldout, []
-    kept = tuple(one for one in heldout.tasks if one.id not in leaked)
+    kept = tuple(one for one in heldout.tasks if one.id not in set(leaked))
     if len(kept) < 2:
         raise InputError(f"{heldout.source}: the columns were trained on these tasks; choose others with tasks=FILE")
-    words = f"{count_of('held-out task', len(leaked))} left out: the instruction was trained on ({', '.join(sorted(leaked)[:3])})"
-    return replace(heldout, tasks=kept), [words]
+    tasks = count_of("held-out task", len(leaked))
+    return replace(heldout, tasks=kept), [f"{tasks} left out: the instruction was trained on ({', '.join(leaked[:3])})"]
 
 
 def _describe_training(column: Column) -> dict[str, Any]:
     record = column.adapters[0].record if column.adapters else {}
-    return {name: record.get(name) for name in ("rows", "steps")}
+    return {"rows": record.get("train_file", {}).get("rows"), "steps": record.get("steps")}
 
 
 def _list_missing(columns: Sequence[Column]) -> list[str]:

@@ -15,7 +15,8 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from ..files import (
     write_records,
 )
 from ..models.embedded import weights_sha256
-from .cost import autocast, choose_precision, count_tokens, time_tokens
+from .cost import autocast, choose_precision
 from .gguf_files import write_adapter_gguf, write_merged_gguf
 from .loss import sum_losses, token_losses
 from .rows import TokenRow, load_pairs, plan_batches, tokenise_rows
@@ -114,15 +115,15 @@ def train_adapter(
     out_dir: Path,
     *,
     heldout: Sequence[tuple[str, str]] = (),
-    loaded: tuple[Any, Any] | None = None,
+    load: Callable[[], tuple[Any, Any]] | None = None,
     merge: bool = False,
-    source: dict[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train an adapter on the {prompt, completion} lines of `train_file`, or go on with it; returns the training record.
 
-    `heldout` are pairs whose loss is drawn, and which decide nothing; `loaded` is (model, tokenizer) of `base`, which are as
-    before when it returns; `merge` also writes merged.gguf; `source` goes into the record. What was trained from other data or
+    `heldout` are pairs whose loss is drawn, and which decide nothing; `load` gives (model, tokenizer) of `base`, and the model is
+    as before when this returns; `merge` also writes merged.gguf; `source` goes into the record. What was trained from other data or
     with other `settings` is replaced. Raises InputError for a row without a completion, StoppedEarly at Ctrl-C.
     """
     chosen = Settings(**settings)
@@ -133,7 +134,7 @@ def train_adapter(
         )
     if find_progress(out_dir, wanted).state != "finished":
         _prepare_folder(out_dir, wanted)
-        model, tokenizer = loaded or load_model(base)
+        model, tokenizer = load() if load else load_model(base)
         texts = (load_pairs(train_file), heldout)
         rows, held = (tokenise_rows(pairs, tokenizer, chosen.max_length) for pairs in texts)
         with adapted(model, chosen) as tuned:
@@ -167,31 +168,15 @@ def adapted(model: Any, settings: Settings) -> Iterator[Any]:
     torch.manual_seed(settings.random_seed)
     rank, layers = settings.rank, find_targets(model)
     config = LoraConfig(r=rank, lora_alpha=ALPHA * rank, target_modules=layers, task_type="CAUSAL_LM", lora_dropout=0.0)
-    tuned = get_peft_model(model, config)
+    with warnings.catch_warnings():  # of what peft calls in transformers, to be renamed there some day
+        warnings.simplefilter("ignore", FutureWarning)
+        tuned = get_peft_model(model, config)
     try:
         yield tuned
     finally:
         tuned.unload()
         if hasattr(model, "peft_config"):  # or the next adapter warns that it is a second one
             del model.peft_config
-
-
-def estimate_training(
-    loaded: tuple[Any, Any],
-    plans: Sequence[tuple[Sequence[TokenRow], list[list[int]]]],
-    settings: Settings,
-    heldout_tokens: int = 0,
-) -> dict[str, Any]:
-    """{"tokens", "seconds_per_1000_tokens", "minutes"} of several trainings, (rows, plan) each: a batch of the first is timed."""
-    model = loaded[0]
-    tokens = sum(count_tokens(rows, plan) for rows, plan in plans)
-    if not tokens:
-        return {"tokens": 0, "seconds_per_1000_tokens": None, "minutes": 0.0}
-    rows, plan = next(one for one in plans if one[1])
-    with adapted(model, settings) as tuned:
-        seconds = time_tokens(tuned, rows, plan[0], choose_precision(settings.precision, model.device.type))
-    forward = len(plans) * (MEASURES + 1) * heldout_tokens / 2.5  # the way there alone
-    return {"tokens": tokens, "seconds_per_1000_tokens": 1000 * seconds, "minutes": (tokens + forward) * seconds / 60}
 
 
 class Training:
@@ -306,7 +291,7 @@ class Training:
             kept = [line for _, line in iter_lines(losses, unfinished=True) if self.step and line["step"] <= self.step]
             write_records(losses, kept)
 
-    def write(self, wanted: dict[str, Any], source: dict[str, Any] | None) -> None:
+    def write(self, wanted: Mapping[str, Any], source: Mapping[str, Any] | None) -> None:
         """The adapter in both layouts, then the record; the checkpoint goes."""
         peft_dir, file = self.out_dir / "peft", self.out_dir / ADAPTER
         self.model.save_pretrained(peft_dir)

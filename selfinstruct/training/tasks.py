@@ -196,9 +196,3 @@ USER_ORIENTED_252: dict[str, Any] = {
     "words of the reference": 50.1, "with verb and noun": 0.702, "different verbs": 54, "different pairs": 150,
     "most frequent verbs": "give, write, make, provide, create",
 }  # fmt: skip
-
-
-def describe_spread(heldout: TaskSet, run: RunFolder) -> dict[str, dict[str, Any]]:
-    """The held-out tasks next to the paper's 252 user-oriented ones: name -> `describe_tasks`."""
-    ours = {heldout.name: describe_tasks(heldout.tasks, run)}
-    return ours if heldout.name == "user_oriented" else {**ours, "the paper's 252": USER_ORIENTED_252}

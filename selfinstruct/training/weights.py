@@ -152,6 +152,14 @@ def load_model(base: str | Path = "") -> tuple[Any, Any]:
     return model.to(choose_device()).eval(), tokenizer
 
 
+def load_tokenizer(base: Path) -> Any:
+    """The tokenizer alone: in a moment, once a GGUF file is unpacked."""
+    import_torch()
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(unpack_weights(base) if base.is_file() else base)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:160]
 

@@ -38,7 +38,10 @@ def train(run: RunFolder, base: Path, columns=TRAINED, seeds=("1",), prompts=("A
         for seed in seeds:
             folder = run / f"adapters/{column}/{seed}"
             write_adapter(folder / "adapter.gguf", f"{column} {seed}".encode())
-            write_json(folder / "training.json", {"base": {"name": base.stem, "sha256": sha256}, "rows": 1, "steps": 3})
+            write_json(
+                folder / "training.json",
+                {"base": {"name": base.stem, "sha256": sha256}, "train_file": {"rows": 1}, "steps": 3},
+            )
     return find_columns(run, base=base)
 
 

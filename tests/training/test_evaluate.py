@@ -1,0 +1,193 @@
+"""The evaluation as notebook 07 opens it: what it judges, and what is refused before anything long begins."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.notebooks import read_results, run_cells
+from helpers.scripted import ScriptedServer
+from helpers.trained import measure_by_length, task_set, train, write_base
+
+from selfinstruct.files import EndpointError, InputError, ParameterError, write_records
+from selfinstruct.models import embedded
+from selfinstruct.models.embedded import EmbeddedServer
+from selfinstruct.runfolder import RunFolder
+from selfinstruct.runner.parameters import check_prerequisites
+from selfinstruct.runner.run import choose_notebooks
+from selfinstruct.training import bits, columns, evaluate, responses
+from selfinstruct.training.columns import COLUMNS, FILLER, find_chat_layout
+from selfinstruct.training.evaluate import open_evaluation
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "run", "07_evaluate_model")
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_base(tmp_path)
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    return write_tasks(tmp_path / "own.jsonl")
+
+
+def write_tasks(path, count=8):
+    rows = [
+        {
+            "instruction": one.instruction,
+            "input": one.input,
+            "output": one.references[0],
+            "response": "no",
+            "prompt": one.prompt,
+        }
+        for one in task_set(count).tasks
+    ]
+    write_records(path, rows)
+    return str(path)
+
+
+@pytest.fixture
+def no_parser(monkeypatch):
+    """spaCy takes seconds to load, and only one of these tests is about what it finds."""
+    monkeypatch.setattr("selfinstruct.training.evaluate.describe_tasks", lambda tasks, run: {})
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Losses and answers without a model: an adapter halves the loss, and answers with the prompt's last word."""
+    monkeypatch.setattr(bits, "_LossMeter", lambda base: measure_by_length)
+    monkeypatch.setattr(evaluate, "check_libraries", lambda: None)
+    monkeypatch.setattr(responses, "convert_to_f16", lambda base: base)
+    for module in (bits, responses):
+        monkeypatch.setattr(module, "find_chat_layout", lambda run, base: f"<user>{FILLER}<answer>")
+    with ScriptedServer(
+        lambda body: " Nile Nile" if any(one["scale"] for one in body["lora"]) else " a b c d e"
+    ) as server:
+        serve = lambda weights, slots, deterministic, adapters: EmbeddedServer(server.url, weights, slots, 1, 0)  # noqa: E731
+        monkeypatch.setattr(embedded, "serve", serve)
+        yield server
+
+
+def test_notebook_07_judges_every_column_and_a_second_run_asks_nothing(run, base, tasks, fakes, store):
+    train(run, base, seeds=("1", "2"))
+    given = {"tasks": tasks, "base_model": str(base), "n_generation_tasks": 6, "n_resamples": 200, "store": str(store)}
+    run_cells("07_evaluate_model", run.path, **given)
+    first = read_results(run.path, "07_evaluate_model")
+    asked = len(fakes.bodies)
+    assert asked == 6 * (2 + 4 * 2) and list(first["columns"]) == list(COLUMNS)
+    for name, column in first["columns"].items():
+        assert column["training_seeds"] == (1 if name.startswith("before") else 2)
+        assert {"bits_per_byte", "rouge_l", "stopped", "tokens", "rouge_l_no_stemmer"} <= column.keys()
+    assert {row["pair"] for row in first["differences"]} >= {"run_data - seeds_only", "run_data - shuffled_outputs"}
+    assert all(row["minimum_detectable_difference"] > 0 for row in first["differences"])
+    assert set(first["minimum_detectable_difference"]) == {"bits_per_byte", "rouge_l", "stopped"}
+    assert first["columns"]["run_data"]["rouge_l"] > first["columns"]["before_plain"]["rouge_l"]
+    assert first["headline"].startswith("run_data minus seeds_only")
+    assert (run / "figures/evaluation.png").is_file()
+    run_cells("07_evaluate_model", run.path, **given)
+    assert read_results(run.path, "07_evaluate_model") == first and len(fakes.bodies) == asked
+    assert len(run.state["adapters"]) == 8
+
+
+def test_a_held_out_task_that_was_trained_on_is_left_out_of_all_columns(run, base, tasks, fakes):
+    train(run, base, ("seeds_only", "run_data"), prompts=("Name 3 rivers.\n\nPeru\n\n", "Sing.\nOutput:"))
+    found = open_evaluation(run, tasks, str(base))
+    assert [one.id for one in found.heldout.tasks].count("own:4") == 0 and len(found.heldout.tasks) == 7
+    assert found.problems == ["1 held-out task left out: the instruction was trained on (own:4)"]
+    assert len(found.sample.tasks) == 7
+    train(run, base, ("run_data",), prompts=[one.prompt for one in task_set(8).tasks])
+    with pytest.raises(InputError, match=r"own\.jsonl: the columns were trained on these tasks"):
+        open_evaluation(run, tasks, str(base))
+
+
+def test_an_adapter_of_other_weights_is_refused(run, base, tasks, tmp_path, fakes):
+    train(run, base, ("run_data",))
+    other = write_base(tmp_path / "other", b"other weights")
+    with pytest.raises(InputError, match=r"run_data/1: this adapter was made for other weights"):
+        open_evaluation(run, tasks, str(other))
+
+
+def test_without_torch_nothing_begins_and_with_all_losses_known_it_is_not_needed(run, base, tasks, fakes, monkeypatch):
+    chosen = train(run, base, ("run_data",))
+
+    def refuse():
+        raise EndpointError("make finetune")
+
+    monkeypatch.setattr(evaluate, "check_libraries", refuse)
+    with pytest.raises(EndpointError, match="make finetune"):
+        open_evaluation(run, tasks, str(base))
+    bits.measure_bits(run, chosen, evaluate.load_tasks(tasks), base, measure_by_length)
+    assert open_evaluation(run, tasks, str(base)).measure_bits().keys() == {"before_plain", "before_chat", "run_data"}
+
+
+def test_before_notebook_06_and_for_a_column_that_is_not_there_it_says_what_to_do(run, base, tasks):
+    with pytest.raises(InputError, match=r"/adapters: no trained column; 06_finetune_model.*--only 06,07"):
+        open_evaluation(run, tasks, str(base))
+    with pytest.raises(ParameterError, match=r'no column "run_dat" in .*before_plain, before_chat'):
+        open_evaluation(run, tasks, str(base), judged=["before_plain", "run_dat"])
+    with pytest.raises(ParameterError, match="nothing to judge"):
+        open_evaluation(run, tasks, str(base), judged=["none"])
+
+
+def test_missing_files_are_refused_before_the_first_notebook_runs(tmp_path, tasks):
+    with pytest.raises(InputError, match=r"tasks='gone\.jsonl'"):
+        check_prerequisites({"tasks": "gone.jsonl"})
+    with pytest.raises(InputError, match=r"predictions='gone\.jsonl': no such file.*selfinstruct fetch"):
+        check_prerequisites({"tasks": tasks, "predictions": "gone.jsonl"})
+    check_prerequisites({"tasks": tasks, "predictions": f"{tasks}, {tasks}"})
+
+
+def test_a_provider_s_model_has_only_the_measures_of_what_is_written(run, store, tasks, no_parser):
+    with ScriptedServer(lambda body: "Nile") as server:
+        given = {"judged": ["none"], "model": "ft:mine", "base_url": server.url, "tasks": tasks, "store": str(store)}
+        run_cells("07_evaluate_model", run.path, n_resamples=200, **given)
+    found = read_results(run.path, "07_evaluate_model")["columns"]
+    assert list(found) == ["provider_model"] and "bits_per_byte" not in found["provider_model"]
+    assert found["provider_model"]["stopped"] == 1
+
+
+def test_published_predictions_alone_need_no_model(run, tmp_path, no_parser):
+    rows = [
+        {
+            "prompt": one.prompt,
+            "instruction": one.instruction,
+            "input": one.input,
+            "response": text,
+            "target": one.references[0],
+        }
+        for one, text in zip(task_set(8).tasks, ["Nile", "x"] * 4, strict=True)
+    ]
+    for name in ("davinci", "davinci-self-instruct"):
+        write_records(tmp_path / f"{name}_predictions.jsonl", rows)
+        rows = [{**row, "response": row["target"]} for row in rows]
+    files = [str(tmp_path / f"{name}_predictions.jsonl") for name in ("davinci", "davinci-self-instruct")]
+    run_cells(
+        "07_evaluate_model", run.path, judged=["none"], tasks=files[0], predictions=",".join(files), n_resamples=200
+    )
+    found = read_results(run.path, "07_evaluate_model")
+    assert found["columns"]["davinci-self-instruct"]["rouge_l"] == 100
+    assert found["differences"][0]["pair"] == "davinci-self-instruct - davinci"
+
+
+def test_training_that_has_not_ended_is_no_column_yet(run, base):
+    train(run, base, ("run_data", "seeds_only"))
+    (run / "adapters/run_data/1/training.json").unlink()
+    assert [one.name for one in columns.find_columns(run)] == ["before_plain", "before_chat", "seeds_only"]
+
+
+def test_the_chat_template_is_read_once_for_some_weights(run, base, monkeypatch):
+    layout = run / "evaluation/chat_layout.json"
+    layout.parent.mkdir(parents=True)
+    layout.write_text(json.dumps({columns.describe_base(base)["sha256"]: f"<u>{FILLER}<a>"}))
+    assert find_chat_layout(run, base) == f"<u>{FILLER}<a>"
+
+
+def test_06_and_07_are_run_when_they_are_named_and_not_by_make_run(tmp_path):
+    from selfinstruct.runfolder import NOTEBOOKS_DIR
+
+    assert [path.stem[:2] for path in choose_notebooks(NOTEBOOKS_DIR, ["07"])] == ["07"]
+    assert not [path for path in choose_notebooks(NOTEBOOKS_DIR) if path.stem.startswith(("06", "07"))]
