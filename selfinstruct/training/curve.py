@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOURS, PAGE_INCHES, new_figure
+from ..display import count_of
 from ..paper_numbers import paper_number
-from .comparison import compare_measures, say_difference, summarise_measures, tabulate_differences
+from .comparison import (
+    PRIMARY,
+    compare_measures,
+    plan_comparison,
+    say_difference,
+    summarise_measures,
+    tabulate_differences,
+)
 from .scaling import BETTER, OWN, Point, ScalingData
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ ALL = int(paper_number("table1.instructions").value)
 PUBLISHED = {175: "fig7.175", 1000: "fig7.1k", 16_000: "fig7.16k", ALL: "fig7.52k"}
 SAME_SIZE = 0.1  # the sizes of Fig. 7 are read off its axis: so far may ours be from one of them
 NAMES = {OWN: "outputs as generated", BETTER: "outputs of a stronger model"}
+BARS = "Bars: 95 % intervals of the difference to the smallest size, or of better outputs to own ones"
 PANELS = {"bits_per_byte": "bits per byte (lower is better)", "rouge_l": "ROUGE-L (0 to 100)"}
 
 
@@ -76,12 +85,20 @@ class Curve:
         }  # fmt: skip
 
 
+def plan_curve(judging: Evaluation) -> dict[str, float]:
+    """Before looking: measure -> the least true difference between two sizes that is found with 80 % power."""
+    written = {"rouge_l": len(judging.sample.tasks)} if judging.sample.tasks else {}
+    return plan_comparison({PRIMARY: len(judging.heldout.tasks), **written})
+
+
 def compare_points(points: Sequence[Point], judging: Evaluation, scores: Mapping[str, Any]) -> Curve:
     """The curve of trained points; `scores` are those of `judging` (measure -> column -> (n_seeds, n_tasks))."""
     summary = summarise_measures(scores, judging.clusters)
     differences = compare_measures(scores, pair_points(points), judging.clusters)
-    source = judging.source.removesuffix(" Grey: could not be seen.")
-    return Curve(points, tabulate_points(points, summary, differences), differences, source)
+    seeds = count_of("training seed", max(len(one.adapters) for one in judging.columns))
+    written = f", {len(judging.sample.tasks)} for ROUGE-L" if judging.sample.tasks else ""
+    source = f"Ours: {judging.base.stem}, {seeds}; {len(judging.heldout.tasks)} tasks ({judging.heldout.name}){written}"
+    return Curve(points, tabulate_points(points, summary, differences), differences, f"{source}. {BARS}")
 
 
 def pair_points(points: Sequence[Point]) -> list[tuple[str, str]]:

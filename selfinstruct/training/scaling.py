@@ -1,10 +1,10 @@
 """Quality against data size and against better outputs: the trainings behind the paper's Fig. 7 (section 4.5; notebook 16).
 
     points = open_scaling(run).plan_points()
-    trainings = open_trainings(run, points)             # what could not work is refused here
-    judging = open_judging(trainings)                   # the held-out tasks
-    trainings.estimate(judging.heldout)                 # minutes
-    judging.columns = trainings.train()                 # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
+    trainings = open_trainings(run, points)                 # what could not work is refused here
+    judging = open_judging(run, points, trainings)          # the held-out tasks
+    trainings.train()                                       # RUN/scaling/COLUMN/TRAINING_SEED/adapter.gguf, ...
+    judging.columns = find_points(trainings)
     compare_points(points, judging, judging.score(judging.measure_bits(), {})).draw()      # of `curve`
 
 A size is a number of generated instructions, each with all its rows; the seed tasks are in every size, as in the paper. Samples
@@ -18,7 +18,7 @@ unless it learns them by heart.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,17 @@ from ..records import Completion, FinetuningRow, Request
 from ..runfolder import RunFolder
 from ..steps.export import END_OF_TEXT, build_finetuning_rows, build_seed_rows
 from .columns import Column, TrainedAdapter
-from .cost import check_memory
 from .evaluate import Evaluation, leave_out_leaks
 from .lineage import load_training_rows
-from .lora import Settings, describe_training, estimate_training, find_progress, train_adapter
-from .rows import TokenRow, tokenise_rows
-from .tasks import TaskSet, build_prompt, load_tasks
-from .weights import check_libraries, find_base, load_model
+from .local import LocalTraining, Planned, check_training
+from .lora import ADAPTER, RECORD, Settings, describe_training, find_progress
+from .rows import load_pairs, tokenise_rows
+from .tasks import build_prompt, load_tasks
+from .weights import load_tokenizer
 
 FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
 OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model
 SIZES = (0, 0.25, 0.5, 1)
-FORWARD = 2.5  # a token that is only judged costs so much less than one that is learnt from
 
 
 @dataclass(frozen=True)
@@ -221,61 +220,6 @@ def _replace_output(row: TrainingRow, output: str) -> TrainingRow:
 # training
 
 
-@dataclass(frozen=True)
-class Trainings:
-    """Every point with every training seed: `steps` has the updates of each column, `settings` what all have in common."""
-
-    run: RunFolder
-    points: Sequence[Point]
-    training_seeds: Sequence[int]
-    base: Path
-    loaded: tuple[Any, Any]  # (model, tokenizer) of the base
-    steps: Mapping[str, int]
-    settings: Mapping[str, Any]
-
-    def describe(self) -> list[dict[str, Any]]:
-        """A row a column: how much data it has, how many updates it gets, and how often it sees a row in them."""
-        rows = []
-        for point in self.points:
-            epoch = len(_plan(point, self.loaded[1], epochs=1, **self.settings)[1])
-            rows.append({
-                "column": point.column, "instructions": point.instructions, "rows": len(point.rows),
-                "updates": self.steps[point.column], "epochs": self.steps[point.column] / epoch,
-            })  # fmt: skip
-        return rows
-
-    def estimate(self, heldout: TaskSet) -> dict[str, Any]:
-        """How many trainings are left, and the minutes that they and the bits per byte of all columns on `heldout` take."""
-        left = [
-            (point, seed) for point in self.points for seed in self.training_seeds if not self._is_finished(point, seed)
-        ]
-        plans = [
-            _plan(point, self.loaded[1], steps=self.steps[point.column], random_seed=seed, **self.settings)
-            for point, seed in left
-        ]
-        found = estimate_training(self.loaded, plans, Settings(**self.settings))
-        judged = tokenise_rows([(one.prompt, f" {one.references[0]}") for one in heldout.tasks], self.loaded[1])
-        forward = len(left) * sum(len(row.ids) for row in judged) / FORWARD / 1000
-        return {
-            "trainings_left": len(left), "training_minutes": found["minutes"],
-            "judging_minutes": forward * (found["seconds_per_1000_tokens"] or 0) / 60,
-        }  # fmt: skip
-
-    def _is_finished(self, point: Point, seed: int) -> bool:
-        settings = Settings(**self.settings, steps=self.steps[point.column], random_seed=seed)
-        wanted = describe_training(self.base, point.write(self.run), settings)
-        return find_progress(self.run / f"{FOLDER}/{point.column}/{seed}", wanted).state == "finished"
-
-    def train(self) -> list[Column]:
-        """Train what is left; see `train_points`."""
-
-        def train(path: Path, out_dir: Path, seed: int) -> None:
-            steps = self.steps[path.parent.name]
-            train_adapter(self.base, path, out_dir, loaded=self.loaded, steps=steps, random_seed=seed, **self.settings)
-
-        return train_points(self.run, self.points, self.training_seeds, train)
-
-
 def open_trainings(
     run: RunFolder,
     points: Sequence[Point],
@@ -286,77 +230,62 @@ def open_trainings(
     epochs: int = 2,
     learning_rate: float = Settings.learning_rate,
     rank: int = Settings.rank,
-    **more: Any,
-) -> Trainings:
-    """What will be trained; everything that could not work is refused here.
+) -> LocalTraining:
+    """What will be trained, planned as notebook 06 plans it; everything that could not work is refused here.
 
     equal "steps": as many updates for each size, `steps` of them, or 0 for those of `epochs` of the largest size. "epochs": the
-    updates of `epochs` for each size, as the paper does. The rest are settings of `lora.Settings`.
-    Raises ParameterError for another word or no training seed, EndpointError where torch is missing or memory will not do.
+    updates of `epochs` for each size, as the paper does. The order is by training seed: after a stop a whole curve is there
+    sooner. Raises ParameterError for another word or no training seed, and what `check_training` raises.
     """
     if equal not in ("steps", "epochs"):
         raise ParameterError(f'equal="{equal}": give "steps" or "epochs", which all sizes have in common')
     if not training_seeds:
         raise ParameterError("training_seeds=[]: give one training seed at least, such as [42]")
-    base, settings = find_base(base_model), {"learning_rate": learning_rate, "rank": rank, **more}
-    check_libraries()
-    check_memory(base, Settings(**settings).batch_tokens)
-    loaded = load_model(base)
-    updates = {point.column: len(_plan(point, loaded[1], epochs=epochs, **settings)[1]) for point in points}
+    base = check_training(base_model)
+    settings, tokenizer = Settings(learning_rate=learning_rate, rank=rank, epochs=epochs), load_tokenizer(base)
+    files = {point.column: point.write(run) for point in points}
+    rows = {name: tokenise_rows(load_pairs(path), tokenizer, settings.max_length) for name, path in files.items()}
+    updates = {name: len(settings.plan(tokens)) for name, tokens in rows.items()}
     if equal == "steps":
         largest = max((one for one in points if one.curve == OWN), key=lambda one: one.size)
         updates = dict.fromkeys(updates, steps or updates[largest.column])
-    return Trainings(run, points, training_seeds, base, loaded, updates, settings)
+    planned = []
+    for seed in training_seeds:
+        for name, path in files.items():
+            own, out_dir = replace(settings, steps=updates[name], random_seed=seed), run / f"{FOLDER}/{name}/{seed}"
+            progress = find_progress(out_dir, describe_training(base, path, own))
+            planned.append(Planned(name, seed, path, out_dir, own, rows[name], progress))
+    return LocalTraining(base, tokenizer, rows, planned)
 
 
-def _plan(point: Point, tokenizer: Any, **settings: Any) -> tuple[list[TokenRow], list[list[int]]]:
-    """(the rows of a point as tokens, the row numbers of every update)."""
-    chosen = Settings(**settings)
-    rows = tokenise_rows([(row.prompt, row.completion) for row in point.rows], tokenizer, chosen.max_length)
-    return rows, chosen.plan(rows)
-
-
-def train_points(
-    run: RunFolder, points: Sequence[Point], training_seeds: Sequence[int], train: Callable[[Path, Path, int], Any]
-) -> list[Column]:
-    """Train every point with every training seed, and return the points as columns of `evaluate`.
-
-    train(training file, folder of the adapter, training seed) goes on where it was stopped, and returns at once where the same
-    training has ended. The order is by training seed: after a stop there is a whole curve sooner.
-    """
-    from tqdm.auto import tqdm
-
-    files = {point.column: point.write(run) for point in points}
-    jobs = [(column, path, seed) for seed in training_seeds for column, path in files.items()]
-    for column, path, seed in (bar := tqdm(jobs, desc="trainings", unit="training")):
-        bar.set_postfix_str(f"{column}, training seed {seed}")
-        train(path, path.parent / str(seed), seed)
-    return [_find_column(run, point, training_seeds) for point in points]
-
-
-def _find_column(run: RunFolder, point: Point, training_seeds: Sequence[int]) -> Column:
-    return Column(
-        point.column, tuple(_load_trained(run / f"{FOLDER}/{point.column}/{seed}") for seed in training_seeds)
-    )
-
-
-def _load_trained(folder: Path) -> TrainedAdapter:
-    record = read_json(folder / "training.json")  # written last: without it the training has not ended
-    return TrainedAdapter(folder.parent.name, folder.name, folder, weights_sha256(folder / "adapter.gguf"), record)
+def find_points(trainings: LocalTraining) -> list[Column]:
+    """The trained points as columns of `evaluate`; raises InputError where a training has not ended."""
+    adapters: dict[str, list[TrainedAdapter]] = {}
+    for one in trainings.planned:
+        record = read_json(one.out_dir / RECORD)  # written last: without it the training has not ended
+        sha256 = weights_sha256(one.out_dir / ADAPTER) if (one.out_dir / ADAPTER).is_file() else ""
+        found = TrainedAdapter(one.column, str(one.training_seed), one.out_dir, sha256, record)
+        adapters.setdefault(one.column, []).append(found)
+    return [Column(name, tuple(found)) for name, found in adapters.items()]
 
 
 # judging
 
 
 def open_judging(
-    trainings: Trainings, tasks: str = "heldout", n_tasks: int = 0, n_written_tasks: int = 0, random_seed: int = 42
+    run: RunFolder,
+    points: Sequence[Point],
+    trainings: LocalTraining,
+    tasks: str = "heldout",
+    n_tasks: int = 0,
+    n_written_tasks: int = 0,
+    random_seed: int = 42,
 ) -> Evaluation:
-    """What judges the points, before there are any columns: set `columns` to those of `Trainings.train`.
+    """What judges the points, before there are any columns: set `columns` to those of `find_points`.
 
     Held-out tasks that a point is trained on are left out, and named in `problems`. `n_written_tasks` 0: nothing is written.
     """
-    prompts = [row.prompt for point in trainings.points for row in point.rows]
-    heldout, problems = leave_out_leaks(load_tasks(tasks), prompts)
+    heldout, problems = leave_out_leaks(load_tasks(tasks), [row.prompt for point in points for row in point.rows])
     heldout = heldout.draw(n_tasks, random_seed)
     sample = heldout.draw(n_written_tasks, random_seed) if n_written_tasks else replace(heldout, tasks=())
-    return Evaluation(trainings.run, heldout, sample, [], trainings.base, {}, {}, problems)
+    return Evaluation(run, heldout, sample, [], trainings.base, {}, {}, problems, random_seed=random_seed)

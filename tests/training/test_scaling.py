@@ -7,12 +7,14 @@ import hashlib
 import json
 
 import pytest
+from helpers.clients import ScriptedClient, completion
+from helpers.notebooks import read_results, run_cells
 
 from selfinstruct.data.tasks import TrainingRow, find_task, number_rows
-from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, load_records, write_json, write_records
+from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_records
+from selfinstruct.models.spending import Usage
 from selfinstruct.paper.scorecard import find_ours
 from selfinstruct.paper_numbers import paper_number
-from selfinstruct.records import Completion, FinetuningRow
 from selfinstruct.runfolder import FINETUNING, RunFolder
 from selfinstruct.training import scaling
 from selfinstruct.training.curve import (
@@ -26,10 +28,12 @@ from selfinstruct.training.scaling import (
     build_output_requests,
     choose_sizes,
     count_generated,
+    find_points,
     load_scaling_rows,
+    open_scaling,
+    open_trainings,
     plan_points,
     read_outputs,
-    train_points,
 )
 
 EXAMPLE = RunFolder(PROJECT_ROOT / "outputs/example")
@@ -127,10 +131,6 @@ def test_sizes_that_are_none_are_refused(sizes):
 # better outputs
 
 
-def answer(text, finish_reason="stop", error=None):
-    return Completion(text=text, finish_reason=finish_reason, created_at="", error=error)
-
-
 def test_a_stronger_model_is_asked_for_the_output_of_each_generated_instance():
     rows = make_rows(tasks=2, seeds=1)
     requests = build_output_requests(rows, 64)
@@ -146,7 +146,8 @@ def test_a_stronger_model_is_asked_for_the_output_of_each_generated_instance():
 def test_better_outputs_replace_those_of_generated_rows_alone():
     rows = make_rows(tasks=4, seeds=1)
     outputs = read_outputs(
-        rows, [answer(" Rhine\n")] * 5 + [answer("cut", "length"), answer(" "), answer("", "error", "down")]
+        rows,
+        [completion(" Rhine\n")] * 5 + [completion("cut", "length"), completion(" "), completion("", "error", "down")],
     )
     assert len(outputs) == 5
     points = {point.column: point for point in plan_points(rows, [0, 2, 4], outputs=outputs)}
@@ -157,52 +158,110 @@ def test_better_outputs_replace_those_of_generated_rows_alone():
     assert instructions_of(points["better_2"]) <= instructions_of(points["size_2"])
 
 
-# training
+# training and judging, on a model of two layers
 
 
-class Trainer:
-    """Writes what a training leaves; raises at the job numbered `dies_at`."""
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A run folder with ten generated instructions, and small weights to train."""
+    for library in ("torch", "transformers", "peft", "gguf"):
+        pytest.importorskip(library, reason="make finetune brings it")
+    from helpers.tiny_model import write_tiny_gguf
 
-    def __init__(self, dies_at=None):
-        self.asked, self.dies_at = [], dies_at
-
-    def __call__(self, train_file, out_dir, training_seed):
-        if len(self.asked) == self.dies_at:
-            raise KeyboardInterrupt
-        self.asked.append((out_dir.parent.name, training_seed))
-        if (out_dir / "training.json").is_file():
-            return
-        out_dir.mkdir(parents=True)
-        (out_dir / "adapter.gguf").write_bytes(f"GGUF {train_file.read_bytes()} {training_seed}".encode())
-        write_json(out_dir / "training.json", {"rows": len(load_records(train_file, FinetuningRow))})
+    monkeypatch.setattr("selfinstruct.training.weights.CACHE", tmp_path / "weights")
+    monkeypatch.setattr(scaling, "load_scaling_rows", lambda *_: (make_rows(tasks=10), {"source": "mine", "notes": []}))
+    return write_tiny_gguf(tmp_path / "tiny.gguf"), RunFolder(tmp_path / "run")
 
 
-def test_each_size_is_trained_with_each_seed_and_becomes_a_column(tmp_path):
-    points, trainer = plan_points(make_rows(), [0, 5, 20]), Trainer()
-    columns = train_points(RunFolder(tmp_path), points, [1, 2], trainer)
-    assert trainer.asked == [(name, seed) for seed in (1, 2) for name in ("size_0", "size_5", "size_20")]
-    assert [column.name for column in columns] == ["size_0", "size_5", "size_20"]
-    assert [one.training_seed for one in columns[1].adapters] == ["1", "2"]
-    assert [column.adapters[0].record["rows"] for column in columns] == [5, 15, 45]
-    assert len({one.sha256 for column in columns for one in column.adapters}) == 6
+def states(trainings):
+    return {(one.column, one.training_seed): one.progress.state for one in trainings.planned}
 
 
-def test_after_a_stop_the_same_call_goes_on_and_a_file_that_did_not_change_is_not_written_again(tmp_path):
-    run, points = RunFolder(tmp_path), plan_points(make_rows(), [0, 5, 20])
-    with pytest.raises(KeyboardInterrupt):
-        train_points(run, points, [1], Trainer(dies_at=2))
-    written = {
-        path: path.stat().st_mtime_ns
-        for path in run.find("scaling/*/*/adapter.gguf") + run.find("scaling/*/train.jsonl")
-    }
-    assert len(written) == 5
-    train_points(run, points, [1], Trainer())
-    assert {path: path.stat().st_mtime_ns for path in written} == written
+def test_all_sizes_have_equal_updates_or_equal_epochs(tiny):
+    base, run = tiny
+    points = open_scaling(run, sizes=[0, 1]).plan_points()
+    equal = open_trainings(run, points, base_model=str(base), epochs=2)
+    assert len({one.settings.steps for one in equal.planned}) == 1
+    assert equal.planned[1].settings.steps == len(equal.planned[1].settings.plan(equal.rows["size_10"]))
+    assert {one.settings.steps for one in open_trainings(run, points, base_model=str(base), steps=7).planned} == {7}
+    smallest, largest = (
+        one.settings.steps for one in open_trainings(run, points, base_model=str(base), equal="epochs").planned
+    )
+    assert 0 < smallest < largest == equal.planned[1].settings.steps
 
 
-def test_a_training_that_did_not_end_is_no_column(tmp_path):
+def test_a_size_that_is_trained_is_not_trained_again_and_a_new_one_is_added(tiny):
+    base, run = tiny
+    how = {"base_model": str(base), "steps": 2, "rank": 2}
+    first = open_trainings(run, open_scaling(run, sizes=[0, 1]).plan_points(), [1], **how)
     with pytest.raises(InputError, match=r"size_0/1/training\.json: no such file"):
-        train_points(RunFolder(tmp_path), plan_points(make_rows(), [0, 5]), [1], lambda *_: None)
+        find_points(first)
+    first.train()
+    assert [(one.name, one.adapters[0].record["train_file"]["rows"]) for one in find_points(first)] == [
+        ("size_0", 5),
+        ("size_10", 25),
+    ]
+    later = open_trainings(run, open_scaling(run, sizes=[0, 0.5, 1]).plan_points(), [1, 2], **how)
+    done = [key for key, state in states(later).items() if state == "finished"]
+    assert done == [("size_0", 1), ("size_10", 1)] and len(later.planned) == 6
+    assert list(states(later))[:3] == [("size_0", 1), ("size_5", 1), ("size_10", 1)]  # a whole curve first
+
+
+@pytest.mark.parametrize("wrong", [{"equal": "rows"}, {"training_seeds": []}])
+def test_trainings_that_cannot_be_are_refused(tmp_path, wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        open_trainings(RunFolder(tmp_path), plan_points(make_rows(), [0, 5]), **wrong)
+
+
+class StrongerModel(ScriptedClient):
+    """A client that is opened and closed, and says what it came to."""
+
+    keys, usage = (), Usage()
+
+    def __init__(self):
+        super().__init__(lambda request, number: completion(" A better river"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def describe(self):
+        return {"model": "gpt-9"}
+
+
+def test_the_notebook_draws_both_curves_and_goes_on_with_what_is_there(tiny, monkeypatch):
+    base, run = tiny
+    asked = []
+
+    monkeypatch.setattr("selfinstruct.models.connect", lambda model, **_: asked.append(model) or StrongerModel())
+    tasks = write_records(run.path.parent / "own.jsonl", [
+        {"instruction": f"Name river {k}.", "input": "", "output": f"River {k}"} for k in (3, 30, 31, 32)
+    ])  # fmt: skip
+    given = {
+        "base_model": str(base),
+        "sizes": [0, 1],
+        "steps": 2,
+        "rank": 2,
+        "tasks": str(tasks),
+        "better_model": "gpt-9",
+    }
+    run_cells("16_scale_data", run.path, **given)
+    found = read_results(run.path, "16_scale_data")
+    assert [row["column"] for row in found["points"]] == ["size_0", "size_10", "better_10"] and asked == ["gpt-9"]
+    assert {row["pair"] for row in found["differences"]} == {"size_10 - size_0", "better_10 - size_10"}
+    assert found["better_outputs"] == 20 and found["rated_a"] == {} and set(found["updates"].values()) == {2}
+    assert found["n_tasks"] == 3  # the task that was trained on is left out
+    assert (
+        found["headline"].startswith("size_10 minus size_0:")
+        and found["minimum_detectable_difference"]["bits_per_byte"] > 0
+    )
+    assert (run / "figures/scale_data.svg").is_file()
+    written = {path: path.stat().st_mtime_ns for path in run.find("scaling/*/*/adapter.gguf")}
+    run_cells("16_scale_data", run.path, **given)
+    again = read_results(run.path, "16_scale_data")
+    assert again == found and {path: path.stat().st_mtime_ns for path in written} == written and len(written) == 3
 
 
 # the curve
