@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..files import ParameterError
+from .agreement import adjust_holm
 from .compare import draw_times
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def compare_columns(
             "n": columns[a].shape[1], "units": found.units, "resamples": len(found.means),
         })  # fmt: skip
     table = pd.DataFrame(rows, columns=None if rows else ["a", "b", "difference", "low", "high", "p"])
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", correct_holm(table["p"]))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", adjust_holm(list(table["p"])))
     return table
 
 
@@ -188,20 +189,6 @@ def _read_resamples(found: Resampled, confidence: float) -> tuple[float, float, 
     below = ((found.means < 0).sum() + ((found.means == 0).sum() + 1) / 2) / (len(found.means) + 1)
     p = 2 * t.sf(abs(norm.ppf(below)) / narrow, free)
     return float(low), float(high), float(min(p, 1.0))
-
-
-def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) corrected p values, in the order given.
-
-    >>> [round(p, 3) for p in correct_holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    ordered = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(ordered):
-        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        corrected[place] = largest
-    return corrected
 
 
 def measure_detectable_difference(

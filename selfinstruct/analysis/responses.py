@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import field_validator
 
@@ -22,7 +22,6 @@ from ..similarity import rouge_l
 
 if TYPE_CHECKING:
     import numpy as np
-
 
 # where a model that does not stop goes on: with the next example, or an end token written out
 _NEXT_EXAMPLE = re.compile(r"\n\s*\n(?:Input|Output|Task)|\n(?:Input|Output)\s*:|<\|endoftext\|>")
@@ -45,19 +44,19 @@ class Prediction(Record):
         return text.strip()
 
 
-def load_predictions(path: str | Path, tasks: Sequence[Any] = ()) -> list[Prediction]:
+def load_predictions(path: str | Path, tasks: Sequence[tuple[str, str]] = ()) -> list[Prediction]:
     """The published responses of one model, in the order of the file, which is that of the 252 tasks.
 
-    `tasks` (with .instruction and .instances) are those the rows must answer, in their order. Raises InputError with
+    `tasks`, (instruction, input) each, are those that the rows must answer, in their order. Raises InputError with
     file:line for a row that is malformed or answers another task, and for a file that is empty or too short.
     """
     path = project_path(path)
     rows = list(iter_records(path, Prediction))
     if not rows:
         raise InputError(f"{show_path(path)}: no predictions in it; every line must be one response")
-    for (number, row), task in zip(rows, tasks, strict=False):
-        if (row.instruction, row.input) != (task.instruction.strip(), task.instances[0].input.strip()):
-            asked = f'"{row.instruction[:60]}" where "{task.instruction.strip()[:60]}" is expected'
+    for (number, row), (instruction, given) in zip(rows, tasks, strict=False):
+        if (row.instruction, row.input) != (instruction.strip(), given.strip()):
+            asked = f'"{row.instruction[:60]}" where "{instruction.strip()[:60]}" is expected'
             raise InputError(f"{show_path(path)}:{number}: answers another task: {asked}; keep the order of the tasks")
     if tasks and len(rows) != len(tasks):
         raise InputError(f"{show_path(path)}: {len(rows)} predictions for {len(tasks)} tasks; every task needs one")

@@ -34,7 +34,7 @@ from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {
     "api": APIS, "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
-    "precision": ("auto", "float32", "bfloat16"), "backend": ("local", "provider"),
+    "precision": ("auto", "float32", "bfloat16"), "backend": ("local", "provider"), "equal": ("steps", "epochs"),
 }  # fmt: skip
 # (lowest, highest) value that the notebooks can work with; None: no limit
 RANGES: dict[str, tuple[int, int | None]] = {
@@ -50,6 +50,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
     "training_price": (-1, None), "job_wait_s": (0, None), "validation": (0, 1),
     "n_tasks": (0, None), "n_generation_tasks": (2, None), "n_resamples": (100, None),
+    "n_written_tasks": (0, None), "output_tokens": (1, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")

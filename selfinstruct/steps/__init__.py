@@ -8,7 +8,7 @@ from .classification import (
     parse_bare_labels,
     parse_labels,
 )
-from .estimate import estimate_run
+from .estimate import estimate_requests, estimate_run
 from .export import (
     ParsedTask,
     build_finetuning_rows,

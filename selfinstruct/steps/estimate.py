@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..display import count_of
 from ..models.endpoint import is_embedded
 from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
 from ..models.spending import Price, load_price
@@ -206,3 +207,21 @@ def _sample_round(
         num_machine_instructions=given.get("num_machine_instructions", -1), prompts=prompts,
         classification_requests=round(share * SAMPLED_PROMPTS), classification_human=special, classification_machine=special,
     )  # fmt: skip
+
+
+def estimate_requests(requests: Sequence[Request], model: str, base_url: str = "", price_table: str = "") -> str:
+    """What requests that are there already come to, in a line: tokens, and dollars (where a price is known) or minutes.
+
+    At most, since every completion may use its `max_tokens`; what the store knows costs nothing.
+    """
+    prompt_tokens = sum(approximate_tokens(request.prompt) for request in requests)
+    most = sum(request.max_tokens for request in requests)
+    line = (
+        f"{count_of('request', len(requests))}, about {prompt_tokens:,} prompt tokens and at most {most:,} of answers"
+    )
+    if is_embedded(model, base_url):
+        minutes = (len(requests) * EMBEDDED_SECONDS_PER_PROMPT + most / EMBEDDED_TOKENS_PER_SECOND) / 60
+        return f"{line}; at most {minutes:,.1f} minutes on two quiet cores"
+    price = load_price(model, price_table, base_url)
+    dollars = f"at most ${price.cost(prompt_tokens, most):,.2f}" if price else "no price known (price_table=FILE)"
+    return f"{line}; {dollars}; what the store knows costs nothing"

@@ -50,7 +50,9 @@ USER_ORIENTED = "user_oriented"
 
 @dataclass
 class Evaluation:
-    """What is judged on what: `heldout` for bits per byte, its part `sample` for what the models write; `problems` to show."""
+    """What is judged on what: `heldout` for bits per byte, its part `sample` for what the models write; `problems` to show;
+    `clients` that asked for something else before, for run.json.
+    """
 
     run: RunFolder
     heldout: TaskSet

@@ -288,6 +288,7 @@ def test_the_real_list():
     assert len(files) == 15 and len({file.blob_id for file in files}) == 15
     assert all(re.fullmatch(r"[0-9a-f]{40}", file.blob_id) and file.purpose for file in files)
     assert release.COMMIT in release.SOURCE
+    assert sum(file.path.startswith("human_eval/predictions/") for file in files) == 8
 
 
 def put_templates(monkeypatch, folder, classification, instances, seed_tasks=""):
