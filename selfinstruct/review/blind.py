@@ -1,9 +1,9 @@
 """Several data sets reviewed as one: the three questions of Table 2, without knowing which set an item is from.
 
-    items, key = draw_mixed(datasets, size=50)
-    review = BlindReview(items, run.path, rater="ann")
-    summarise_mixed(review.answers, key)              # shares by set
-    compare_sets(review.answers, key)                 # and their differences
+items, key = draw_mixed(datasets, size=50)
+review = BlindReview(items, run.path, rater="ann")
+summarise_mixed(review.answers, key)              # shares by set
+compare_sets(review.answers, key)                 # and their differences
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from ..analysis.agreement import adjust_holm, fisher_p
 from ..analysis.compare import Sample, compare_samples
-from ..data.datasets import Dataset
-from ..files import write_records
+from ..data.datasets import Dataset, load_datasets
+from ..files import InputError, write_records
 from ..records import Record
 from ..runfolder import RunFolder
 from .items import PAPER, Answer, Review, ReviewItem, draw_sample, keep_sample, summarise_review
@@ -50,12 +50,25 @@ def draw_mixed(
     return random.Random(random_seed).sample(list(items.values()), len(items)), key
 
 
-def keep_mixed(run: RunFolder, items: Sequence[ReviewItem], key: Sequence[SetRow]) -> list[ReviewItem]:
-    """The sample in the run folder, written at the first call, and next to it the key."""
-    if items:
-        keep_sample(run / SAMPLE, items)
-        write_records(run / KEY, key)
-    return list(items)
+def open_blind(
+    run: RunFolder, data_sets: str, size: int = 50, random_seed: int = 42, rater: str = "me"
+) -> tuple[BlindReview | None, list[SetRow]]:
+    """The mixed sample of the named data sets with this rater's answers so far, and which set each item is from.
+
+    Sample and key are written to the run folder at the first call. (None, []) where none is named; raises InputError for one that
+    cannot be read.
+    """
+    if not data_sets.strip():
+        return None, []
+    datasets, problems = load_datasets(data_sets, run)
+    if len(datasets) < 2:
+        raise InputError(
+            f'data_sets="{data_sets}": two or more, please, to review them mixed' + "; ".join(["", *problems])
+        )
+    items, key = draw_mixed(datasets, size, random_seed)
+    keep_sample(run / SAMPLE, items)
+    write_records(run / KEY, key)
+    return BlindReview(items, run.path, rater), key
 
 
 def split_answers(answers: Mapping[str, Answer], key: Sequence[SetRow]) -> dict[str, dict[str, Answer]]:

@@ -67,9 +67,7 @@ class ReviewForm(widgets.VBox):
         look = {"style": {"description_width": "initial"}, "layout": {"width": "32em", "max_width": "98%"}}
         late = {"continuous_update": False}  # a value comes when the field is left or Enter is pressed
         self.notes = widgets.Text(description="Note", placeholder="if you like", **late, **look)
-        self.typed = widgets.Textarea(
-            description=self.asked.field, placeholder=self.asked.example, rows=2, **look
-        )
+        self.typed = widgets.Textarea(description=self.asked.field, placeholder=self.asked.example, rows=2, **look)
         self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
         self.message = widgets.HTML()
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")

@@ -26,7 +26,7 @@ from ..paper_numbers import paper_number
 from ..records import Record
 from .questions import QUALITY, QUESTIONS, QuestionSet
 
-I = TypeVar("I", bound="Identified")
+T = TypeVar("T", bound="Identified")
 PAPER = {name: paper_number(f"table2.{name}").value / 100 for name in (*QUESTIONS, "all_fields_valid")}
 
 
@@ -118,7 +118,7 @@ def hash_texts(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def keep_sample(path: str | Path, drawn: Sequence[I]) -> list[I]:
+def keep_sample(path: str | Path, drawn: Sequence[T]) -> list[T]:
     """`drawn`, written to `path` at the first call: every rater judges the same items in the same order.
 
     Raises ParameterError where an earlier call drew others, since the answers to those would be lost from sight.

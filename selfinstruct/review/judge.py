@@ -13,12 +13,13 @@ reported, next to its agreement with the person.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, predict_share, share_interval
 from ..display import count_of
+from ..files import ParameterError
 from ..models.endpoint import is_embedded
 from ..models.protocol import approximate_tokens
 from ..models.spending import load_price
@@ -26,7 +27,7 @@ from ..records import Request
 from ..steps.estimate import EMBEDDED_SECONDS_PER_PROMPT, EMBEDDED_TOKENS_PER_SECOND
 from .items import measure_share
 from .questions import MEANINGS, VALID
-from .ratings import RANKS, Rating
+from .ratings import RANKS, Rating, measure_two_raters, prefer_longer
 from .responses import KeyRow, RatingItem
 
 if TYPE_CHECKING:
@@ -82,6 +83,57 @@ class Verdict:
         return self.straight or "tie" if not self.flipped else "tie"
 
 
+def judge_responses(
+    client: ModelClient,
+    items: Sequence[RatingItem],
+    key: Sequence[KeyRow],
+    ratings: Mapping[str, Rating],
+    rater_model: str,
+    judge_columns: str = "",
+    base_url: str = "",
+    price_table: str = "",
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Everything of notebook 15: says what it will come to, asks, and sets the answers against the person's `ratings`.
+
+    Rows by name: "rubric" and "pairs" (agreement with the person), "habits", "corrected" (shares of A or B, by column).
+    """
+    columns = choose_pair(judge_columns, list(dict.fromkeys(row.column for row in key)))
+    pairs = match_pairs(items, key, *columns) if columns else []
+    tell(
+        estimate_judging(
+            [*build_grade_requests(items), *build_pair_requests(pairs)], rater_model, base_url, price_table
+        )
+    )
+    grades, verdicts = grade_with_model(client, items), compare_with_model(client, pairs)
+    graded = {id_: rating for id_, rating in grades.items() if rating.grade}
+    found, longer = summarise_verdicts(verdicts), {"judge": graded, "person": ratings}
+    rubric = {**measure_two_raters(ratings, grades), "winner of pairs": compare_verdicts(verdicts, ratings)}
+    habits = [{"habit": name, "by": "judge, pairs", **row} for name, row in found["shares"].items()]
+    habits += [
+        {"habit": "longer preferred", "by": f"{name}, grades", **prefer_longer(items, given, key)}
+        for name, given in longer.items()
+    ]
+    return {
+        "graded": len(graded), "of": len(items), "columns": columns, "pairs": found["pairs"], "readable": found["readable"],
+        "rubric": [{"measure": name, **row} for name, row in rubric.items()], "habits": habits,
+        "corrected": [{"column": name, **row} for name, row in correct_shares(ratings, grades, key).items()],
+    }  # fmt: skip
+
+
+def choose_pair(judge_columns: str, columns: Sequence[str]) -> tuple[str, str] | None:
+    """The two columns that `judge_columns` names, "" the last two; None where there are not two.
+
+    Raises ParameterError for anything but two of `columns`.
+    """
+    named = [name.strip() for name in judge_columns.split(",") if name.strip()]
+    if not named:
+        return (columns[-2], columns[-1]) if len(columns) > 1 else None
+    if len(set(named)) != 2 or not set(named) <= set(columns):
+        raise ParameterError(f'judge_columns="{judge_columns}": two columns, please, of {", ".join(columns) or "none"}')
+    return named[0], named[1]
+
+
 def build_grade_requests(items: Sequence[RatingItem]) -> list[Request]:
     """One request for each response."""
     return [_ask(RUBRIC_PROMPT.format(**_cut_texts(item), response=_cut(item.response))) for item in items]
@@ -122,7 +174,9 @@ def estimate_judging(requests: Sequence[Request], model: str, base_url: str = ""
     """What the requests will come to, in a line: how many, tokens, and dollars (where a price is known) or minutes (embedded)."""
     prompt_tokens = sum(approximate_tokens(request.prompt) for request in requests)
     most = ANSWER_TOKENS * len(requests)
-    line = f"{count_of('request', len(requests))}, about {prompt_tokens:,} prompt tokens and at most {most:,} of answers"
+    line = (
+        f"{count_of('request', len(requests))}, about {prompt_tokens:,} prompt tokens and at most {most:,} of answers"
+    )
     if is_embedded(model, base_url):
         reading = EMBEDDED_SECONDS_PER_PROMPT * prompt_tokens / EMBEDDED_PROMPT_TOKENS
         return f"{line}; about {(reading + most / EMBEDDED_TOKENS_PER_SECOND) / 60:,.1f} minutes on two quiet cores"

@@ -112,7 +112,7 @@ def sort_columns(rows: list[Any]) -> list[Any]:
 def draw_responses(
     responses: Sequence[Response], size: int = 50, random_seed: int = 42
 ) -> tuple[list[RatingItem], list[KeyRow]]:
-    """`size` random tasks (0: all) that every column answers, with one response of each column; and whose each is.
+    """`size` random tasks (all where there are fewer) that every column answers, with one response of each; and whose each is.
 
     Tasks come in random order and the responses to each in an order of its own: whoever stops midway has graded every column
     on nearly the same tasks. Of several training seeds of a column, chance takes one for each task. Raises InputError where no task
@@ -129,7 +129,7 @@ def draw_responses(
         counts = ", ".join(f"{name} ({len(tasks)})" for name, tasks in answers.items())
         raise InputError(f"no task is answered by every column: {counts}; name files of responses to the same tasks")
     rng = random.Random(random_seed)
-    tasks = rng.sample(shared, min(size, len(shared)) if size else len(shared))
+    tasks = rng.sample(shared, min(size, len(shared)))
     drawn = [(task, [rng.choice(column[task]) for column in answers.values()]) for task in tasks]
     key = [_build_key(row, task) for task, rows in drawn for row in rows]
     items: dict[str, RatingItem] = {}
@@ -148,12 +148,18 @@ def _build_item(row: Response) -> RatingItem:
     return RatingItem(id=hash_texts(*texts.values()), **texts)
 
 
-def keep_responses(run: RunFolder, items: Sequence[RatingItem], key: Sequence[KeyRow]) -> list[RatingItem]:
-    """The sample in the run folder, written at the first call, and next to it the key: apart, so that the sample stays blind."""
+def keep_responses(run: RunFolder, items: Sequence[RatingItem], key: Sequence[KeyRow]) -> None:
+    """Write the sample to the run folder at the first call, and next to it the key: apart, so that the sample stays blind."""
     if items:
         keep_sample(run / SAMPLE, items)
         write_records(run / KEY, key)
-    return list(items)
+
+
+def name_published(column: str) -> str:
+    """What the paper calls the model of a published column; the column's own name where it is another's."""
+    known = {number.id: number.what for number in paper_numbers()}
+    what = known.get(f"fig6.{PUBLISHED.get(column)}.d", "")
+    return what.partition(", ")[2] or column
 
 
 def published_grades() -> dict[str, dict[str, float]]:

@@ -445,11 +445,11 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     wired = [one.id for one in measured if one.id not in elsewhere]
     assert len(wired) >= 28
     assert [key for key in wired if found[key].ours is None] == []
-    counted = [one for one in paper_numbers() if one.ours and one.ours.count]
+    counted = [one for one in measured if one.ours.count]
     records = {path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")}
     assert len(counted) >= 10
     assert [one.id for one in counted if look_up(records[one.ours.results], one.ours.count, "mine") is None] == []
-    uncertain = [one.id for one in paper_numbers() if one.ours and one.ours.interval]
+    uncertain = [one.id for one in measured if one.ours.interval]
     assert [key for key in uncertain if len(found[key].interval or ()) != 2] == []
     assert found["table1.instructions"].ours == 12 and found["table2.valid_task"].ours == 50
     assert found["table2.faulty"].ours == 50 and found["table2.faulty"].interval == pytest.approx([40, 60])
