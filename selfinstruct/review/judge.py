@@ -115,7 +115,7 @@ def judge_responses(
         for name, given in longer.items()
     ]
     return {
-        "graded": len(graded), "of": len(items), "columns": columns, "pairs": found["pairs"], "readable": found["readable"],
+        "rater": rater_model, "graded": len(graded), "of": len(items), "columns": columns, "pairs": found["pairs"], "readable": found["readable"],
         "rubric": [{"measure": name, **row} for name, row in rubric.items()], "habits": habits,
         "corrected": [{"column": name, **row} for name, row in correct_shares(ratings, grades, key).items()],
     }  # fmt: skip

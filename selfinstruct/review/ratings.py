@@ -205,7 +205,7 @@ def record_ratings(
     grades, agreement = raters.get(rater, {}), measure_raters(raters)
     by, by_all = describe_raters(rater), describe_raters(*raters)
     return {
-        "rated": {by: summarise_grades(grades, key)}, "differences": {by: compare_columns(grades, key)},
+        "rater": rater, "graded": len(grades), "rated": {by: summarise_grades(grades, key)}, "differences": {by: compare_columns(grades, key)},
         "raters": {by_all: len(raters)}, "agreement": {by_all: {row["measure"]: row for row in reversed(agreement)}},
         "all_pairs_of_raters": {by_all: agreement},
     }  # fmt: skip
