@@ -198,7 +198,7 @@ def predict_share(labelled: Sequence[tuple[bool, bool]], unlabelled: Sequence[bo
     if len(labelled) < 2:
         return {**found, "interval": None, "weight": weight}
     padded = np.append(person, [1, 1, 0, 0]), np.append(model, [1, 0, 1, 0])
-    middle, weight, variance = _correct_mean(*padded, np.append(others, [1, 1, 0, 0]) if len(others) else others)
+    middle, _, variance = _correct_mean(*padded, np.append(others, [1, 1, 0, 0]) if len(others) else others)
     half = Z_95 * np.sqrt(variance)
     low, high = np.clip([middle - half, middle + half], 0, 1)
     return {**found, "interval": (float(min(low, share)), float(max(high, share))), "weight": weight}

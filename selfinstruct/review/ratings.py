@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 RANKS = {grade: rank for rank, grade in enumerate(reversed(GRADES), 1)}  # D is 1, A is 4
 SCRIPTED = "scripted"
+DRAWS = 2000  # resamples for each of what may be 28 comparisons
 
 
 class Rating(Judgement):
@@ -150,7 +151,7 @@ def _compare_two(one: str, other: str, first: Mapping[str, str], second: Mapping
     sides = {name: [grades[task] in VALID for task in shared] for name, grades in ((one, first), (other, second))}
     if not shared:
         return {"data_set": other, "against": one, "shared": 0}
-    row = compare_samples({name: {"valid": Sample(values, shared)} for name, values in sides.items()})[0]
+    row = compare_samples({name: {"valid": Sample(values, shared)} for name, values in sides.items()}, DRAWS)[0]
     return {
         "data_set": other, "against": one, "shared": len(shared), "difference": row["difference"],
         "interval": (row["low"], row["high"]), "p": mcnemar_p(list(zip(sides[one], sides[other], strict=True))),
@@ -265,7 +266,7 @@ def plot_grades(bars: Sequence[Bar], ax: Axes) -> Axes:
         left, total = 0.0, sum(bar.counts.values())
         look = {"hatch": "//////", "alpha": 0.5} if bar.published else {}
         for grade, count in bar.counts.items():
-            width, text = count / total, f"{count:g}"
+            width, text = count / total, _show_count(count)
             ax.barh(-place, width, left=left, height=0.8, color=FILLS[grade], edgecolor="white", linewidth=0.3, **look)
             if width > 0.02 + 0.03 * len(text):
                 ax.text(left + width / 2, -place, text, ha="center", va="center", fontsize=5.5, bbox=_PAPER)
@@ -276,6 +277,11 @@ def plot_grades(bars: Sequence[Bar], ax: Axes) -> Axes:
     handles.append(Patch(facecolor="0.7", edgecolor="white", hatch="//////", label="paper"))
     ax.legend(handles=handles, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), columnspacing=0.9, handlelength=1.1)
     return ax
+
+
+def _show_count(count: float) -> str:
+    """A count; of one that the figure leaves open by one, both, such as "186/187"."""
+    return f"{count:g}" if count == int(count) else f"{int(count)}/{int(count) + 1}"
 
 
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.75}
