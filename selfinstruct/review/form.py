@@ -27,7 +27,7 @@ from .questions import Question, Shown
 
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
-    '<div dir="auto" tabindex="0" data-lm-suppress-shortcuts="true" '
+    '<div dir="auto" tabindex="0" role="group" aria-label="{name}" data-lm-suppress-shortcuts="true" '
     'style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
     'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
 )
@@ -78,7 +78,8 @@ class ReviewForm(widgets.VBox):
     def _offer(self, question: Question) -> widgets.ToggleButtons:
         choices = question.choices.values()
         options, meanings = [(one.label, one.value) for one in choices], [one.meaning for one in choices]
-        width = f"{max(4, *(len(one.label) * 0.75 for one in choices))}em"
+        labels = [one.label for question in self.asked.questions for one in question.choices.values()]
+        width = f"{max(4, 0.75 * max(map(len, labels)))}em"
         buttons = widgets.ToggleButtons(options=options, tooltips=meanings, value=None, style={"button_width": width})
         buttons.observe(lambda change: self._press(question.name, change["new"]), "value")
         return buttons

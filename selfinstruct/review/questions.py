@@ -112,8 +112,8 @@ RUBRIC = QuestionSet(
         ),
     ),
     texts={
-        "instruction": Shown("Instruction", 7), "input": Shown("Input", 8),
-        "target": Shown("Reference: one good answer, not the only one", 7), "response": Shown("Response to grade", 12),
+        "instruction": Shown("Instruction", 5), "input": Shown("Input", 7),
+        "target": Shown("Reference: one good answer, not the only one", 5), "response": Shown("Response to grade", 12),
     },
     field="Grade",
     example="a, b, c or d and Enter; -: back",

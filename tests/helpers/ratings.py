@@ -20,9 +20,10 @@ def task(number: int) -> dict[str, str]:
 
 
 def write_predictions(path: Path, count: int = 12, response: str = "") -> Path:
-    """A prediction file as released; the column is the file's name."""
+    """A prediction file as released; the column is the file's name. `response` may have the task's number in it, as {k}."""
     name = path.stem.removesuffix("_predictions")
-    rows = [{**task(k), "prompt": "x", "response": response or f"{name} says {k}."} for k in range(count)]
+    response = response or name + " says {k}."
+    rows = [{**task(k), "prompt": "x", "response": response.format(k=k)} for k in range(count)]
     return write_records(path, rows)
 
 

@@ -17,7 +17,6 @@ from selfinstruct.review.form import ReviewForm
 from selfinstruct.review.questions import GRADES, MEANINGS, QUALITY, RUBRIC
 from selfinstruct.review.ratings import (
     Ratings,
-    collect_grades,
     compare_columns,
     describe_raters,
     draw_grades,
@@ -211,6 +210,8 @@ def test_every_control_of_both_sets_has_a_name(ratings):
     assert form.typed.description == RUBRIC.field == "Grade" and form.notes.description == "Note"
     assert (form.back.description, form.next.description) == ("Back", "Next")
     assert QUALITY.field == "All three at once"
+    headings = [shown.heading for shown in RUBRIC.texts.values()]
+    assert all(f'tabindex="0" role="group" aria-label="{heading}"' in form.texts.value for heading in headings)
 
 
 def test_texts_of_a_model_are_escaped_in_every_field(tmp_path):
