@@ -1,6 +1,7 @@
 """Several data sets reviewed as one: nothing tells where an item is from; shares by set and a test of their difference."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from helpers.notebooks import read_results, run_cells
@@ -49,7 +50,7 @@ def test_both_sets_come_mixed_and_nothing_names_them(opened, tmp_path):
     assert Counter(row.data_set for row in key) == {"mine": 30, "theirs": 30}
     ids = {row.id: row.data_set for row in key}
     order = [ids[item.id] for item in review.items]
-    changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(order))
     assert changes > 15  # mixed, and not one set after the other
     assert {item.is_classification for item in review.items} == {None}  # only some data sets have labels
     assert set(ReviewItem.model_fields) == {"id", "instruction", "input", "output", "is_classification"}
@@ -106,7 +107,7 @@ def test_sets_that_cannot_be_mixed_say_why(sets, tmp_path):
     with pytest.raises(InputError, match=r"two or more, please.*no such file"):
         open_blind(run, f"{sets.split(', ')[0]}, {tmp_path / 'none.jsonl'}")
     open_blind(run, sets, 10)
-    with pytest.raises(ParameterError, match="blind_sample.jsonl was drawn from other data"):
+    with pytest.raises(ParameterError, match=r"blind_sample.jsonl was drawn from other data"):
         open_blind(run, sets, 11)
 
 
