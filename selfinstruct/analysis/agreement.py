@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..display import show_number
 from ..files import ParameterError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def predict_share(labelled: Sequence[tuple[bool, bool]], unlabelled: Sequence[bo
     if len(labelled) < 2:
         return {**found, "interval": None, "weight": weight}
     padded = np.append(person, [1, 1, 0, 0]), np.append(model, [1, 0, 1, 0])
-    middle, weight, variance = _correct_mean(*padded, np.append(others, [1, 1, 0, 0]) if len(others) else others)
+    middle, _, variance = _correct_mean(*padded, np.append(others, [1, 1, 0, 0]) if len(others) else others)
     half = Z_95 * np.sqrt(variance)
     low, high = np.clip([middle - half, middle + half], 0, 1)
     return {**found, "interval": (float(min(low, share)), float(max(high, share))), "weight": weight}
@@ -217,11 +218,17 @@ def _correct_mean(person: np.ndarray, model: np.ndarray, others: np.ndarray) -> 
     return float(mean), weight, float(variance)
 
 
-def as_table(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Results by question as a table to look at: two digits, and an interval as "0.47 to 0.61"; empty without rows."""
+def as_table(rows: Mapping[str, Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Results by question, or one after the other, as a table to look at: two digits (p-values more), and an interval as "0.47 to
+    0.61"; empty without rows.
+    """
     import pandas as pd
 
-    table = pd.DataFrame(rows.values(), index=list(rows))
-    if "interval" in table:
-        table["interval"] = [f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "" for ends in table["interval"]]
+    named = isinstance(rows, Mapping)
+    table = pd.DataFrame(rows.values(), index=list(rows)) if named else pd.DataFrame(list(rows))
+    for name in table.columns:
+        if name.endswith("interval"):
+            table[name] = [f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "" for ends in table[name]]
+        elif name in ("p", "p_holm"):
+            table[name] = [show_number(value) for value in table[name]]
     return table.round(2)

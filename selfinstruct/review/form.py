@@ -1,10 +1,11 @@
-"""The quality review as a form in the notebook, for the keyboard as much as for the mouse.
+"""A review as a form in the notebook, for the keyboard as much as for the mouse; what it asks is the review's question set.
 
     ReviewForm(review)              # the last value of a cell
 
-Type three letters and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back. Or press
-the buttons. Every answer is on disk at once, and the form opens at the first item with a question open. Three letters are
-saved without Enter too, but only Enter turns the page.
+Type a letter for each question and Enter ("yyn", then a note if you like) and the next item comes; `b` and Enter goes back
+(`-` where b is an answer). Or press the buttons. Every answer is on disk at once, and the form opens at the first item with a
+question open. Three letters are saved without Enter too, but only Enter turns the page; a single letter waits for Enter,
+since it may be the beginning of a word.
 
 The field keeps what was typed, a line an item, and the kernel never writes into it while somebody types: letters that come
 before the next item is drawn stay, whatever the kernel takes its time for.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import html
 import os
-import re
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,20 +22,17 @@ from IPython import get_ipython
 
 from ..files import ParameterError
 from ..models.session import OWNER_VARIABLE
-from .items import QUESTIONS, Review
+from .items import Review
+from .questions import Question, Shown
 
-_TYPED = re.compile(r"\s*([yn])\s*([yn])\s*([yn])(?:\s+(.*))?\s*", re.IGNORECASE)
-_SHORT = {"valid_task": "Task", "input_appropriate": "Input", "output_correct": "Output"}
 _FIELD = (
     '<div style="font-size:0.85em;opacity:0.7;margin-top:0.6em">{name}</div>'
-    '<div dir="auto" tabindex="0" data-lm-suppress-shortcuts="true" '
+    '<div dir="auto" tabindex="0" role="group" aria-label="{name}" data-lm-suppress-shortcuts="true" '
     'style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:{lines}em;overflow:auto;'
     'border-left:3px solid #0072b2;padding:0.1em 0 0.1em 0.7em;line-height:1.45">{text}</div>'
 )
-_LINES = {"instruction": 7, "input": 10, "output": 13}  # a longer text scrolls: the questions stay in sight on a laptop
 _WRAP = {"flex_flow": "row wrap"}  # on a small screen
 _AGAIN = "Run the cell again: the form opens at the first of them."
-_ASK = "Three letters, please, each y or n; a note may follow after a space. b goes back."
 
 
 def wants_form(show_form: str) -> bool:
@@ -52,9 +49,10 @@ def _can_be_asked() -> bool:
 
 
 class ReviewForm(widgets.VBox):
-    """One item at a time: its texts, three questions, notes, back and next."""
+    """One item at a time: its texts, the questions, notes, back and next."""
 
     def __init__(self, review: Review) -> None:
+        self.asked = review.record.asked
         self.review, self.position, self._filling = review, review.first_open(), False
         self._taken = ""  # of what stands in the field, the lines that were read
         self._build()
@@ -65,13 +63,11 @@ class ReviewForm(widgets.VBox):
         self.head = widgets.HTML()
         self.texts = widgets.HTML(layout={"max_width": "52em", "min_height": "18em", "margin": "0 0 0.8em"})
         self.bar = widgets.IntProgress(max=len(self.review.items), layout={"width": "14em"})
-        self.buttons = {name: self._yes_no(name) for name in QUESTIONS}
+        self.buttons = {question.name: self._offer(question) for question in self.asked.questions}
         look = {"style": {"description_width": "initial"}, "layout": {"width": "32em", "max_width": "98%"}}
         late = {"continuous_update": False}  # a value comes when the field is left or Enter is pressed
         self.notes = widgets.Text(description="Note", placeholder="if you like", **late, **look)
-        self.typed = widgets.Textarea(
-            description="All three at once", placeholder="yyn and Enter; b: back", rows=2, **look
-        )
+        self.typed = widgets.Textarea(description=self.asked.field, placeholder=self.asked.example, rows=2, **look)
         self.back, self.next = widgets.Button(description="Back"), widgets.Button(description="Next")
         self.message = widgets.HTML()
         self.notes.observe(lambda change: self._save(notes=change["new"]), "value")
@@ -79,11 +75,13 @@ class ReviewForm(widgets.VBox):
         self.back.on_click(lambda _: self._turn(-1))
         self.next.on_click(lambda _: self._turn(1))
 
-    def _yes_no(self, question: str) -> widgets.ToggleButtons:
-        options = [(f"{_SHORT[question]}: yes", True), (f"{_SHORT[question]}: no", False)]
-        full = [f"{word}: {QUESTIONS[question]}" for word in ("Yes", "No")]
-        buttons = widgets.ToggleButtons(options=options, tooltips=full, value=None, style={"button_width": "7.5em"})
-        buttons.observe(lambda change: self._press(question, change["new"]), "value")
+    def _offer(self, question: Question) -> widgets.ToggleButtons:
+        choices = question.choices.values()
+        options, meanings = [(one.label, one.value) for one in choices], [one.meaning for one in choices]
+        labels = [one.label for question in self.asked.questions for one in question.choices.values()]
+        width = f"{max(4, 0.75 * max(map(len, labels)))}em"
+        buttons = widgets.ToggleButtons(options=options, tooltips=meanings, value=None, style={"button_width": width})
+        buttons.observe(lambda change: self._press(question.name, change["new"]), "value")
         return buttons
 
     # JupyterLab takes letters typed on a focused button as its own commands (b: a new cell; d, d: the cell is gone),
@@ -103,8 +101,8 @@ class ReviewForm(widgets.VBox):
 
     def _layout(self) -> list[Any]:
         questions = [
-            widgets.HBox([self.buttons[name], widgets.HTML(f"&nbsp;{number}. {html.escape(text)}")], layout=_WRAP)
-            for number, (name, text) in enumerate(QUESTIONS.items(), 1)
+            widgets.HBox([self.buttons[one.name], widgets.HTML(_word(number, one))], layout=_WRAP)
+            for number, one in enumerate(self.asked.questions, 1)
         ]
         quick = widgets.HBox([self.typed, self.back, self.next], layout=_WRAP)
         return [widgets.HBox([self.bar, self.head]), self.texts, *questions, self.notes, quick, self.message]
@@ -130,7 +128,7 @@ class ReviewForm(widgets.VBox):
             self.notes.value = answer.notes
         finally:
             self._filling = False
-        self.texts.value = "".join(_show_field(name, getattr(item, name), lines) for name, lines in _LINES.items())
+        self.texts.value = "".join(_show_field(one, getattr(item, name)) for name, one in self.asked.texts.items())
         self.back.disabled = self.position == 0
         self._count()
 
@@ -158,15 +156,15 @@ class ReviewForm(widgets.VBox):
         fresh = ended.removeprefix(self._taken) if ended.startswith(self._taken) else ""
         self._taken = ended
         # what follows a line that cannot be taken was typed for other items
-        if all(self._take_line(line.strip()) for line in fresh.split("\n")):
+        if all(self._take_line(line.strip()) for line in fresh.split("\n")) and len(self.asked.questions) > 1:
             self._take_open(text.removeprefix(ended))
 
     def _take_line(self, line: str) -> bool:
-        """Three letters with or without a note, b, or nothing; False for something else, or where it could not be saved."""
-        if line.lower() == "b":
+        """The letters with or without a note, back, or nothing; False for something else, or where it could not be saved."""
+        if line.lower() == self.asked.back:
             self.show(self.position - 1)
-        elif line and not _TYPED.fullmatch(line):
-            self._say(f"{_ASK} Not taken: {html.escape(line[:20])}")
+        elif line and not self.asked.match(line):
+            self._say(f"{self.asked.ask} Not taken: {html.escape(line[:20])}")
             return False
         elif line and not self._take_open(line, with_note=True):
             return False
@@ -175,11 +173,11 @@ class ReviewForm(widgets.VBox):
         return True
 
     def _take_open(self, text: str, with_note: bool = False) -> bool:
-        """Save three letters (a note only when it is finished); True if they were saved, or stood so already."""
-        if not (found := _TYPED.fullmatch(text)):
+        """Save the letters (a note only when it is finished); True if they were saved, or stood so already."""
+        if not (found := self.asked.match(text)):
             return False
-        given: dict[str, Any] = {name: found[k].lower() == "y" for k, name in enumerate(QUESTIONS, 1)}
-        given |= {"notes": found[4].strip()} if with_note and found[4] else {}
+        given, note = found
+        given |= {"notes": note} if with_note and note else {}
         answer = self.review.of(self.review.items[self.position].id)
         if all(getattr(answer, name) == value for name, value in given.items()):
             return True
@@ -191,7 +189,16 @@ class ReviewForm(widgets.VBox):
         self.message.value = f'<span role="status">{text}</span>'
 
 
-def _show_field(name: str, text: str, lines: int) -> str:
+def _word(number: int, question: Question) -> str:
+    """The question next to its buttons; where the buttons are letters alone, what each means, too."""
+    choices = question.choices.values()
+    if all(len(one.label) > 1 for one in choices):
+        return f"&nbsp;{number}. {html.escape(question.text)}"
+    lines = [html.escape(question.text), *(html.escape(one.meaning) for one in choices)]
+    return f'<div style="line-height:1.4;padding-left:0.5em">{"<br>".join(lines)}</div>'
+
+
+def _show_field(shown: Shown, text: str) -> str:
     """One text of an item as HTML, shown as it is; a blank one says so."""
-    shown = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
-    return _FIELD.format(name=name.capitalize(), lines=lines, text=shown)
+    safe = html.escape(text) if text.strip() else '<i style="opacity:0.7">(none)</i>'
+    return _FIELD.format(name=html.escape(shown.heading), lines=shown.lines, text=safe)

@@ -5,7 +5,8 @@
     review.answer(items[0].id, valid_task=True)              # saved at once
     summarise_review(review.answers)["valid_task"]["share"]
 
-`form` is the form for a notebook, `sheet` the same as a spreadsheet, `model` a model as rater.
+`form` is the form for a notebook, `sheet` the same as a spreadsheet, `model` a model as rater; `ratings` and `blind` are two
+more kinds of review, of responses of models and of several data sets mixed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, share_interval
 from ..data.datasets import Dataset
@@ -23,42 +24,51 @@ from ..data.formats import Row
 from ..files import InputError, ParameterError, append_record, load_records, show_path, write_records
 from ..paper_numbers import paper_number
 from ..records import Record
+from .questions import QUALITY, QUESTIONS, QuestionSet
 
-QUESTIONS = {
-    "valid_task": "Is this a task that could be done?",
-    "input_appropriate": "Does the input suit the task? (Say yes where the task needs none and there is none.)",
-    "output_correct": "Is the output a right and acceptable answer to the task and the input?",
-}
+T = TypeVar("T", bound="Identified")
 PAPER = {name: paper_number(f"table2.{name}").value / 100 for name in (*QUESTIONS, "all_fields_valid")}
 
 
-class ReviewItem(Record):
-    """One instance under review; `id` is a hash of its three texts, so that answers find it wherever it stands."""
+class Identified(Record):
+    """Something under review; `id` is a hash of its texts, so that answers find it wherever it stands."""
 
     id: str
+
+
+class ReviewItem(Identified):
+    """One instance under review."""
+
     instruction: str
     input: str
     output: str
     is_classification: bool | None = None
 
 
-class Answer(Record):
-    """A rater's answers for one item; None is a question still open."""
+class Judgement(Record):
+    """What a rater says of one item; None is a question still open."""
 
+    asked: ClassVar[QuestionSet]
     id: str
     rater: str
-    valid_task: bool | None = None
-    input_appropriate: bool | None = None
-    output_correct: bool | None = None
     notes: str = ""
 
     @property
-    def given(self) -> list[bool | None]:
-        return [getattr(self, question) for question in QUESTIONS]
+    def given(self) -> list[Any]:
+        return [getattr(self, name) for name in self.asked.names]
 
     @property
     def is_complete(self) -> bool:
         return None not in self.given
+
+
+class Answer(Judgement):
+    """A rater's answers to the three questions of Table 2."""
+
+    asked = QUALITY
+    valid_task: bool | None = None
+    input_appropriate: bool | None = None
+    output_correct: bool | None = None
 
     @property
     def all_fields_valid(self) -> bool | None:
@@ -100,11 +110,15 @@ def _draw_stratified(tasks: dict[str, list[Row]], size: int, rng: random.Random)
 
 def _build_item(row: Row) -> ReviewItem:
     texts = {"instruction": row.instruction, "input": row.input or "", "output": row.output or ""}
-    digest = hashlib.sha256("\0".join(texts.values()).encode("utf-8", "surrogatepass")).hexdigest()
-    return ReviewItem(id=digest[:12], **texts, is_classification=row.is_classification)
+    return ReviewItem(id=hash_texts(*texts.values()), **texts, is_classification=row.is_classification)
 
 
-def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewItem]:
+def hash_texts(*texts: str) -> str:
+    """Twelve hex digits of the texts, in their order."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def keep_sample(path: str | Path, drawn: Sequence[T]) -> list[T]:
     """`drawn`, written to `path` at the first call: every rater judges the same items in the same order.
 
     Raises ParameterError where an earlier call drew others, since the answers to those would be lost from sight.
@@ -112,7 +126,7 @@ def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewIte
     path = Path(path)
     if not path.is_file():
         write_records(path, drawn)
-    elif [item.id for item in load_records(path, ReviewItem)] != [item.id for item in drawn]:
+    elif [item.id for item in load_records(path, Identified)] != [item.id for item in drawn]:
         raise ParameterError(
             f"{show_path(path)} was drawn from other data or with other parameters; go back to those, or delete that file "
             "to draw anew (answers to items that are drawn again are kept)"
@@ -120,35 +134,41 @@ def keep_sample(path: str | Path, drawn: Sequence[ReviewItem]) -> list[ReviewIte
     return list(drawn)
 
 
-def answers_path(folder: str | Path, rater: str) -> Path:
+def answers_path(folder: str | Path, rater: str, stem: str = "review/answers") -> Path:
     """Where the answers of `rater` lie in the run folder; raises ParameterError for a name that no file can have."""
     if not re.fullmatch(r"[\w.@ -]{1,60}", rater):
         raise ParameterError(f"rater={rater!r}: a name of letters, digits, spaces and . _ - @, please")
-    return Path(folder) / "review" / f"answers_{rater}.jsonl"
+    return Path(folder) / f"{stem}_{rater}.jsonl"
 
 
 class Review:
-    """The items of a sample and the answers of one rater, each answer on disk before `answer` returns."""
+    """The items of a sample and the answers of one rater, each answer on disk before `answer` returns.
 
-    def __init__(self, items: Sequence[ReviewItem], folder: str | Path, rater: str) -> None:
+    A kind of review of its own says what its answers are (`record`) and where they lie (`stem`, before the rater's name).
+    """
+
+    record: ClassVar[type[Judgement]] = Answer
+    stem: ClassVar[str] = "review/answers"
+
+    def __init__(self, items: Sequence[Any], folder: str | Path, rater: str) -> None:
         """Take up the answers in the run folder `folder` where there are some.
 
         Raises InputError for a sample without items, ParameterError for a rater whose name no file can have.
         """
         self.folder, self.rater = Path(folder), rater
-        self.path = answers_path(folder, rater)
+        self.path = answers_path(folder, rater, self.stem)
         if not items:
             raise InputError(f"{show_path(self.path)}: nothing to review, the sample is empty")
-        self.items, known = list(items), load_answers(self.path)
+        self.items, known = list(items), load_answers(self.path, self.record)
         # the file may hold answers to another sample, too
         self.answers = {item.id: known[item.id] for item in items if item.id in known}
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def of(self, item_id: str) -> Answer:
+    def of(self, item_id: str) -> Any:
         """The answer to an item so far, all open where there is none."""
-        return self.answers.get(item_id) or Answer(id=item_id, rater=self.rater)
+        return self.answers.get(item_id) or self.record(id=item_id, rater=self.rater)
 
-    def answer(self, item_id: str, **given: Any) -> Answer:
+    def answer(self, item_id: str, **given: Any) -> Any:
         """Change some fields of the answer to an item, and save it."""
         answer = self.of(item_id).model_copy(update=given)
         append_record(self.path, answer)
@@ -157,7 +177,7 @@ class Review:
 
     @property
     def complete(self) -> int:
-        """How many items have all three answers."""
+        """How many items have all their answers."""
         return sum(self.of(item.id).is_complete for item in self.items)
 
     def first_open(self) -> int:
@@ -166,9 +186,9 @@ class Review:
         return next(positions, len(self.items) - 1)
 
 
-def load_answers(path: str | Path) -> dict[str, Answer]:
+def load_answers(path: str | Path, record: type[Any] = Answer) -> dict[str, Any]:
     """id -> the newest answer in `path`, {} where there is none; a last line that a crash cut short is left out."""
-    answers = load_records(path, Answer, unfinished=True) if Path(path).is_file() else []
+    answers = load_records(path, record, unfinished=True) if Path(path).is_file() else []
     return {answer.id: answer for answer in answers}
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..parsing import parse_is_classification
 from ..records import Request
-from .items import QUESTIONS, Answer, ReviewItem, collect_judgements, measure_agreement, measure_share, pair_judgements
+from .items import Answer, ReviewItem, collect_judgements, measure_agreement, measure_share, pair_judgements
+from .questions import QUESTIONS
 
 if TYPE_CHECKING:
     from ..models.client import ModelClient

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import InputError, show_path, write_text
-from .items import QUESTIONS, Answer, Review, ReviewItem
+from .items import Answer, Review, ReviewItem
+from .questions import QUESTIONS
 
 TEXTS = ("instruction", "input", "output")
 # also what spreadsheets of other languages make of TRUE and FALSE; one letter only where no language says no with it

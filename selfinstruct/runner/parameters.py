@@ -54,7 +54,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
-PATHS = (*FILES, "data", "model", "prompt_set", "store", "tasks", "predictions", "base_model")  # what they name may be a path
+PATHS = (*FILES, "data", "data_sets", "model", "prompt_set", "store", "tasks", "predictions", "base_model")  # what they name may be a path
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
