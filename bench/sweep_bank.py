@@ -82,7 +82,9 @@ def main() -> None:
     out = parser.parse_args().out
     requests = ROUNDS * 5
     banks = [
-        {"bank_seed": seed, "drift": drift, "admitted": build_bank(seed, drift)} for seed in BANK_SEEDS for drift in DRIFTS
+        {"bank_seed": seed, "drift": drift, "admitted": build_bank(seed, drift)}
+        for seed in BANK_SEEDS
+        for drift in DRIFTS
     ]
     lines = ",\n".join(json.dumps(bank) for bank in banks)
     out.write_text(f'{{"requests": {requests}, "banks": [\n{lines}\n]}}\n', encoding="utf-8")

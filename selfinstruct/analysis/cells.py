@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from .verdicts import Values
 
 SWEEP = "sweep.json"
+# what a sweep may be judged by; and the share of candidates that a rule drops, such as "too_similar_share"
+MEASURES = (
+    "admitted_per_request", "admitted", "requests", "candidates", "admitted_share", "novelty", "mean_instruction_words",
+    "mean_input_words", "mean_output_words", "classification_share", "instances_per_instruction", "with_instances_share",
+    "copied_share", "tokens_per_admitted", "usd_per_admitted", "verb_noun_diversity_share",
+)  # fmt: skip
 STEP_1, STEP_2, STEP_4 = "02_generate_instructions", "03_identify_classification", "05_filter_and_export"
 
 
@@ -67,7 +73,9 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
         datasets, problems = _load_either(runs, run)
         return [_build_cell(one.name, 0, one.name, one) for one in datasets], problems
     done = {name: cell for name, cell in plan["cells"].items() if cell["state"] == "done"}
-    problems = [f"{name}: {cell.get('error') or 'not run yet'}" for name, cell in plan["cells"].items() if name not in done]
+    problems = [
+        f"{name}: {cell.get('error') or 'not run yet'}" for name, cell in plan["cells"].items() if name not in done
+    ]
     if not done:
         raise InputError(f"{run}: no cell of this sweep is done; {'; '.join(problems[:3]) or 'it has none'}")
     cells = []
@@ -110,7 +118,11 @@ def _count_rounds(records: Sequence[MachineInstruction], ledger: Sequence[Reject
         admitted[record.request_idx].append(record)
     dropped = Counter(row.request_idx or 0 for row in ledger)
     return tuple(
-        Round(len(found), len(found) + dropped[at], _mean([1 - max(one.most_similar.values(), default=0) for one in found]))
+        Round(
+            len(found),
+            len(found) + dropped[at],
+            _mean([1 - max(one.most_similar.values(), default=0) for one in found]),
+        )
         for at, found in enumerate(admitted)
     )
 
@@ -119,7 +131,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def measure_cells(cells: Sequence[Cell], parser: Parser | None = None, cache: Path | None = None) -> list[dict[str, float]]:
+def measure_cells(
+    cells: Sequence[Cell], parser: Parser | None = None, cache: Path | None = None
+) -> list[dict[str, float]]:
     """The numbers of each cell, those that it has; with a `parser` also how diverse its verbs and nouns are.
 
     Diversity counts different pairs among equally many instructions of every cell, since a longer list has more of them.
@@ -127,7 +141,11 @@ def measure_cells(cells: Sequence[Cell], parser: Parser | None = None, cache: Pa
     pairs = _parse_pairs(cells, parser, cache) if parser and cache else [[] for _ in cells]
     size = min((len(found) for found in pairs if found), default=0)
     return [
-        {name: value for name, value in {**_measure_cell(cell), **_measure_pairs(found, size)}.items() if value is not None}
+        {
+            name: value
+            for name, value in {**_measure_cell(cell), **_measure_pairs(found, size)}.items()
+            if value is not None
+        }
         for cell, found in zip(cells, pairs, strict=True)
     ]
 
@@ -200,7 +218,9 @@ def _parse_pairs(cells: Sequence[Cell], parser: Parser, cache: Path) -> list[lis
     texts = list(dict.fromkeys(text for cell in cells for text in cell.instructions))
     parses = load_parses(texts, parser, cache)
     found = {text: find_verb_noun(parses[text]) for text in texts}
-    return [[(one.verb, one.noun) for text in cell.instructions if (one := found[text]).verb and one.noun] for cell in cells]
+    return [
+        [(one.verb, one.noun) for text in cell.instructions if (one := found[text]).verb and one.noun] for cell in cells
+    ]
 
 
 def _measure_pairs(pairs: Sequence[tuple[str, str]], size: int) -> dict[str, float | None]:
@@ -258,7 +278,10 @@ def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             if name not in {*FREE_PARAMETERS, "random_seed"}:
                 found.setdefault(name, set()).add(str(value))
     names = list(dict.fromkeys(name for found in arms.values() for name in found))
-    rows = [{"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}} for name in names]
+    rows = [
+        {"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}}
+        for name in names
+    ]
     return [row for row in rows if len(set(list(row.values())[1:])) > 1]
 
 

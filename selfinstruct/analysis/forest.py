@@ -1,7 +1,7 @@
 """The figures of a sweep: differences with their intervals, and what each round of step 1 brought.
 
-    plot_forest(compare_arms(values, number="admitted_per_request"), values, ax)
-    plot_rounds(cells, ax)
+plot_forest(compare_arms(values, number="admitted_per_request"), values, ax)
+plot_rounds(cells, ax)
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ class Verdict:
     def _sight(self) -> str:
         if self.detectable is None:
             return f"From {count_of('seed', self.seeds)} nothing can be said of the spread."
-        sees = f"{count_of('seed', self.seeds)} see{'s' * (self.seeds == 1)} a difference of {self._show(self.detectable)}"
+        sees = (
+            f"{count_of('seed', self.seeds)} see{'s' * (self.seeds == 1)} a difference of {self._show(self.detectable)}"
+        )
         return f"{sees} in 80 of 100 sweeps; asked for: {self._show(self.smallest)}."
 
     @property
@@ -102,7 +104,9 @@ def compare_arms(
     tests = {arm: _test([b - a for a, b in pairs]) for arm, pairs in paired.items()}
     adjusted = adjust_by_holm({arm: p for arm, p in tests.items() if p is not None}, alpha)
     return [
-        _judge(number, arm, reference, pairs, *adjusted.get(arm, (None, alpha / len(paired))), smallest_difference, alpha)
+        _judge(
+            number, arm, reference, pairs, *adjusted.get(arm, (None, alpha / len(paired))), smallest_difference, alpha
+        )
         for arm, pairs in paired.items()
     ]
 

@@ -45,7 +45,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
-PATHS = (*FILES, "data", "model", "prompt_source", "store")  # what they name may be a path
+PATHS = (*FILES, "data", "runs", "model", "prompt_source", "store")  # what they name may be a path
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -140,7 +140,7 @@ def _place(name: str, text: str) -> str:
     bare = name in ("model", "prompt_source") and path and path.is_dir() and Path(text).name == text
     place = show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
     # a notebook looks for data in its own folder first; what was meant here is not what lies there under the same name
-    return str(path) if name == "data" and path and (project_path("notebooks") / place).exists() else place
+    return str(path) if name in ("data", "runs") and path and (project_path("notebooks") / place).exists() else place
 
 
 def find_named_path(text: str, start: Callable[[str], Path] = project_path) -> Path | None:
@@ -158,8 +158,9 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
     InputError if nothing that `data` names exists, or if files of `prompt_source="published"` are missing or altered;
     ParameterError or EndpointError if `model`, `base_url` and `api` name no endpoint. Nothing is started.
     """
-    if isinstance(given.get("data"), str):
-        check_data(given["data"])
+    for name in ("data", "runs"):
+        if isinstance(given.get(name), str):
+            check_data(given[name])
     if given.get("prompt_source") == "published":
         check_published()
     model = given.get("model") or given.get("rater_model")
@@ -195,9 +196,18 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
     known = sorted(set(known))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            advice = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
-            raise ParameterError(f'unknown parameter "{name}" of {where}; {advice}')
+            raise ParameterError(f'unknown parameter "{name}" of {where}; {suggest_name(name, known)}')
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """The name of `known` that was probably meant, as the end of a message; all of them where none is near.
+
+    >>> suggest_name("rouge_treshold", ["rouge_threshold", "quirks"]), suggest_name("x", ["quirks"])
+    ('did you mean "rouge_threshold"?', 'known: quirks')
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
 
 
 def load_parameters(path: Path) -> dict[str, Any]:

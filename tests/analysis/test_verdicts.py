@@ -63,7 +63,9 @@ def test_the_three_sentences():
     )
     assert apart.sentence.startswith("b differs from a by +1 [+0.")
     assert alike.sentence.startswith("c does not differ from a by more than 0.")
-    assert unknown.sentence.startswith(f"d needs about {unknown.more_seeds} more seeds to be told from a; so far +0.5 [−")
+    assert unknown.sentence.startswith(
+        f"d needs about {unknown.more_seeds} more seeds to be told from a; so far +0.5 [−"
+    )
     assert unknown.more_seeds > 10
     for one in (apart, alike, unknown):
         assert "6 seeds see a difference of" in one.sentence and "asked for: 0.433" in one.sentence
