@@ -1,6 +1,19 @@
 """The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""
 
 from .agreement import as_table
+from .cells import (
+    build_funnels,
+    collect_rounds,
+    collect_values,
+    compare_rows,
+    count_requests_per_round,
+    find_differing_parameters,
+    load_cells,
+    measure_cells,
+    tabulate_cells,
+    tabulate_numbers,
+    write_tables,
+)
 from .compare import (
     Sample,
     collect_flags,
@@ -15,6 +28,7 @@ from .compare import (
     tabulate_differences,
 )
 from .figures import OUTLINE, new_figure, plot_lengths, plot_overlap, source_line
+from .forest import ROOM, plot_forest, plot_rounds
 from .method import draw_method
 from .rings import draw_verb_nouns
 from .statistics import (
@@ -33,3 +47,5 @@ from .statistics import (
     summarise_scores,
     word_counts,
 )
+from .verbs import load_parser
+from .verdicts import compare_arms, compare_numbers, count_seeds, split_variance

@@ -9,24 +9,27 @@ A number that a run's notebooks did not measure is left out, never guessed.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import Dataset, load_dataset, load_datasets
 from ..display import show_number
-from ..files import InputError, load_records, read_json
+from ..files import InputError, load_records, read_json, write_text
 from ..records import MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
+from .compare import Sample, compare_datasets, compare_lengths, compare_samples
 from .statistics import find_unit
 from .verbs import Parser, find_verb_noun, load_parses
 
 if TYPE_CHECKING:
-    from .verdicts import Values
+    from .verdicts import Values, Verdict
 
-SWEEP = "sweep.json"
+SWEEP, EXAMPLE = "sweep.json", "outputs/example"
 # what a sweep may be judged by; and the share of candidates that a rule drops, such as "too_similar_share"
 MEASURES = (
     "admitted_per_request", "admitted", "requests", "candidates", "admitted_share", "novelty", "mean_instruction_words",
@@ -64,7 +67,7 @@ class Cell:
 
 def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cell], list[str]]:
     """(the cells to compare, what could not be read): those of the sweep in `run`, or the run folders and data sets that `runs`
-    names, an arm each. Where there is neither, the run itself.
+    names, an arm each. Where there is neither, the run itself and the example.
 
     Raises InputError where nothing can be read.
     """
@@ -82,12 +85,14 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
     for name, cell in done.items():
         folder = RunFolder(run / cell["folder"])
         part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
-        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, load_dataset(folder, part)))
+        dataset = replace(load_dataset(folder, part), name=cell["arm"])
+        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, dataset))
     return cells, problems
 
 
 def _load_either(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
     """The data sets with their instances, or with the instructions alone where a run has not come to its instances yet."""
+    runs = runs or [run, *([EXAMPLE] if str(run) != EXAMPLE else [])]
     try:
         datasets, problems = load_datasets(runs, run)
         if not problems:
@@ -230,7 +235,7 @@ def _measure_pairs(pairs: Sequence[tuple[str, str]], size: int) -> dict[str, flo
 def tabulate_cells(cells: Sequence[Cell], numbers: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """One tidy table: a row for each number of each cell."""
     return [
-        {"arm": cell.arm, "random_seed": cell.random_seed, "cell": cell.name, "number": name, "value": value}
+        {"arm": cell.arm, "random_seed": cell.random_seed, "number": name, "value": float(value)}
         for cell, found in zip(cells, numbers, strict=True)
         for name, value in found.items()
     ]
@@ -289,27 +294,95 @@ def _join_values(values: set[str]) -> str:
     return show_number(None) if not values else " / ".join(sorted(values))
 
 
-def summarise_arms(values: Mapping[str, Values]) -> list[dict[str, Any]]:
-    """A row for each number, with the mean of every arm."""
+def tabulate_numbers(values: Mapping[str, Values], verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[str, Any]]:
+    """A row for each number: the mean of every arm, and the arms' differences from the reference with their intervals."""
     arms = list(dict.fromkeys(arm for found in values.values() for arm in found))
+    rows = []
+    for name, found in values.items():
+        means = {arm: show_number(_mean(list(found.get(arm, {}).values())), find_unit(name)) for arm in arms}
+        apart = {f"{one.arm} differs by": one.show_difference() for one in verdicts.get(name, ())}
+        rows.append({"number": name.removesuffix("_share").replace("_", " "), **means, **apart})
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Funnel beside funnel: what became of the candidates of steps 1 and 4, over all runs of an arm, a row for each rule."""
+    counts: dict[str, Counter[tuple[str, str]]] = {}
+    for cell in cells:
+        if cell.run:
+            counts.setdefault(cell.arm, Counter()).update(_count_funnel(cell))
+    rows = dict.fromkeys(key for found in counts.values() for key in found)
+    order = {"requests": 0, "candidates": 1, "accepted": 3}
+    keys = sorted(rows, key=lambda key: (key[0], order.get(key[1], 2)))
     return [
-        {"number": name.replace("_", " "), **{
-            arm: show_number(_mean(list(found.get(arm, {}).values())), find_unit(name)) for arm in arms
+        {"step": step, "": rule.replace("_", " "), **{
+            arm: _show_part(found, step, rule) for arm, found in counts.items()
         }}
-        for name, found in values.items()
+        for step, rule in keys
     ]  # fmt: skip
 
 
-def count_dropped(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row for each rule of step 1: the share of candidates that it dropped, over all runs of an arm; and what was admitted."""
-    arms = list(dict.fromkeys(cell.arm for cell in cells if cell.rounds))
-    totals = {arm: sum(one.candidates for cell in cells if cell.arm == arm for one in cell.rounds) for arm in arms}
-    counts = {arm: Counter() for arm in arms}
+def _count_funnel(cell: Cell) -> Counter[tuple[str, str]]:
+    first, fourth = (cell.run.results(name) if cell.run else {} for name in (STEP_1, STEP_4))
+    found = {"1": {**cell.dropped}, "4": {**fourth.get("rejected", {})}}
+    if cell.rounds:
+        admitted = sum(one.admitted for one in cell.rounds)
+        found["1"] |= {"candidates": sum(one.candidates for one in cell.rounds), "accepted": admitted}
+        found["1"] |= {"requests": first["requested"]} if "requested" in first else {}
+    if fourth:
+        found["4"] |= {name: fourth[name] for name in ("candidates", "accepted")}
+    return Counter({(step, rule): count for step, rules in found.items() for rule, count in rules.items()})
+
+
+def _show_part(found: Mapping[tuple[str, str], int], step: str, rule: str) -> str:
+    count, whole = found[step, rule], found[step, "candidates"]
+    share = f" ({count / whole:.1%})" if whole and rule not in ("requests", "candidates") else ""
+    return f"{count:,}{share}"
+
+
+def compare_rows(cells: Sequence[Cell], random_seed: int = 42) -> list[dict[str, Any]]:
+    """The differences of single runs and data sets from the first one, row by row: records as of `compare_samples`.
+
+    [] where an arm has several runs: those are compared run by run.
+    """
+    if len({cell.arm for cell in cells}) < len(cells):
+        return []
+    datasets, steps = [cell.dataset for cell in cells], _collect_step_1(cells)
+    found = compare_samples(steps, random_seed=random_seed) if len(steps) > 1 else []
+    for compare in (compare_datasets, compare_lengths):
+        found += compare(datasets, random_seed=random_seed)
+    return found
+
+
+def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
+    """The numbers of step 1, a round being the unit; no two runs have a round in common."""
+    found = {}
     for cell in cells:
-        if cell.rounds:
-            counts[cell.arm].update({"admitted": sum(one.admitted for one in cell.rounds), **cell.dropped})
-    rules = list(dict.fromkeys(rule for arm in arms for rule, _ in counts[arm].most_common()))
-    return [
-        {"": rule.replace("_", " "), **{arm: show_number(counts[arm][rule] / max(totals[arm], 1), "%") for arm in arms}}
-        for rule in rules
-    ]
+        per_round = count_requests_per_round([cell]).get(cell.name)
+        units = [f"{cell.arm}, round {at}" for at in range(len(cell.rounds))]
+        flags = [
+            (at < one.admitted, unit)
+            for one, unit in zip(cell.rounds, units, strict=True)
+            for at in range(one.candidates)
+        ]
+        if per_round and flags:
+            each = [one.admitted / per_round for one in cell.rounds]
+            share = Sample(*map(list, zip(*flags, strict=True)))
+            found[cell.arm] = {"admitted_per_request": Sample(each, units), "admitted_share": share}
+    return found
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], run: RunFolder) -> list[str]:
+    """Write the tidy table as `comparison.csv`, and as `comparison.parquet` where pyarrow is installed; returns their names."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(run / "comparison.csv", lines.getvalue())
+    try:
+        from pyarrow import Table, parquet
+    except ImportError:
+        return ["comparison.csv"]
+    parquet.write_table(Table.from_pylist(list(rows)), run / "comparison.parquet")
+    return ["comparison.csv", "comparison.parquet"]

@@ -34,7 +34,7 @@ class Verdict:
 
     `low` and `high` are the ends of the interval at `level` (0.95 for one arm; higher for several, after Holm), `p` is
     adjusted for the number of arms, `detectable` the difference that these seeds see in 80 of 100 sweeps, and `smallest` the
-    difference that the plan asks for. Numbers that these seeds cannot give are None.
+    difference that the plan asks for, `spread` the standard deviation of the paired differences. Numbers that these seeds cannot give are None.
     """
 
     number: str
@@ -50,6 +50,7 @@ class Verdict:
     p: float | None
     detectable: float | None
     smallest: float
+    spread: float
     more_seeds: int
     kind: str  # "differs", "no difference" or "more seeds"
 
@@ -60,12 +61,12 @@ class Verdict:
 
     def _finding(self) -> str:
         if self.kind == "differs":
-            return f"differs from {self.reference} by {self._show(self.difference, True)} {self.interval}"
+            return f"differs from {self.reference} by {self.show_difference()}"
         if self.kind == "no difference":
             most = max(abs(self.low or 0.0), abs(self.high or 0.0))
             return f"does not differ from {self.reference} by more than {self._show(most)} {self.interval}"
         needed = f"needs about {self.more_seeds} more seed{'s' * (self.more_seeds != 1)}"
-        return f"{needed} to be told from {self.reference}; so far {self._show(self.difference, True)} {self.interval}".rstrip()
+        return f"{needed} to be told from {self.reference}; so far {self.show_difference()}"
 
     def _sight(self) -> str:
         if self.detectable is None:
@@ -82,6 +83,10 @@ class Verdict:
             return ""
         return f"[{self._show(self.low, True)}, {self._show(self.high, True)}]"
 
+    def show_difference(self) -> str:
+        """The difference with its interval."""
+        return f"{self._show(self.difference, True)} {self.interval}".rstrip()
+
     def _show(self, value: float, signed: bool = False) -> str:
         unit = find_unit(self.number)
         text = show_number(abs(value) if signed else value, unit).replace("%", " pp" if unit else "%")
@@ -89,9 +94,11 @@ class Verdict:
 
 
 def compare_arms(
-    values: Values, reference: str = "", number: str = "", smallest_difference: float = 0.0, alpha: float = ALPHA
+    values: Values, reference: str = "", measure: str = "", smallest_difference: float = 0.0, alpha: float = ALPHA
 ) -> list[Verdict]:
     """A verdict for each arm but the reference (the first arm by default), in order; arms without a common seed have none.
+
+    measure: the number's name.
 
     `smallest_difference` is the difference that matters, in the number's own unit; 0: a fifth of the reference's mean.
     Raises ParameterError where there is no such reference.
@@ -105,10 +112,18 @@ def compare_arms(
     adjusted = adjust_by_holm({arm: p for arm, p in tests.items() if p is not None}, alpha)
     return [
         _judge(
-            number, arm, reference, pairs, *adjusted.get(arm, (None, alpha / len(paired))), smallest_difference, alpha
+            measure, arm, reference, pairs, *adjusted.get(arm, (None, alpha / len(paired))), smallest_difference, alpha
         )
         for arm, pairs in paired.items()
     ]
+
+
+def compare_numbers(values: Mapping[str, Values], reference: str = "") -> dict[str, list[Verdict]]:
+    """number -> its verdicts, of every number that the reference has. Of so many numbers some differ by chance: Holm's correction
+    is for the arms of each, not for the numbers.
+    """
+    first = reference or next((arm for found in values.values() for arm in found), "")
+    return {name: compare_arms(found, first, name) for name, found in values.items() if first in found}
 
 
 def _pair(found: Mapping[int, float], base: Mapping[int, float]) -> list[tuple[float, float]]:
@@ -170,7 +185,22 @@ def _judge(
     kind = _name_kind(p, low, high, smallest, alpha)
     more = _count_more(n, spread, smallest, drawn_at) if kind == "more seeds" else 0
     return Verdict(
-        number, arm, reference, n, value, base, difference, low, high, 1 - drawn_at, p, detectable, smallest, more, kind
+        number,
+        arm,
+        reference,
+        n,
+        value,
+        base,
+        difference,
+        low,
+        high,
+        1 - drawn_at,
+        p,
+        detectable,
+        smallest,
+        spread,
+        more,
+        kind,
     )
 
 

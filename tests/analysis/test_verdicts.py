@@ -59,7 +59,7 @@ def shifted(by: float, wobble: float = 0.1) -> dict[int, float]:
 
 def test_the_three_sentences():
     apart, alike, unknown = compare_arms(
-        {"a": BASE, "b": shifted(1.0), "c": shifted(0.01), "d": shifted(0.5, 1.0)}, number="admitted_per_request"
+        {"a": BASE, "b": shifted(1.0), "c": shifted(0.01), "d": shifted(0.5, 1.0)}, measure="admitted_per_request"
     )
     assert apart.sentence.startswith("b differs from a by +1 [+0.")
     assert alike.sentence.startswith("c does not differ from a by more than 0.")
@@ -72,7 +72,7 @@ def test_the_three_sentences():
 
 
 def test_three_seeds_say_what_three_seeds_see():
-    [one] = compare_arms({"a": runs(2, 2.5, 1.9), "b": runs(2.4, 2.4, 2.5)}, number="admitted_per_request")
+    [one] = compare_arms({"a": runs(2, 2.5, 1.9), "b": runs(2.4, 2.4, 2.5)}, measure="admitted_per_request")
     assert one.kind == "more seeds" and f"3 seeds see a difference of {one.detectable:.2f}"[:-1] in one.sentence
 
 
@@ -133,7 +133,7 @@ def test_what_seeds_can_see_is_what_they_see_80_times_of_100():
 
 
 def test_shares_are_in_percentage_points():
-    [one] = compare_arms({"a": runs(0.1, 0.2, 0.3), "b": runs(0.6, 0.72, 0.79)}, number="classification_share")
+    [one] = compare_arms({"a": runs(0.1, 0.2, 0.3), "b": runs(0.6, 0.72, 0.79)}, measure="classification_share")
     assert one.sentence.startswith("b differs from a by +50.3 pp [+")
 
 
