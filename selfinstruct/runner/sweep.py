@@ -219,9 +219,9 @@ def _find_spread(plan: SweepPlan, sweep: RunFolder) -> tuple[float | None, str, 
         if name != plan.reference
     ]
     found = [differences for differences in found if len(differences) > 1]
-    if found:
+    spread = sqrt(statistics.mean(map(statistics.variance, found))) if found else 0.0
+    if spread:
         pairs = sum(map(len, found))
-        spread = sqrt(statistics.mean(statistics.variance(differences) for differences in found))
         return (
             spread,
             f"{show_number(spread)}, from {count_of('pair', pairs)} of finished runs",
