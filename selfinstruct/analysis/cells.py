@@ -301,7 +301,7 @@ def tabulate_numbers(values: Mapping[str, Values], verdicts: Mapping[str, Sequen
     for name, found in values.items():
         means = {arm: show_number(_mean(list(found.get(arm, {}).values())), find_unit(name)) for arm in arms}
         apart = {f"{one.arm} differs by": one.show_difference() for one in verdicts.get(name, ())}
-        rows.append({"number": name.removesuffix("_share").replace("_", " "), **means, **apart})
+        rows.append({"number": name.replace("_", " "), **means, **apart})
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in names} for row in rows]
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
-from helpers.sweeping import run_without_kernels, write_plan
+from helpers.sweeping import run_without_kernels, write_plan, write_sweep
 
 from selfinstruct import cli
 from selfinstruct.files import EndpointError, SelfInstructError, StoppedEarly
@@ -135,12 +135,15 @@ def test_the_estimate_and_the_limit_come_first(server, quick, tmp_path):
 
 def test_a_limit_holds_for_the_whole_sweep_which_goes_on_with_a_higher_one(server, quick, tmp_path):
     with pytest.raises(StoppedEarly, match="max_tokens_total"):
-        start(write_plan(tmp_path, server.url, parameters={"max_tokens_total": 8000}), tmp_path / "sweep")
-    states = list(read_states(tmp_path / "sweep").values())
-    assert "waiting" in states and "done" in states  # one cell fits the limit, four do not
-    lines = start(write_plan(tmp_path, server.url, parameters={"max_tokens_total": 10**9}), tmp_path / "sweep")
-    assert f"{states.count('waiting')} to run" in lines[0]
+        start(
+            write_plan(tmp_path, server.url, parameters={"max_tokens": 100, "max_tokens_total": 2600}),
+            tmp_path / "sweep",
+        )
+    assert {"waiting", "done"} == set(read_states(tmp_path / "sweep").values())  # two cells fit the limit
+    plan = write_plan(tmp_path, server.url, parameters={"max_tokens": 100, "max_tokens_total": 10**9})
+    start(plan, tmp_path / "sweep")
     assert set(read_states(tmp_path / "sweep").values()) == {"done"}
+    assert len({json.dumps(body) for body in server.bodies}) == len(server.bodies) == 20  # nothing was asked twice
 
 
 def test_a_model_that_nobody_finds_ends_the_sweep_at_its_second_cell(quick, tmp_path, server):
@@ -166,13 +169,11 @@ def test_a_changed_output_is_run_again(server, quick, tmp_path):
     assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in others)
 
 
-def test_power_before_anything_ran_and_after_two_seeds(server, quick, tmp_path):
-    parameters = {"num_instructions_to_generate": 25}
-    plan = write_plan(tmp_path, server.url, smallest_difference=1, parameters=parameters)
+def test_power_before_anything_ran_and_after_some_pairs(server, tmp_path):
+    plan = write_plan(tmp_path, server.url, smallest_difference=1)
     before = "\n".join(describe_power(plan, RunFolder(tmp_path / "sweep")))
     assert "from the rounds of outputs/example" in before and "<- this plan" in before
-    start(plan, tmp_path / "sweep")
-    after = "\n".join(describe_power(plan, RunFolder(tmp_path / "sweep")))
+    after = "\n".join(describe_power(plan, write_sweep(tmp_path / "sweep", ARMS)))
     assert "from 2 pairs of finished runs" in after and "For the 1 asked for:" in after
 
 
