@@ -11,7 +11,8 @@ from .cells import (
     load_cells,
     measure_cells,
     tabulate_cells,
-    tabulate_numbers,
+    tabulate_means,
+    tabulate_verdicts,
     write_tables,
 )
 from .compare import (

@@ -294,16 +294,26 @@ def _join_values(values: set[str]) -> str:
     return show_number(None) if not values else " / ".join(sorted(values))
 
 
-def tabulate_numbers(values: Mapping[str, Values], verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[str, Any]]:
-    """A row for each number: the mean of every arm, and the arms' differences from the reference with their intervals."""
+def tabulate_means(values: Mapping[str, Values]) -> list[dict[str, Any]]:
+    """A row for each number, with the mean of every arm's runs."""
     arms = list(dict.fromkeys(arm for found in values.values() for arm in found))
-    rows = []
-    for name, found in values.items():
-        means = {arm: show_number(_mean(list(found.get(arm, {}).values())), find_unit(name)) for arm in arms}
-        apart = {f"{one.arm} differs by": one.show_difference() for one in verdicts.get(name, ())}
-        rows.append({"number": name.replace("_", " "), **means, **apart})
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
+    return [
+        {"number": name.replace("_", " "), **{arm: _show_mean(found.get(arm, {}), name) for arm in arms}}
+        for name, found in values.items()
+    ]
+
+
+def _show_mean(found: Mapping[int, float], number: str) -> str:
+    return show_number(_mean(list(found.values())), find_unit(number))
+
+
+def tabulate_verdicts(verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[str, Any]]:
+    """A row for each number, with every arm's difference from the reference and its interval."""
+    return [
+        {"number": name.replace("_", " "), **{one.arm: one.show_difference() for one in found}}
+        for name, found in verdicts.items()
+        if found
+    ]
 
 
 def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:

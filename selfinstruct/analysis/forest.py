@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..display import show_number
-from .figures import COLOURS, LINES, shorten_name
+from .figures import COLOURS, LEGEND_POINTS, LINES, shorten_name
 from .statistics import find_unit
 
 if TYPE_CHECKING:
@@ -79,7 +79,12 @@ def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes
         found = list(accumulate(one.admitted for one in cell.rounds)) if what == "admitted" else [
             float("nan") if one.novelty is None else one.novelty for one in cell.rounds
         ]  # fmt: skip
-        look = {"color": COLOURS[at % len(COLOURS)], "linestyle": LINES[at % len(LINES)], "linewidth": 0.9}
+        look = {
+            "color": COLOURS[at % len(COLOURS)],
+            "linestyle": LINES[at % len(LINES)],
+            "linewidth": 0.9,
+            "alpha": 0.75,
+        }
         label = shorten_name(cell.arm) if first else None
         ax.plot(range(1, len(found) + 1), found, marker=".", markersize=3, label=label, **look)
     names = {"admitted": "instructions admitted so far", "novelty": "novelty of the round's\ninstructions (0 to 1)"}
@@ -87,6 +92,8 @@ def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes
     ax.xaxis.get_major_locator().set_params(integer=True)
     if what == "admitted":
         ax.set_ylim(bottom=0)
-    if len(arms) > 1:
-        ax.legend(loc="lower right" if what == "admitted" else "best")
+    if len(arms) > 1 and what == "admitted":  # above the lines; the axes below have the same arms
+        spacing = {"borderaxespad": 0.3, "borderpad": 0, "labelspacing": 0.25, "handlelength": 2.6}
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), **spacing)
+        ax.figure.set_figheight(ax.figure.get_figheight() + len(arms) * 1.3 * LEGEND_POINTS / 72)
     return ax

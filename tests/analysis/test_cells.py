@@ -20,7 +20,8 @@ from selfinstruct.analysis.cells import (
     load_cells,
     measure_cells,
     tabulate_cells,
-    tabulate_numbers,
+    tabulate_means,
+    tabulate_verdicts,
     write_tables,
 )
 from selfinstruct.analysis.figures import new_figure
@@ -121,12 +122,13 @@ def test_funnel_beside_funnel(sweep):
     assert {row["step"] for row in both} == {"1", "4"}
 
 
-def test_the_table_of_every_number_has_means_and_differences(sweep):
+def test_the_tables_of_every_number(sweep):
     cells, _ = load_cells(sweep)
     values = collect_values(cells, measure_cells(cells))
-    rows = {row["number"]: row for row in tabulate_numbers(values, compare_numbers(values, "low"))}
-    assert rows["admitted"]["low"] == "12" and rows["admitted"]["high"] == "21.5"
-    assert rows["admitted"]["high differs by"].startswith("+10")
+    means = {row["number"]: row for row in tabulate_means(values)}
+    assert means["admitted"] == {"number": "admitted", "low": "12", "high": "21.5"}
+    apart = {row["number"]: row for row in tabulate_verdicts(compare_numbers(values, "low"))}
+    assert set(apart["admitted"]) == {"number", "high"} and apart["admitted"]["high"].startswith("+10")
 
 
 def test_runs_and_data_sets_that_are_named_are_an_arm_each(tmp_path):
