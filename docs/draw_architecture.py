@@ -32,7 +32,7 @@ FLOORS: list[dict[str, str]] = [
         "models": "asking, storing, paying",
     },
     {"filters": "a named rule a reason", "data": "data sets of any origin"},
-    {"steps": "notebooks 02 to 05", "analysis": "notebooks 10 to 13"},
+    {"steps": "notebooks 02 to 05", "analysis": "notebooks 10 to 13, 21"},
     {"paper": "release, scorecard, quirks: 17, 22"},
     {"review": "what people judge: 14, 15", "training": "closing the loop: 06, 07, 16"},
     {"runner": "notebooks, headless"},

@@ -1,6 +1,6 @@
 """The command line, which only reads options, calls the package and prints what comes back.
 
-selfinstruct run | report | export | doctor | fetch | store ... | review ...
+selfinstruct run | sweep | compare | report | export | doctor | fetch | store ... | review ...
 """
 
 from __future__ import annotations
@@ -164,6 +164,58 @@ def _list_parameters(only: list[str], start: str) -> None:
         click.echo(path.stem)
         for one in notebook_parameters(path).values():
             click.echo(f"  {f'{one.name}: {one.annotation} = {one.default!r}':54}  {one.help}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--sweep-dir", help="Where its run folders go.  [default: outputs/<name of FILE>]")
+@click.option("--power", is_flag=True, help="Only say what difference the plan could see.")
+@click.option("--estimate", is_flag=True, help="Only print how many calls, tokens and dollars it would take.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: bool) -> None:
+    """Run a grid of settings, each with several random seeds, and compare them: one sentence for each.
+
+    \b
+    selfinstruct sweep docs/example_sweep.yaml            two arms, two seeds, two minutes on the embedded model
+    selfinstruct sweep docs/example_sweep.yaml --power    what it could see, before it runs
+
+    The same command goes on after a stop, tries again what failed, and runs only what is new in FILE.
+    """
+    from .runner import plan as plans
+    from .runner import sweep as sweeps
+
+    plan = plans.load_plan(file)
+    run = make_run(sweep_dir or f"outputs/{file.stem}")
+    if power:
+        return click.echo("\n".join(sweeps.describe_power(plan, run)))
+    if estimate:
+        found = plans.estimate_plan(plan, plan.list_cells())
+        return click.echo(found.table() if found else "No notebook of this sweep asks a model.")
+    sweeps.run_sweep(plan, run, lambda question: yes or _confirm(question), click.echo)
+
+
+def _confirm(question: str) -> bool:
+    """Ask; where nobody can answer, nobody agrees."""
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        return False
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--run-dir", default="outputs/compare", show_default=True, help="Where the comparison goes.")
+def compare(runs: tuple[str, ...], run_dir: str) -> None:
+    """Compare RUNS (run folders, data sets) with the first of them, number by number, in notebook 21.
+
+    The intervals are over rows: they say how far a difference would move with other rows, not with another run. For that,
+    run a sweep.
+    """
+    from .runner.sweep import compare_runs
+
+    if len(runs) < 2:
+        raise ParameterError(f"{runs[0]} alone: name at least two run folders or data sets")
+    compare_runs(make_run(run_dir), {"runs": ",".join(runs)}, click.echo)
 
 
 @main.command()

@@ -8,7 +8,8 @@
 NOTEBOOKS says which notebook reads and writes which files. run.json holds, by notebook, the parameters that files were
 made with ("parameters"), what the runner needs to skip what did not change ("notebooks") and what the model calls came to
 ("usage"); the hashes of seed and prompt files ("files", "seed_tasks"); and the "model", the file of its "labels" and the
-"kit_version". Only this module opens it.
+"kit_version". Only this module opens it. What depends on the machine, and on who asked first, is in spent.json alone: seconds,
+threads, answers that came from the store, dollars spent here. So equal runs give equal folders, wherever they ran.
 
 Step files that are there before a notebook first writes into a folder come from another program, such as the released code.
 Notebooks 02 to 04 go on from them, as the released scripts do, with a copy in `taken_over/`; no other is ever replaced.
@@ -63,6 +64,8 @@ OUR_REPORT = b"<title>Self-Instruct: "  # how a page of ours is told from anothe
 TAKEN_OVER = "taken_over"  # copies of files that the kit did not write, as they were
 CONTINUED = (INSTRUCTIONS, CLASSIFICATION, INSTANCES)  # of these it goes on from another program's
 _RUN_JSON = "run.json"
+SPENT = "spent.json"
+_SPENT_USAGE, _SPENT_MODEL = {"cached", "spent_usd"}, {"replayed", "threads"}
 _PARTS = (
     "parameters",
     "notebooks",
@@ -107,6 +110,9 @@ NOTEBOOKS: dict[str, Notebook] = {
     ),
     "16_scale_data": Notebook(uses=(FINETUNING, ALL_INSTANCES, "results/15_rate_responses.json"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
+    "21_sweep_and_compare": Notebook(
+        uses=("sweep.json", "cells/*/*/*.jsonl", "cells/*/*/*/*.jsonl", "cells/*/*/results/*.json"), main=False
+    ),
     "22_meet_the_quirks": Notebook(
         uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False
     ),
@@ -169,9 +175,9 @@ class RunFolder:
         return any(self.find(name) for name in (_RUN_JSON, INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES))
 
     def find_outputs(self) -> list[Path]:
-        """Every file that notebooks wrote: not run.json and report.html, nor a store, which all steps share."""
+        """Every file that notebooks wrote: not run.json, spent.json and report.html, nor a store, which all steps share."""
         files = [path for path in self.find("**/*") if path.is_file() and not path.suffix.startswith(".sqlite")]
-        return [path for path in files if path not in (self / _RUN_JSON, self / REPORT)]
+        return [path for path in files if path not in (self / _RUN_JSON, self / SPENT, self / REPORT)]
 
     # files: write
 
@@ -303,10 +309,16 @@ class RunFolder:
 
     def note(self, **facts: Any) -> None:
         """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""
-        state = self.state
-        for name, value in facts.items():
-            state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
-        write_json(self / _RUN_JSON, state)
+        write_json(self / _RUN_JSON, _merge(self.state, facts))
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """What spent.json holds now, {} if there is none."""
+        return read_json(self / SPENT) if (self / SPENT).is_file() else {}
+
+    def note_spent(self, **facts: Any) -> None:
+        """Merge `facts` into spent.json, as `note` does into run.json."""
+        write_json(self / SPENT, _merge(self.spent, facts))
 
     def note_model(self, client: Any, *others: Any) -> None:
         """Record, at a notebook's end, what its `client` came to in run.json, and the keys of the answers in the store; of
@@ -315,13 +327,16 @@ class RunFolder:
         The run's "model" is the one that wrote its files; who rates them, answers elsewhere or was not asked, is not. The
         keys go to `answers/<notebook>.keys`, one a line; `store export --run-dir` publishes exactly those answers.
         """
-        described = client.describe()
+        described, clients = client.describe(), (client, *others)
+        usage = _add_up([one.usage.model_dump() for one in clients])
+        here = {name: described.pop(name) for name in sorted(_SPENT_MODEL & described.keys())}
         if client.keys and find_notebook(self.notebook).writes:
             self.note(model=described)
         if adapted := described.get("adapted"):  # what this step could not send as its parameters say
             self.note(adapted={self.notebook: adapted})
-        clients = (client, *others)
-        self.note(usage={self.notebook: _add_up([one.usage.model_dump() for one in clients])})
+        here |= {name: usage.pop(name) for name in sorted(_SPENT_USAGE)}
+        self.note(usage={self.notebook: usage})
+        self.note_spent(usage={self.notebook: here})
         keys = sorted({key for one in clients for key in one.keys})
         write_text(self / f"answers/{self.notebook}.keys", "".join(f"{key}\n" for key in keys))
 
@@ -405,6 +420,12 @@ def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> Ru
     run.take_over()
     run.note(kit_version=__version__, parameters={notebook: now})
     return run
+
+
+def _merge(state: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in facts.items():
+        state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
+    return state
 
 
 def check_secrets(parameters: Mapping[str, Any]) -> None:

@@ -1,6 +1,20 @@
 """The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""
 
 from .agreement import as_table
+from .cells import (
+    build_funnels,
+    collect_rounds,
+    collect_values,
+    compare_rows,
+    count_requests_per_round,
+    find_differing_parameters,
+    load_cells,
+    measure_cells,
+    tabulate_cells,
+    tabulate_means,
+    tabulate_verdicts,
+    write_tables,
+)
 from .compare import (
     Sample,
     collect_flags,
@@ -15,6 +29,7 @@ from .compare import (
     tabulate_differences,
 )
 from .figures import OUTLINE, new_figure, plot_lengths, plot_overlap, source_line
+from .forest import ROOM, plot_forest, plot_rounds
 from .method import draw_method
 from .paired import compare_columns, measure_detectable_difference, summarise_columns
 from .responses import cut_at_next_example, find_definition, load_predictions, score_cuts, score_responses
@@ -35,3 +50,5 @@ from .statistics import (
     summarise_scores,
     word_counts,
 )
+from .verbs import load_parser
+from .verdicts import compare_arms, compare_numbers, count_seeds, split_variance

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..files import SelfInstructError, StoppedEarly, show_path, write_text
+from ..models.store import NO_MODEL_CALLED
 from ..runfolder import Notebook, RunFolder, find_notebook
 
 if TYPE_CHECKING:
@@ -149,8 +150,17 @@ def normalise_notebook(notebook: NotebookNode) -> NotebookNode:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if _is_of_the_run(output)]
     return notebook
+
+
+def _is_of_the_run(output: NotebookNode) -> bool:
+    """False for a widget, and for the line that says that no model was called: who asked first is no matter of the run's data."""
+    if output.get("name") == "stdout":
+        lines = output.text.splitlines(keepends=True)
+        output.text = "".join(line for line in lines if not line.startswith(NO_MODEL_CALLED))
+        return output.text != ""
+    return WIDGET not in output.get("data", {})
 
 
 LOCK_FILE = ".running"  # holds who uses the folder; it exists only meanwhile, and after kill -9

@@ -60,7 +60,7 @@ def take_snapshot(run: RunFolder) -> dict[Path, tuple[int, int]]:
 
 
 def read_entry(run: RunFolder, name: str) -> dict[str, Any]:
-    """What run.json holds of the notebook's last run: parameters, fingerprint, seconds, outputs; {} before the first."""
+    """What run.json holds of the notebook's last run: parameters, fingerprint, outputs; {} before the first."""
     return run.state.get("notebooks", {}).get(name, {})
 
 

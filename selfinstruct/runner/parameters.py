@@ -54,7 +54,9 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
-PATHS = (*FILES, "data", "data_sets", "model", "prompt_set", "store", "tasks", "predictions", "base_model")  # what they name may be a path
+PATHS = (  # what they name may be a path
+    *FILES, "data", "data_sets", "runs", "model", "prompt_set", "store", "tasks", "predictions", "base_model"
+)  # fmt: skip
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
 
@@ -152,7 +154,7 @@ def _place(name: str, text: str) -> str:
     bare = named and path and path.is_dir() and Path(text).name == text
     place = show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
     # a notebook looks for data in its own folder first; what was meant here is not what lies there under the same name
-    return str(path) if name == "data" and path and (project_path("notebooks") / place).exists() else place
+    return str(path) if name in ("data", "runs") and path and (project_path("notebooks") / place).exists() else place
 
 
 def find_named_path(text: str, start: Callable[[str], Path] = project_path) -> Path | None:
@@ -171,8 +173,9 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
     the prompt set is malformed, or if held-out tasks or predictions are not there;
     ParameterError or EndpointError if `model`, `base_url` and `api` name no endpoint. Nothing is started.
     """
-    if isinstance(given.get("data"), str):
-        check_data(given["data"])
+    for name in ("data", "runs"):
+        if isinstance(given.get(name), str):
+            check_data(given[name])
     if given.get("prompt_set") == "published":
         check_published()
     if given.get("prompt_set"):
@@ -214,9 +217,18 @@ def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
     known = sorted(set(known))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            advice = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
-            raise ParameterError(f'unknown parameter "{name}" of {where}; {advice}')
+            raise ParameterError(f'unknown parameter "{name}" of {where}; {suggest_name(name, known)}')
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """The name of `known` that was probably meant, as the end of a message; all of them where none is near.
+
+    >>> suggest_name("rouge_treshold", ["rouge_threshold", "quirks"]), suggest_name("x", ["quirks"])
+    ('did you mean "rouge_threshold"?', 'known: quirks')
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
 
 
 def load_parameters(path: Path) -> dict[str, Any]:

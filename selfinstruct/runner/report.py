@@ -20,9 +20,8 @@ from ..data.datasets import load_dataset
 from ..data.rows import Row
 from ..display import count_of, show_number
 from ..files import InputError, iter_lines, write_text
-from ..models.store import NO_MODEL_CALLED
 from ..paper.scorecard import scorecard_html
-from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, REPORT, RunFolder
+from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, REPORT, SPENT, RunFolder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 KINDS: tuple[Callable[[Row], Any], ...] = (  # of tasks, in the order in which the page shows them
@@ -66,7 +65,8 @@ def build_page(run: RunFolder) -> dict[str, Any]:
         "scorecard": scorecard_html(run),
         "usage": _add_up_usage(state.get("usage", {})),
         "parameters": state.get("parameters", {}),
-        "files": [_link(run, path, _measure_file(path)) for path in paths if path.is_file()],
+        "spent": _link(run, run / SPENT, SPENT) if (run / SPENT).is_file() else None,
+        "files": [_link(run, path, _measure_file(path)) for path in paths if path.is_file() and path.name != SPENT],
         "notebooks": [_link(run, path, path.stem) for path in run.find("notebooks/[0-9]*.ipynb")],
     }
 
@@ -78,8 +78,7 @@ def label_model(model: Mapping[str, Any]) -> str:
     name = str(model.get("model", "unknown"))
     small = " It has 135 million parameters: much of what it writes is wrong." if "135M" in name else ""
     scripted = " It is a script with canned answers, for tests only." if "scripted" in name.lower() else ""
-    replayed = f" {NO_MODEL_CALLED}." if model.get("replayed") else ""
-    return f"All machine-written text on this page was written by {name}.{small}{scripted}{replayed}"
+    return f"All machine-written text on this page was written by {name}.{small}{scripted}"
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def flatten_numbers(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _add_up_usage(usage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each step, and one for all together if there are several; the cost is None without a price."""
-    names = ("requests", "cached", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
+    names = ("requests", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
     rows = [{"step": step, **{name: entry.get(name) for name in names}} for step, entry in sorted(usage.items())]
     if len(rows) < 2:
         return rows

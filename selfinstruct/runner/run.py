@@ -192,7 +192,8 @@ def run_step(
     manifest.record_start(run, step.name, step.parameters)
     execute_step(step, run / "notebooks" / step.path.name, arguments())
     seconds = round(time.monotonic() - began, 1)
-    manifest.record_end(run, step.name, before, step.entry.writes, fingerprint=fingerprint, seconds=seconds)
+    run.note_spent(seconds={step.name: seconds})
+    manifest.record_end(run, step.name, before, step.entry.writes, fingerprint=fingerprint)
     return Outcome(step.name, seconds, False, read_headline(run, step.name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from helpers.notebooks import FIRST, write_notebook
 from helpers.scripted import MODEL, Reply, ScriptedServer, prompt_of
 
 from selfinstruct.models.store import NO_MODEL_CALLED
+from selfinstruct.runfolder import SPENT
 from selfinstruct.runner.execution import Step
 from selfinstruct.runner.run import run_notebooks
 
@@ -30,6 +32,7 @@ run = open_run("02_generate_instructions", locals())
 requests = [Request(prompt=prompt, max_tokens=5, temperature=0, top_p=1) for prompt in prompts]
 with connect(model, base_url, store=store, step="02") as client:
     answers = client.complete(requests)
+    run.note_model(client)
 write_records(run / "machine_generated_instructions.jsonl", [{"instruction": one.text} for one in answers])
 """
 ASK_NOBODY = "from selfinstruct.runfolder import open_run\nrun = open_run('01_read_seed_tasks', locals())"
@@ -96,3 +99,17 @@ def test_a_run_that_asks_nothing_does_not_speak_of_answers(world, tmp_path):
 )
 def test_who_asks_a_model(parameters, asks):
     assert Step(Path("02.ipynb"), parameters).asks_a_model == asks
+
+
+def test_a_live_run_and_its_replay_write_the_same_folder(world, tmp_path):
+    """All but spent.json, which alone says who asked first and how long it took."""
+    runs = []
+    for _ in range(2):
+        run(world, tmp_path / "one", store=str(tmp_path / "store.sqlite"))
+        (tmp_path / "one").rename(tmp_path / f"run{len(runs)}")
+        runs.append(tmp_path / f"run{len(runs)}")
+    files = [{str(one.relative_to(top)): one.read_bytes() for one in top.rglob("*") if one.is_file()} for top in runs]
+    spent = [one.pop(SPENT) for one in files]
+    assert files[0] == files[1] and {"run.json", "report.html", f"notebooks/{FIRST}.ipynb"} <= files[0].keys()
+    usage = [json.loads(one)["usage"][FIRST] for one in spent]
+    assert [(one["cached"], one["replayed"]) for one in usage] == [(0, False), (2, True)]

@@ -65,10 +65,10 @@ def run(tmp_path) -> Path:
         tmp_path / "run.json",
         {
             "kit_version": "0.1.0",
-            "model": {"model": "SmolLM2-135M-Instruct.Q4_1", "replayed": False},
+            "model": {"model": "SmolLM2-135M-Instruct.Q4_1"},
             "usage": {
-                "02_generate_instructions": {"requests": 1200, "cached": 7, "failed": 0, **tokens, "cost_usd": 0.25},
-                "03_identify_classification": {"requests": 3, "cached": 0, "failed": 1, **tokens, "cost_usd": 0.5},
+                "02_generate_instructions": {"requests": 1200, "failed": 0, **tokens, "cost_usd": 0.25},
+                "03_identify_classification": {"requests": 3, "failed": 1, **tokens, "cost_usd": 0.5},
             },
             "parameters": {"02_generate_instructions": {"random_seed": 42}},
         },
@@ -291,7 +291,7 @@ def test_an_empty_folder_has_a_page_too(tmp_path):
     ("model", "words"),
     [
         ({"model": "SmolLM2-135M-Instruct.Q4_1"}, "135 million parameters"),
-        ({"model": "m", "replayed": True}, "Every answer came from the store"),
+        ({"model": "scripted"}, "a script with canned answers"),
     ],
 )
 def test_the_label_says_who_wrote_it(model, words):

@@ -1,0 +1,398 @@
+"""The runs of a sweep, or any run folders and data sets, as rows of numbers: what notebook 21 compares.
+
+    compared = load_cells(run)                  # the sweep in this folder: a cell for each arm and random seed
+    compared = load_cells(run, "outputs/a, alpaca.json")        # or any runs and data sets, an arm each
+    rows = tabulate_cells(measure_cells(compared))              # arm, random_seed, number, value
+
+A number that a run's notebooks did not measure is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.datasets import Dataset, load_dataset, load_datasets
+from ..display import show_number
+from ..files import InputError, load_records, read_json, write_text
+from ..records import MachineInstruction, Rejection
+from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
+from .compare import Sample, compare_datasets, compare_lengths, compare_samples
+from .statistics import find_unit
+from .verbs import Parser, find_verb_noun, load_parses
+
+if TYPE_CHECKING:
+    from .verdicts import Values, Verdict
+
+SWEEP, EXAMPLE = "sweep.json", "outputs/example"
+# what a sweep may be judged by; and the share of candidates that a rule drops, such as "too_similar_share"
+MEASURES = (
+    "admitted_per_request", "admitted", "requests", "candidates", "admitted_share", "novelty", "mean_instruction_words",
+    "mean_input_words", "mean_output_words", "classification_share", "instances_per_instruction", "with_instances_share",
+    "copied_share", "tokens_per_admitted", "usd_per_admitted", "verb_noun_diversity_share",
+)  # fmt: skip
+STEP_1, STEP_2, STEP_4 = "02_generate_instructions", "03_identify_classification", "05_filter_and_export"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of step 1 brought: admitted instructions, candidates, and how new the admitted ones are on average."""
+
+    admitted: int
+    candidates: int
+    novelty: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one arm; `dataset` is its instances, before step 4 its instructions. `run` is None for data of others.
+
+    `instructions`, `rounds` and `dropped` (rule -> candidates) are those of step 1, where it ran.
+    """
+
+    arm: str
+    random_seed: int
+    name: str
+    dataset: Dataset
+    run: RunFolder | None = None
+    instructions: tuple[str, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cell], list[str]]:
+    """(the cells to compare, what could not be read): those of the sweep in `run`, or the run folders and data sets that `runs`
+    names, an arm each. Where there is neither, the run itself and the example.
+
+    Raises InputError where nothing can be read.
+    """
+    plan = read_json(run / SWEEP) if not runs and (run / SWEEP).is_file() else None
+    if plan is None:
+        datasets, problems = _load_either(runs, run)
+        return [_build_cell(one.name, 0, one.name, one) for one in datasets], problems
+    done = {name: cell for name, cell in plan["cells"].items() if cell["state"] == "done"}
+    problems = [
+        f"{name}: {cell.get('error') or 'not run yet'}" for name, cell in plan["cells"].items() if name not in done
+    ]
+    if not done:
+        raise InputError(f"{run}: no cell of this sweep is done; {'; '.join(problems[:3]) or 'it has none'}")
+    cells = []
+    for name, cell in done.items():
+        folder = RunFolder(run / cell["folder"])
+        part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
+        dataset = replace(load_dataset(folder, part), name=cell["arm"])
+        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, dataset))
+    return cells, problems
+
+
+def _load_either(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
+    """The data sets with their instances, or with the instructions alone where a run has not come to its instances yet."""
+    runs = runs or [run, *([EXAMPLE] if str(run) != EXAMPLE else [])]
+    try:
+        datasets, problems = load_datasets(runs, run)
+        if not problems:
+            return datasets, problems
+    except InputError:
+        return load_datasets(runs, run, "instructions")
+    earlier = load_datasets(runs, run, "instructions")
+    return earlier if len(earlier[0]) > len(datasets) else (datasets, problems)
+
+
+def _build_cell(arm: str, seed: int, name: str, dataset: Dataset) -> Cell:
+    """A cell with its rounds, if the data set is a run's and step 1 ran in it."""
+    run = dataset.run
+    if run is None or not (run / INSTRUCTIONS).is_file():
+        return Cell(arm, seed, name, dataset, run, tuple(dataset.instructions))
+    records = load_records(run / INSTRUCTIONS, MachineInstruction, without=("prompt", "response"))
+    ledger = load_records(run / REJECTIONS, Rejection) if (run / REJECTIONS).is_file() else []
+    ledger = [row for row in ledger if row.step.startswith("1")]
+    dropped = dict(Counter(row.reason for row in ledger).most_common())
+    texts = tuple(record.instruction for record in records)
+    return Cell(arm, seed, name, dataset, run, texts, _count_rounds(records, ledger), dropped)
+
+
+def _count_rounds(records: Sequence[MachineInstruction], ledger: Sequence[Rejection]) -> tuple[Round, ...]:
+    last = max((one.request_idx or 0 for one in (*records, *ledger)), default=-1)
+    admitted: list[list[MachineInstruction]] = [[] for _ in range(last + 1)]
+    for record in records:
+        admitted[record.request_idx].append(record)
+    dropped = Counter(row.request_idx or 0 for row in ledger)
+    return tuple(
+        Round(
+            len(found),
+            len(found) + dropped[at],
+            _mean([1 - max(one.most_similar.values(), default=0) for one in found]),
+        )
+        for at, found in enumerate(admitted)
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def measure_cells(
+    cells: Sequence[Cell], parser: Parser | None = None, cache: Path | None = None
+) -> list[dict[str, float]]:
+    """The numbers of each cell, those that it has; with a `parser` also how diverse its verbs and nouns are.
+
+    Diversity counts different pairs among equally many instructions of every cell, since a longer list has more of them.
+    """
+    pairs = _parse_pairs(cells, parser, cache) if parser and cache else [[] for _ in cells]
+    size = min((len(found) for found in pairs if found), default=0)
+    return [
+        {
+            name: value
+            for name, value in {**_measure_cell(cell), **_measure_pairs(found, size)}.items()
+            if value is not None
+        }
+        for cell, found in zip(cells, pairs, strict=True)
+    ]
+
+
+def _measure_cell(cell: Cell) -> dict[str, float | None]:
+    results = {name: cell.run.results(name) if cell.run else {} for name in (STEP_1, STEP_2, STEP_4)}
+    return {
+        **_measure_step_1(cell, results[STEP_1]),
+        **_measure_texts(cell),
+        **_measure_later(results[STEP_2], results[STEP_4], cell.dataset),
+        **_measure_cost(cell),
+    }
+
+
+def _measure_step_1(cell: Cell, found: Mapping[str, Any]) -> dict[str, float | None]:
+    if not cell.rounds:
+        return {}
+    admitted, candidates = (sum(getattr(one, name) for one in cell.rounds) for name in ("admitted", "candidates"))
+    requested = found.get("requested")
+    news = [one.novelty * one.admitted for one in cell.rounds if one.novelty is not None]
+    dropped = {f"{reason}_share": count / candidates for reason, count in cell.dropped.items()}
+    return {
+        "admitted_per_request": admitted / requested if requested else None,
+        "admitted": admitted, "requests": requested, "candidates": candidates,
+        "admitted_share": admitted / candidates if candidates else None,
+        "novelty": sum(news) / admitted if admitted else None, **dropped,
+    }  # fmt: skip
+
+
+def _measure_texts(cell: Cell) -> dict[str, float | None]:
+    parts = {**cell.dataset.parts, "instruction": cell.instructions}
+    return {f"mean_{part}_words": _mean([len(text.split()) for text in texts]) for part, texts in parts.items()}
+
+
+def _measure_later(step_2: Mapping[str, Any], step_4: Mapping[str, Any], dataset: Dataset) -> dict[str, float | None]:
+    """What steps 2 to 4 recorded; of data without a run, what its rows say."""
+    share = step_2.get("classification_share")
+    if not step_4 and dataset.has_instances:
+        flags = [row.is_classification for row in dataset.rows if row.is_classification is not None]
+        share = _mean(flags) if share is None else share
+        return {
+            "classification_share": share,
+            "instances_per_instruction": len(dataset.rows) / max(len(dataset.instructions), 1),
+        }
+    quality, tasks = step_4.get("quality", {}), step_4.get("tasks")
+    return {
+        "classification_share": share,
+        "instances_per_instruction": step_4["accepted"] / tasks if tasks else None,
+        "with_instances_share": step_4["tasks_with_instances"] / tasks if tasks else None,
+        "copied_share": quality["copied_from_prompt"] / quality["instances"] if quality.get("instances") else None,
+    }
+
+
+def _measure_cost(cell: Cell) -> dict[str, float | None]:
+    """Tokens and dollars for each admitted instruction, whoever paid; without a price no dollars."""
+    usage = list(cell.run.state.get("usage", {}).values()) if cell.run else []
+    admitted = sum(one.admitted for one in cell.rounds)
+    if not usage or not admitted:
+        return {}
+    tokens = sum(one["prompt_tokens"] + one["completion_tokens"] for one in usage)
+    costs = [one.get("cost_usd") for one in usage]
+    return {
+        "tokens_per_admitted": tokens / admitted,
+        "usd_per_admitted": None if None in costs else sum(costs) / admitted,
+    }
+
+
+def _parse_pairs(cells: Sequence[Cell], parser: Parser, cache: Path) -> list[list[tuple[str, str]]]:
+    """(verb, noun) of each instruction that has both, for each cell."""
+    texts = list(dict.fromkeys(text for cell in cells for text in cell.instructions))
+    parses = load_parses(texts, parser, cache)
+    found = {text: find_verb_noun(parses[text]) for text in texts}
+    return [
+        [(one.verb, one.noun) for text in cell.instructions if (one := found[text]).verb and one.noun] for cell in cells
+    ]
+
+
+def _measure_pairs(pairs: Sequence[tuple[str, str]], size: int) -> dict[str, float | None]:
+    return {"verb_noun_diversity_share": len(set(pairs[:size])) / size} if size and pairs else {}
+
+
+def tabulate_cells(cells: Sequence[Cell], numbers: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """One tidy table: a row for each number of each cell."""
+    return [
+        {"arm": cell.arm, "random_seed": cell.random_seed, "number": name, "value": float(value)}
+        for cell, found in zip(cells, numbers, strict=True)
+        for name, value in found.items()
+    ]
+
+
+def collect_values(cells: Sequence[Cell], numbers: Sequence[Mapping[str, float]]) -> dict[str, Values]:
+    """number -> arm -> random seed -> value, of the numbers that at least two arms have (or all, if there is one arm)."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for cell, one in zip(cells, numbers, strict=True):
+        for name, value in one.items():
+            found.setdefault(name, {}).setdefault(cell.arm, {})[cell.random_seed] = float(value)
+    enough = min(2, len({cell.arm for cell in cells}))
+    return {name: values for name, values in found.items() if len(values) >= enough}
+
+
+def collect_rounds(cells: Iterable[Cell], requests_per_round: Mapping[str, int]) -> dict[tuple[str, int], list[float]]:
+    """(arm, random seed) -> instructions admitted per request in each round."""
+    return {
+        (cell.arm, cell.random_seed): [one.admitted / requests_per_round[cell.name] for one in cell.rounds]
+        for cell in cells
+        if cell.name in requests_per_round
+    }
+
+
+def count_requests_per_round(cells: Iterable[Cell]) -> dict[str, int]:
+    """cell -> the requests in each of its rounds, where its step 1 recorded them."""
+    found = {cell.name: _read_parameters(cell).get(STEP_1, {}).get("requests_per_round") for cell in cells}
+    return {name: number for name, number in found.items() if number}
+
+
+def _read_parameters(cell: Cell) -> Mapping[str, Mapping[str, Any]]:
+    return cell.run.state.get("parameters", {}) if cell.run else {}
+
+
+def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """A row for each parameter that is not the same in all cells but for the random seed: what each arm has. `–` where an arm
+    has none, or several.
+    """
+    arms: dict[str, dict[str, set[str]]] = {}
+    for cell in cells:
+        found = arms.setdefault(cell.arm, {})
+        named = {name: value for given in _read_parameters(cell).values() for name, value in given.items()}
+        model = cell.run.state.get("model", {}) if cell.run else {}
+        for name, value in {**named, "model": model.get("model", named.get("model"))}.items():
+            if name not in {*FREE_PARAMETERS, "random_seed"}:
+                found.setdefault(name, set()).add(str(value))
+    names = list(dict.fromkeys(name for found in arms.values() for name in found))
+    rows = [
+        {"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}}
+        for name in names
+    ]
+    return [row for row in rows if len(set(list(row.values())[1:])) > 1]
+
+
+def _join_values(values: set[str]) -> str:
+    return show_number(None) if not values else " / ".join(sorted(values))
+
+
+def tabulate_means(values: Mapping[str, Values]) -> list[dict[str, Any]]:
+    """A row for each number, with the mean of every arm's runs."""
+    arms = list(dict.fromkeys(arm for found in values.values() for arm in found))
+    return [
+        {"number": name.replace("_", " "), **{arm: _show_mean(found.get(arm, {}), name) for arm in arms}}
+        for name, found in values.items()
+    ]
+
+
+def _show_mean(found: Mapping[int, float], number: str) -> str:
+    return show_number(_mean(list(found.values())), find_unit(number))
+
+
+def tabulate_verdicts(verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[str, Any]]:
+    """A row for each number, with every arm's difference from the reference and its interval."""
+    return [
+        {"number": name.replace("_", " "), **{one.arm: one.show_difference() for one in found}}
+        for name, found in verdicts.items()
+        if found
+    ]
+
+
+def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Funnel beside funnel: what became of the candidates of steps 1 and 4, over all runs of an arm, a row for each rule."""
+    counts: dict[str, Counter[tuple[str, str]]] = {}
+    for cell in cells:
+        if cell.run:
+            counts.setdefault(cell.arm, Counter()).update(_count_funnel(cell))
+    rows = dict.fromkeys(key for found in counts.values() for key in found)
+    order = {"requests": 0, "candidates": 1, "accepted": 3}
+    keys = sorted(rows, key=lambda key: (key[0], order.get(key[1], 2)))
+    return [
+        {"step": step, "": rule.replace("_", " "), **{
+            arm: _show_part(found, step, rule) for arm, found in counts.items()
+        }}
+        for step, rule in keys
+    ]  # fmt: skip
+
+
+def _count_funnel(cell: Cell) -> Counter[tuple[str, str]]:
+    first, fourth = (cell.run.results(name) if cell.run else {} for name in (STEP_1, STEP_4))
+    found = {"1": {**cell.dropped}, "4": {**fourth.get("rejected", {})}}
+    if cell.rounds:
+        admitted = sum(one.admitted for one in cell.rounds)
+        found["1"] |= {"candidates": sum(one.candidates for one in cell.rounds), "accepted": admitted}
+        found["1"] |= {"requests": first["requested"]} if "requested" in first else {}
+    if fourth:
+        found["4"] |= {name: fourth[name] for name in ("candidates", "accepted")}
+    return Counter({(step, rule): count for step, rules in found.items() for rule, count in rules.items()})
+
+
+def _show_part(found: Mapping[tuple[str, str], int], step: str, rule: str) -> str:
+    count, whole = found[step, rule], found[step, "candidates"]
+    share = f" ({count / whole:.1%})" if whole and rule not in ("requests", "candidates") else ""
+    return f"{count:,}{share}"
+
+
+def compare_rows(cells: Sequence[Cell], random_seed: int = 42) -> list[dict[str, Any]]:
+    """The differences of single runs and data sets from the first one, row by row: records as of `compare_samples`.
+
+    [] where an arm has several runs: those are compared run by run.
+    """
+    if len({cell.arm for cell in cells}) < len(cells):
+        return []
+    datasets, steps = [cell.dataset for cell in cells], _collect_step_1(cells)
+    found = compare_samples(steps, random_seed=random_seed) if len(steps) > 1 else []
+    for compare in (compare_datasets, compare_lengths):
+        found += compare(datasets, random_seed=random_seed)
+    return found
+
+
+def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
+    """The numbers of step 1, a round being the unit; no two runs have a round in common."""
+    found = {}
+    for cell in cells:
+        per_round = count_requests_per_round([cell]).get(cell.name)
+        units = [f"{cell.arm}, round {at}" for at in range(len(cell.rounds))]
+        flags = [
+            (at < one.admitted, unit)
+            for one, unit in zip(cell.rounds, units, strict=True)
+            for at in range(one.candidates)
+        ]
+        if per_round and flags:
+            each = [one.admitted / per_round for one in cell.rounds]
+            share = Sample(*map(list, zip(*flags, strict=True)))
+            found[cell.arm] = {"admitted_per_request": Sample(each, units), "admitted_share": share}
+    return found
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], run: RunFolder) -> list[str]:
+    """Write the tidy table as `comparison.csv`, and as `comparison.parquet` where pyarrow is installed; returns their names."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(run / "comparison.csv", lines.getvalue())
+    try:
+        from pyarrow import Table, parquet
+    except ImportError:
+        return ["comparison.csv"]
+    parquet.write_table(Table.from_pylist(list(rows)), run / "comparison.parquet")
+    return ["comparison.csv", "comparison.parquet"]

@@ -1,0 +1,204 @@
+"""The numbers of runs and data sets: what is measured, from which files, and how a comparison shows it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from helpers.places import SAMPLES
+from helpers.sweeping import write_run, write_sweep
+
+from selfinstruct.analysis.cells import (
+    MEASURES,
+    build_funnels,
+    collect_rounds,
+    collect_values,
+    compare_rows,
+    count_requests_per_round,
+    find_differing_parameters,
+    load_cells,
+    measure_cells,
+    tabulate_cells,
+    tabulate_means,
+    tabulate_verdicts,
+    write_tables,
+)
+from selfinstruct.analysis.figures import new_figure
+from selfinstruct.analysis.forest import MARKS, plot_forest, plot_rounds
+from selfinstruct.analysis.verdicts import compare_arms, compare_numbers
+from selfinstruct.files import InputError, write_json
+from selfinstruct.runfolder import RunFolder
+
+EXAMPLE = RunFolder("outputs/example")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Two arms, three seeds; one cell failed."""
+    return write_sweep(tmp_path)
+
+
+def test_a_sweeps_cells_are_those_that_are_done(sweep):
+    cells, problems = load_cells(sweep)
+    assert [(cell.arm, cell.random_seed) for cell in cells] == [
+        ("low", 1),
+        ("low", 2),
+        ("low", 3),
+        ("high", 1),
+        ("high", 2),
+    ]
+    assert problems == ["high / seed 3: 02: no model"]
+
+
+def test_a_sweep_of_which_nothing_is_done(tmp_path):
+    waiting = {"a / seed 1": {"arm": "a", "random_seed": 1, "folder": "cells/a/seed1", "state": "waiting"}}
+    write_json(tmp_path / "sweep.json", {"cells": waiting})
+    with pytest.raises(InputError, match="no cell of this sweep is done; a / seed 1: not run yet"):
+        load_cells(RunFolder(tmp_path))
+
+
+def test_the_numbers_of_step_1(sweep):
+    cells, _ = load_cells(sweep)
+    found = measure_cells(cells)[0]
+    assert found["admitted"] == 11 and found["candidates"] == 14 and found["admitted_per_request"] == 1.1
+    assert found["too_similar_share"] == pytest.approx(3 / 14)
+    assert found["novelty"] == pytest.approx((6 * 0.8 + 5 * 0.7) / 11)
+    assert found["tokens_per_admitted"] == pytest.approx(150 / 11) and found["usd_per_admitted"] == pytest.approx(
+        0.5 / 11
+    )
+    assert collect_rounds(cells, count_requests_per_round(cells))["low", 1] == [6 / 5, 5 / 5]
+
+
+def test_every_number_of_the_example_is_a_measure_or_a_rules_share():
+    [found] = measure_cells(load_cells(EXAMPLE)[0])
+    assert {name for name in found if name not in MEASURES} <= {"too_similar_share", "blacklisted_word_share"}
+    results = json.loads((EXAMPLE / "results/02_generate_instructions.json").read_text())
+    assert found["admitted_per_request"] == results["accepted"] / results["requested"]
+    assert found["copied_share"] is not None and found["classification_share"] == pytest.approx(0.1558)
+
+
+def test_diversity_counts_equally_many_instructions(tmp_path, monkeypatch):
+    import selfinstruct.analysis.cells as module
+
+    pairs = [[("a", "b"), ("a", "b"), ("c", "d"), ("e", "f")], [("a", "b"), ("c", "d")]]
+    monkeypatch.setattr(module, "_parse_pairs", lambda *_: pairs)
+    cells = [load_cells(EXAMPLE)[0][0]] * 2
+    found = [one["verb_noun_diversity_share"] for one in measure_cells(cells, object(), tmp_path / "parses.jsonl")]
+    assert found == [0.5, 1.0]  # of the first two each
+
+
+def test_only_what_the_arms_do_differently_is_named(sweep):
+    cells, _ = load_cells(sweep)
+    assert find_differing_parameters(cells) == [{"parameter": "rouge_threshold", "low": "0.7", "high": "0.5"}]
+
+
+def test_one_tidy_table(sweep, tmp_path):
+    cells, _ = load_cells(sweep)
+    rows = tabulate_cells(cells, measure_cells(cells))
+    assert rows[0] == {"arm": "low", "random_seed": 1, "number": "admitted_per_request", "value": 1.1}
+    assert write_tables(rows, sweep) == ["comparison.csv", "comparison.parquet"]
+    back = list(csv.DictReader((sweep / "comparison.csv").open()))
+    assert [float(row["value"]) for row in back] == [row["value"] for row in rows]
+    from pyarrow import parquet
+
+    assert parquet.read_table(sweep / "comparison.parquet").to_pylist() == rows
+
+
+def test_without_pyarrow_there_is_a_csv(sweep, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    cells, _ = load_cells(sweep)
+    assert write_tables(tabulate_cells(cells, measure_cells(cells)), sweep) == ["comparison.csv"]
+
+
+def test_funnel_beside_funnel(sweep):
+    rows = {(row["step"], row[""]): row for row in build_funnels(load_cells(sweep)[0])}
+    assert rows["1", "requests"]["low"] == "30" and rows["1", "requests"]["high"] == "20"
+    assert rows["1", "accepted"]["low"] == "36 (75.0%)" and rows["1", "too similar"]["low"] == "12 (25.0%)"
+    assert [key[1] for key in rows] == ["requests", "candidates", "too similar", "accepted"]
+    both = build_funnels(load_cells(EXAMPLE)[0])
+    assert {row["step"] for row in both} == {"1", "4"}
+
+
+def test_the_tables_of_every_number(sweep):
+    cells, _ = load_cells(sweep)
+    values = collect_values(cells, measure_cells(cells))
+    means = {row["number"]: row for row in tabulate_means(values)}
+    assert means["admitted"] == {"number": "admitted", "low": "12", "high": "21.5"}
+    apart = {row["number"]: row for row in tabulate_verdicts(compare_numbers(values, "low"))}
+    assert set(apart["admitted"]) == {"number", "high"} and apart["admitted"]["high"].startswith("+10")
+
+
+def test_runs_and_data_sets_that_are_named_are_an_arm_each(tmp_path):
+    write_run(tmp_path / "mine", [(6, 1), (7, 2)])
+    cells, problems = load_cells(RunFolder(tmp_path / "out"), f"outputs/example,{SAMPLES / 'all_instances.jsonl'}")
+    assert [cell.arm for cell in cells] == ["example", "all_instances"] and problems == []
+    found = measure_cells(cells)
+    assert "admitted" in found[0] and "admitted" not in found[1] and found[1]["mean_output_words"] > 0
+    # a run that has come to its instructions alone is compared by those
+    cells, _ = load_cells(RunFolder(tmp_path / "out"), f"{tmp_path / 'mine'},outputs/example")
+    assert [len(cell.rounds) for cell in cells] == [2, 4]
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    cells, problems = load_cells(RunFolder(tmp_path), "outputs/example,no/such.jsonl")
+    assert len(cells) == 1 and "no/such.jsonl: no such file" in problems[0]
+
+
+def test_without_a_sweep_the_run_is_compared_with_the_example(tmp_path):
+    write_run(tmp_path / "mine", [(6, 1)])
+    assert [cell.arm for cell in load_cells(RunFolder(tmp_path / "mine"))[0]] == ["mine", "example"]
+
+
+def test_single_runs_are_compared_row_by_row_and_step_1_round_by_round(tmp_path):
+    for name, rounds in (("a", [(9, 1)] * 12), ("b", [(4, 6), (6, 4)] * 6)):
+        write_run(tmp_path / name, rounds)
+    cells, _ = load_cells(RunFolder(tmp_path), f"{tmp_path / 'a'},{tmp_path / 'b'}")
+    found = {row["number"]: row for row in compare_rows(cells)}
+    assert (
+        found["admitted_per_request"]["difference"] == pytest.approx(-0.8)
+        and found["admitted_per_request"]["excludes_zero"]
+    )
+    assert found["admitted_share"]["difference"] == pytest.approx(-0.4) and "mean_instruction_words" in found
+
+
+def test_runs_of_several_seeds_are_not_compared_row_by_row(sweep):
+    assert compare_rows(load_cells(sweep)[0]) == []
+
+
+def test_the_forest_has_a_row_for_each_arm_with_interval_and_pairs():
+    base = {1: 1.0, 2: 2.0, 3: 3.0}
+    values = {"a": base, "b": {s: v + 5 + s / 10 for s, v in base.items()}, "c": {1: 1.2, 2: 1.8, 3: 3.1}}
+    verdicts = compare_arms(values, measure="admitted_per_request")
+    _, ax = new_figure()
+    plot_forest(verdicts, values, ax)
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels == ["c\n3 seeds, 95 %", "b\n3 seeds, 97.5 %"]  # drawn from below
+    assert ax.get_xlabel() == "difference from a:\ninstructions admitted per request"
+    marks = [line.get_marker() for line in ax.get_lines() if len(line.get_xdata()) == 1]
+    assert marks == [MARKS["more seeds"], MARKS["differs"]]
+    dots = [list(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "."]
+    assert dots[1] == pytest.approx([5.1, 5.2, 5.3])
+
+
+def test_shares_are_drawn_in_percentage_points():
+    values = {"a": {1: 0.1, 2: 0.2}, "b": {1: 0.3, 2: 0.5}}
+    _, ax = new_figure()
+    plot_forest(compare_arms(values, measure="admitted_share"), values, ax)
+    assert "percentage points" in ax.get_xlabel()
+    assert next(list(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == ".") == pytest.approx(
+        [20, 30]
+    )
+
+
+def test_curves_of_yield_and_novelty(sweep):
+    cells, _ = load_cells(sweep)
+    _, (first, second) = new_figure(rows=2)
+    plot_rounds(cells, first)
+    plot_rounds(cells, second, "novelty")
+    assert list(first.get_lines()[0].get_ydata()) == [6, 11]
+    assert list(second.get_lines()[0].get_ydata()) == pytest.approx([0.8, 0.7])
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["low", "high"]
+    assert first.get_xlabel() and "0 to 1" in second.get_ylabel()

@@ -1,0 +1,52 @@
+"""Notebook 21 on a sweep, on single runs and data sets, and on nothing but its defaults."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from helpers.notebooks import read_results, run_cells
+from helpers.places import SAMPLES
+from helpers.sweeping import run_without_kernels, write_sweep
+
+from selfinstruct import cli
+
+NAME = "21_sweep_and_compare"
+QUICK = {"parse_verbs": False}
+
+
+def test_a_sweep_ends_in_sentences_tables_and_figures(tmp_path, capsys):
+    write_sweep(tmp_path)
+    run_cells(NAME, tmp_path, smallest_difference=2.0, **QUICK)
+    found = read_results(tmp_path, NAME)
+    assert found["arms"] == {"low": [1, 2, 3], "high": [1, 2]}
+    assert found["not_read"] == ["high / seed 3: 02: no model"] and found["rows"] == []
+    [verdict] = found["verdicts"]
+    assert verdict["seeds"] == 2 and verdict["smallest"] == 2.0 and found["headline"] == found["sentences"][0]
+    assert found["means"]["admitted_per_request"] == pytest.approx({"low": 1.2, "high": 2.15})
+    assert sum(found["variance"].values()) > 0 and "cannot be told apart" in capsys.readouterr().out
+    for name in ("comparison.csv", "figures/forest.png", "figures/rounds.svg"):
+        assert (tmp_path / name).is_file()
+
+
+def test_single_runs_and_data_sets_are_compared_row_by_row(tmp_path, monkeypatch):
+    run_without_kernels(monkeypatch)
+    others = SAMPLES / "all_instances.jsonl"
+    done = CliRunner().invoke(cli.main, ["compare", "outputs/example", str(others), "--run-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    found = read_results(tmp_path, NAME)
+    assert list(found["arms"]) == ["example", "all_instances"] and found["sentences"] == []
+    rows = {row["number"]: row for row in found["rows"]}
+    assert {"mean_instruction_words", "empty_input_share", "median_output_words"} <= rows.keys()
+    assert all(
+        row["low"] <= row["difference"] <= row["high"] for row in rows.values() if row["number"].startswith("mean")
+    )
+
+
+def test_one_run_alone_is_no_comparison(tmp_path):
+    refused = CliRunner().invoke(cli.main, ["compare", "outputs/example", "--run-dir", str(tmp_path)])
+    assert refused.exit_code == 1 and "name at least two" in refused.output
+
+
+def test_its_defaults_compare_a_run_with_the_example(tmp_path):
+    run_cells(NAME, tmp_path, **QUICK)
+    assert list(read_results(tmp_path, NAME)["arms"]) == ["example"]
