@@ -1,0 +1,4 @@
+"""Ablating prompts: one prompt set and some draws, all that becomes of them, and two of them compared (notebook 20)."""
+
+from .panel import AblationPanel
+from .trial import compare_trials, run_trial
