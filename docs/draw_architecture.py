@@ -34,7 +34,7 @@ FLOORS: list[dict[str, str]] = [
     {"filters": "a named rule a reason", "data": "data sets of any origin"},
     {"steps": "notebooks 02 to 05", "analysis": "notebooks 10 to 13"},
     {"paper": "release, scorecard, quirks: 17, 22"},
-    {"review": "what people judge: 14"},
+    {"review": "what people judge: 14", "ablation": "one prompt, some draws: 20"},
     {"runner": "notebooks, headless"},
     {"cli": "commands"},
 ]

@@ -100,6 +100,7 @@ NOTEBOOKS: dict[str, Notebook] = {
     "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
+    "20_ablate_prompts": Notebook(main=False),
     "22_meet_the_quirks": Notebook(
         uses=(INSTRUCTIONS, CLASSIFICATION, INSTANCES, ALL_INSTANCES, REJECTIONS), main=False
     ),
