@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.agreement import share_interval
-from ..files import ParameterError
+from ..files import ParameterError, load_records
 from ..models.protocol import approximate_tokens
 from ..models.spending import EMBEDDED_PRICE, Price
 from ..parsing import parse_is_classification, split_instructions
 from ..prompts import PromptSet, load_prompts, request_settings
 from ..records import Client, Completion, MachineInstruction, Request, SeedTask
+from ..runfolder import INSTRUCTIONS, RunFolder
 from ..similarity import InstructionPool
 from ..steps.classification import build_answer, build_classification_requests, choose_threshold
 from ..steps.export import parse_task
@@ -261,6 +262,13 @@ def plan_trial(
     else:
         requests = build_instance_requests(texts, labels, prompts, settings, quirks=quirks)
     return Plan(prompts, requests, tasks, human, embedded)
+
+
+def load_machine_instructions(run_dir: str | Path) -> list[str]:
+    """The instructions that a run wrote, which step 1 may show as machine-written; [] for "". Raises InputError if it has none."""
+    if not run_dir:
+        return []
+    return [one.instruction for one in load_records(RunFolder(run_dir).require(INSTRUCTIONS), MachineInstruction)]
 
 
 def is_embedded_client(client: Client) -> bool:
