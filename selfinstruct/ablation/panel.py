@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class AblationPanel(widgets.VBox):
         self.trial: Trial | None = None
         self.pinned: Trial | None = None
         self._clients: dict[str, Any] = {}
+        self._loaded: PromptSet | None = None
         self._filling, self._agreed = False, ""
         self._build(prompt_set, step, n_draws, random_seed)
         super().__init__(self._arrange())
@@ -88,7 +90,8 @@ class AblationPanel(widgets.VBox):
             "reload": _make_button("Reload", "Read the set from its folder again; unsaved edits are lost"),
         }
         self.status, self.prompt, self.answers, self.sums, self.comparison = (widgets.HTML() for _ in range(5))
-        for name, action in {"run": self.run, "pin": self.pin, "save": self.save, "reload": self.reload}.items():
+        ask = partial(self.run, ask_first=True)
+        for name, action in {"run": ask, "pin": self.pin, "save": self.save, "reload": self.reload}.items():
             self.buttons[name].on_click(lambda _, act=action: self._attempt(act))
         self.set.observe(lambda _: self._attempt(self.reload), "value")
         self.step.observe(lambda change: self._turn_to_file(_FIRST_FILE[change["new"]]), "value")
@@ -115,8 +118,11 @@ class AblationPanel(widgets.VBox):
 
     def load(self) -> PromptSet:
         """The set with the edits so far. Raises InputError with file:line where an edit is not valid."""
-        if not self.edits:
-            return load_prompts(self.set.value)
+        if self._loaded is None:
+            self._loaded = self._load_draft() if self.edits else load_prompts(self.set.value)
+        return self._loaded
+
+    def _load_draft(self) -> PromptSet:
         with tempfile.TemporaryDirectory() as place:
             draft = self._write(Path(place) / self.folder.name)
             try:
@@ -153,7 +159,7 @@ class AblationPanel(widgets.VBox):
 
     def _edit(self, text: str) -> None:
         if not self._filling and text != self._read(self.file.value):
-            self.edits[self.file.value] = text
+            self.edits[self.file.value], self._loaded = text, None
             self._turn_to_file(self.file.value)
 
     # what the buttons do; each can be called from a cell as well
@@ -176,7 +182,7 @@ class AblationPanel(widgets.VBox):
         """The client for a set: for a chat or for completions, made once."""
         api = prompts.choose_api(self.connection.get("api", "completions"))
         if api not in self._clients:
-            self._clients[api] = connect(**{**self.connection, "api": api}, step="20")
+            self._clients[api] = connect(**{"step": "20", **self.connection, "api": api})
         return self._clients[api]
 
     def find_price(self) -> Price | None:
@@ -199,16 +205,17 @@ class AblationPanel(widgets.VBox):
         self.prompt.value = f'{system}{show_box(request.prompt)}<div style="line-height:1.4">{html.escape(asked)}</div>'
         self._say(f"Edited, not saved: {', '.join(self.edits)}" if self.edits else "")
 
-    def run(self) -> Trial:
-        """Ask the draws; their answers appear as they come."""
+    def run(self, ask_first: bool = False) -> Trial:
+        """Ask the draws; their answers appear as they come. Where a model may cost money the estimate is printed first, or with
+        `ask_first` nothing is asked until the same trial is wanted a second time.
+        """
         prompts = self.load()
         client = self.find_client(prompts)
-        before = {} if is_embedded_client(client) else {"before": self._confirm}
+        before = {} if is_embedded_client(client) else {"before": self._confirm if ask_first else print}
         given = {"machine": self.machine, "price": self.find_price(), "on_draws": self._show, **before, **self.rules}
         asked = (self.step.value, self.draws.value, self.seed.value)
         self._say("Asking ...")
         self.trial = run_trial(client, prompts, *asked, **given)
-        self._show(self.trial)
         edited = f" Edited, not saved: {', '.join(self.edits)}." if self.edits else ""
         cached = sum(draw.completion.cached for draw in self.trial.draws)
         self._say(f"{len(self.trial.draws)} draws, {cached} answered from the store.{edited}")
@@ -223,7 +230,7 @@ class AblationPanel(widgets.VBox):
         self.answers.value = show_draws(trial)
         self.sums.value = f"<b>{html.escape(trial.name)}</b>{show_summary(trial)}"
         if self.pinned is not None and len(trial.draws) == len(self.pinned.draws):
-            self._attempt(lambda: self._compare(trial))
+            self._show_comparison(trial)
 
     def pin(self) -> Trial:
         """Keep the last trial as A."""
@@ -234,16 +241,17 @@ class AblationPanel(widgets.VBox):
         self._say(f"A is {self.pinned.name}, {len(self.pinned.draws)} draws. Change something and run: that is B.")
         return self.pinned
 
-    def _compare(self, trial: Trial) -> Comparison:
-        comparison = compare_trials(self.pinned or trial, trial)
-        self.comparison.value = show_comparison(comparison)
-        return comparison
+    def _show_comparison(self, trial: Trial) -> None:
+        try:
+            self.comparison.value = show_comparison(compare_trials(self.pinned or trial, trial))
+        except ParameterError as error:
+            self.comparison.value = f"<p>{html.escape(str(error))}</p>"
 
     def compare(self) -> Comparison:
         """The last trial, B, against the pinned one, A."""
         if self.trial is None or self.pinned is None:
             raise ParameterError("pin a trial as A and run another one first")
-        return self._compare(self.trial)
+        return compare_trials(self.pinned, self.trial)
 
     def save(self) -> Path:
         """Write the set with its edits as a new folder, and turn to it."""
@@ -255,7 +263,7 @@ class AblationPanel(widgets.VBox):
             raise ParameterError(f"{show_path(folder)} is there already; choose another name")
         self.load()  # nothing that cannot be read is saved
         self._write(folder)
-        self.edits, self.name.value = {}, ""
+        self.edits, self._loaded, self.name.value = {}, None, ""
         self.set.options = list(dict.fromkeys([*list_prompt_sets(), *self.set.options, name]))
         self.set.value = name
         self._say(f"Saved as {show_path(folder)}; a run takes it with -p prompt_set {name}")
@@ -263,7 +271,7 @@ class AblationPanel(widgets.VBox):
 
     def reload(self) -> None:
         """Read the set from its folder again."""
-        self.edits = {}
+        self.edits, self._loaded = {}, None
         self._turn_to_file(self.file.value or _FIRST_FILE[self.step.value])
 
     def close_clients(self) -> None:
