@@ -92,7 +92,7 @@ class AblationPanel(widgets.VBox):
         self.status, self.prompt, self.answers, self.sums, self.comparison = (widgets.HTML() for _ in range(5))
         ask = partial(self.run, ask_first=True)
         for name, action in {"run": ask, "pin": self.pin, "save": self.save, "reload": self.reload}.items():
-            self.buttons[name].on_click(lambda _, act=action: self._attempt(act))
+            self.buttons[name].on_click(lambda _, act=action: self._press(act))
         self.set.observe(lambda _: self._attempt(self.reload), "value")
         self.step.observe(lambda change: self._turn_to_file(_FIRST_FILE[change["new"]]), "value")
         self.file.observe(lambda change: self._turn_to_file(change["new"]), "value")
@@ -164,6 +164,11 @@ class AblationPanel(widgets.VBox):
 
     # what the buttons do; each can be called from a cell as well
 
+    def _press(self, action: Any) -> None:
+        """A button: then the focus goes to the text, since JupyterLab takes letters typed on a button as its own commands."""
+        self._attempt(action)
+        self.text.focus()
+
     def _attempt(self, action: Any) -> None:
         """Do what a control asks for, and say what is wrong where it cannot be done."""
         try:
@@ -198,8 +203,8 @@ class AblationPanel(widgets.VBox):
             client, prompts, self.step.value, self.draws.value, self.seed.value, self.machine
         ).requests[0]
         tokens, price = approximate_tokens(request.system + request.prompt), self.find_price()
-        cost = f"${price.cost(tokens, request.max_tokens):,.5f} at most" if price else "no price known"
-        asked = f"about {tokens} tokens, and up to {request.max_tokens} to write; {cost} a request"
+        cost = f"at most ${price.cost(tokens, request.max_tokens):,.5f} a request" if price else "no price known"
+        asked = f"about {tokens} tokens, and up to {request.max_tokens} to write; {cost}"
         asked += f"; stops: {', '.join(map(repr, request.stop)) or 'none'}; temperature {request.temperature:g}"
         system = f"<div>System prompt</div>{show_box(request.system, 6)}" if request.system else ""
         self.prompt.value = f'{system}{show_box(request.prompt)}<div style="line-height:1.4">{html.escape(asked)}</div>'

@@ -16,6 +16,7 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -303,9 +304,11 @@ def estimate_trial(client: Client, requests: Sequence[Request], price: Price | N
 
 
 def _judge_instructions(plan: Plan, quirks: str, threshold: float) -> Callable[..., Draw]:
+    known = build_pool(plan.known, quirks)
+
     def judge(number: int, request: Request, completion: Completion) -> Draw:
         round_ = Round(number, [request], [completion])
-        judge_round(round_, build_pool(plan.known, quirks), threshold, quirks, None, plan.prompts.parser)
+        judge_round(round_, deepcopy(known), threshold, quirks, None, plan.prompts.parser)
         shown = build_pool([text for text in plan.known if _is_shown(text, request.prompt)], quirks)
         verdicts = [_describe_admitted(one, shown) for one in round_.admitted]
         verdicts += [

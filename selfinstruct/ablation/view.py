@@ -38,7 +38,8 @@ def show_draws(trial: Trial) -> str:
         for name, width in (("Draw", "3em"), ("What the model wrote", "38%"), ("What became of it", "auto"))
     )
     look = "border-collapse:collapse;width:100%;table-layout:fixed;overflow-wrap:anywhere"
-    return f'<table style="{look}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    marks = "<style>.trial mark {background:#fdeea0;color:#1c2733}</style>"
+    return f'{marks}<table class="trial" style="{look}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _show_draw(draw: Draw) -> str:
