@@ -34,7 +34,11 @@ FLOORS: list[dict[str, str]] = [
     {"filters": "a named rule a reason", "data": "data sets of any origin"},
     {"steps": "notebooks 02 to 05", "analysis": "notebooks 10 to 13, 21"},
     {"paper": "release, scorecard, quirks: 17, 22"},
-    {"review": "what people judge: 14, 15", "training": "closing the loop: 06, 07, 16"},
+    {
+        "review": "what people judge: 14, 15",
+        "training": "closing the loop: 06, 07, 16",
+        "ablation": "one prompt, some draws: 20",
+    },
     {"runner": "notebooks, headless"},
     {"cli": "commands"},
 ]

@@ -29,7 +29,7 @@ PUBLISHED = "seeds/published/prompts"  # where `selfinstruct fetch` writes it
 # the files of a prompt set; a prefix is a .txt as it is, or demonstrations under a header
 HEADERS = ("instructions", "classification_instructions")
 PREFIXES = ("classification", "output_first", "input_first")
-_FILES = (
+FILES = (
     "prompt.yaml", "seed_tasks.jsonl", "system.txt", "output_first_start.txt", *(f"{name}.txt" for name in HEADERS),
     *(f"{name}{end}" for name in PREFIXES for end in (".txt", "_header.txt", "_demonstrations.jsonl")),
 )  # fmt: skip
@@ -311,9 +311,9 @@ def _check_files(folder: Path, layout: Layout) -> None:
     """Raise InputError for a file that is no part of a prompt set, for a grounding text that is missing or that nothing uses."""
     found = [path for path in sorted(folder.iterdir()) if path.suffix in (".txt", ".jsonl", ".yaml", ".yml")]
     for path in found:
-        if path.name not in (*_FILES, layout.grounding):
-            close = difflib.get_close_matches(path.name, _FILES, n=1)
-            advice = f'did you mean "{close[0]}"?' if close else f"its files: {', '.join(_FILES)}"
+        if path.name not in (*FILES, layout.grounding):
+            close = difflib.get_close_matches(path.name, FILES, n=1)
+            advice = f'did you mean "{close[0]}"?' if close else f"its files: {', '.join(FILES)}"
             raise InputError(f"{show_path(path)}: no part of a prompt set; {advice}")
     if not found:
         raise InputError(

@@ -110,6 +110,7 @@ NOTEBOOKS: dict[str, Notebook] = {
     ),
     "16_scale_data": Notebook(uses=(FINETUNING, ALL_INSTANCES, "results/15_rate_responses.json"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
+    "20_ablate_prompts": Notebook(main=False),
     "21_sweep_and_compare": Notebook(
         uses=("sweep.json", "cells/*/*/*.jsonl", "cells/*/*/*/*.jsonl", "cells/*/*/results/*.json"), main=False
     ),

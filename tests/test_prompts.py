@@ -354,16 +354,15 @@ def test_german_answers_are_read_with_the_markers_of_the_set():
 def test_a_whole_run_in_german_with_a_scripted_model():
     """Steps 1 to 4; every label of the model's is read, and no candidate falls to a rule for English."""
     german = load_prompts("german")
-    texts = iter(
-        f"Übersetze den Satz Nummer {word} und erkläre die {word}"
-        for word in "Eule Ähre Öse Insel Uhr Ampel Ente Igel Ofen Alm".split()
-    )
+    texts = iter(GERMAN_ANSWERS)
     client = ScriptedClient(lambda request, number: completion(_answer_in_german(request.prompt, texts)))
     settings = request_settings("instructions", True, "fixed", prompts=german)
     given = {"quirks": "fixed", "prompts": german, "num_instructions_to_generate": 5, "num_prompt_instructions": 3}
     rounds = list(generate_instructions(client, german.seed_tasks, settings, **given))
     records = [record for one in rounds for record in one.admitted]
-    assert [record.instruction[0] for record in records] == ["Ü"] * 5 and not any(one.rejected for one in rounds)
+    assert [record.instruction[0] for record in records] == ["Ü", "Ü", "Ä", "Ö", "Ä"] and not any(
+        one.rejected for one in rounds
+    )
     answers = identify_classification(
         client, [one.instruction for one in records], german, request_settings("classification", True)
     )
@@ -374,9 +373,15 @@ def test_a_whole_run_in_german_with_a_scripted_model():
     assert all(task.kept and task.kept[0].output == "Haus" for task in tasks)
 
 
+GERMAN_ANSWERS = (
+    "Übe ein kurzes Lied für das Fest", "Überlege dir fünf Fragen an den Bürgermeister", "Ändere die Reihenfolge der Sätze",
+    "Ölmühle oder Bäckerei: nenne Vorteile", "Äpfel und Birnen: worin gleichen sie sich",
+)  # fmt: skip
+
+
 def _answer_in_german(prompt, texts):
     if prompt.endswith("Ist das eine Klassifikationsaufgabe?"):
-        return " Ja" if "Eule" in prompt else " Nein"
+        return " Ja" if "Ölmühle" in prompt else " Nein"
     if prompt.endswith("Klasse:"):
         return " Haus\nWort: Dach\nKlasse: Boot\nWort: Segel"
     return f" {next(texts)}." if prompt.startswith("Denke dir eine Reihe") else "Beispiel 1\nWort: Dach\nAusgabe: Haus"

@@ -105,6 +105,12 @@ class ModelClient:
         self._taken_off |= {job.key: one.taken_off for job, one in zip(jobs, completions, strict=True) if one.taken_off}
         return completions
 
+    def find_missing(self, requests: Sequence[Request]) -> list[Request]:
+        """Those of `requests` that the store has no answer to; nothing is asked."""
+        keys = [self._make_job(request).key for request in requests]
+        answers = self.store.get_answers(keys)
+        return [request for request, key in zip(requests, keys, strict=True) if key not in answers]
+
     @property
     def usage(self) -> Usage:
         """What the requests so far came to."""

@@ -23,6 +23,7 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from ..ablation.trial import STEPS
 from ..data.datasets import check_data
 from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
@@ -33,7 +34,7 @@ from ..prompts import PAPER_REQUESTS, find_folder, load_prompts
 from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {
-    "api": APIS, "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
+    "api": APIS, "step": STEPS, "quirks": QUIRKS, "show_form": ("auto", "yes", "no"),
     "precision": ("auto", "float32", "bfloat16"), "backend": ("local", "provider"), "equal": ("steps", "epochs"),
 }  # fmt: skip
 # (lowest, highest) value that the notebooks can work with; None: no limit
@@ -42,7 +43,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "max_length": (16, None), "rank": (1, None), "steps": (0, None),
     "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (-1, None), "num_machine_instructions": (-1, None),  # -1: as the prompt set says
-    "concurrency": (1, None), "draws": (1, None), "max_instances_to_generate": (0, None),
+    "concurrency": (1, None), "draws": (1, None), "n_draws": (1, None), "max_instances_to_generate": (0, None),
     "num_instructions_to_generate": (1, None), "requests_per_round": (0, None), "size": (1, None),
     "classification_requests": (-1, None),
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
@@ -55,7 +56,8 @@ RANGES: dict[str, tuple[int, int | None]] = {
 }  # fmt: skip
 FILES = ("price_table", "seed_tasks_path")
 PATHS = (  # what they name may be a path
-    *FILES, "data", "data_sets", "runs", "model", "prompt_set", "store", "tasks", "predictions", "base_model"
+    *FILES, "data", "data_sets", "runs", "model", "prompt_set", "other_set", "machine_from", "store", "tasks", "predictions",
+    "base_model",
 )  # fmt: skip
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "None": None}
@@ -114,7 +116,7 @@ def check_value(name: str, value: Any) -> None:
     check_secrets({name: value})
     if name == "base_url" and value:
         provider_for(value)
-    if name == "prompt_set" and value and value != "published":
+    if name in ("prompt_set", "other_set") and value and value != "published":
         find_folder(value)
     if name in FILES and value and not ((path := find_named_path(value)) and path.is_file()):
         raise InputError(f"{name}={value!r}: no such file, from here or from the project's root")
@@ -150,7 +152,7 @@ def _place(name: str, text: str) -> str:
     path = find_named_path(text, given_path)
     if not path and "," in text:
         return ",".join(_place(name, part.strip()) for part in text.split(","))
-    named = name in ("model", "prompt_set", "tasks", "base_model")
+    named = name in ("model", "prompt_set", "other_set", "tasks", "base_model")
     bare = named and path and path.is_dir() and Path(text).name == text
     place = show_path(path) if path and not bare and path != Path(os.path.abspath(project_path(text))) else text
     # a notebook looks for data in its own folder first; what was meant here is not what lies there under the same name
@@ -178,8 +180,9 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
             check_data(given[name])
     if given.get("prompt_set") == "published":
         check_published()
-    if given.get("prompt_set"):
-        load_prompts(given["prompt_set"])
+    for name in ("prompt_set", "other_set"):
+        if given.get(name):
+            load_prompts(given[name])
     if "tasks" in given:
         from ..training.evaluate import check_evaluation
 

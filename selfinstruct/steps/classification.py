@@ -51,7 +51,7 @@ def identify_classification(
     """
     asked = [text for text in instructions if text not in known]
     completions = client.complete(build_classification_requests(asked, prompts, settings), desc="is it classification?")
-    answers = (_build_answer(text, one, threshold, prompts) for text, one in zip(asked, completions, strict=True))
+    answers = (build_answer(text, one, threshold, prompts) for text, one in zip(asked, completions, strict=True))
     return [known[text] if text in known else next(answers) for text in instructions]
 
 
@@ -65,9 +65,10 @@ def name_answer_file(model: str) -> str:
     return f"is_clf_or_not_{engine}_template_1.jsonl"
 
 
-def _build_answer(
+def build_answer(
     instruction: str, completion: Completion, threshold: float | None, prompts: PromptSet
 ) -> ClassificationAnswer:
+    """One answer: the model's own, or with a `threshold` what the margin says."""
     margin = None if threshold is None else read_margin(completion)
     if margin is None:
         return ClassificationAnswer(instruction=instruction, is_classification=prompts.read_label(completion.text))

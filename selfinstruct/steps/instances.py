@@ -89,15 +89,16 @@ def generate_instances(
     wanted = [pair for pair in zip(records, requests, strict=True) if pair[0].instruction not in known]
     completions = client.complete([request for _, request in wanted], desc=desc)
     made = (
-        _build_record(record, request, completion, prompts, prompts.answer_start(labels[record.instruction]))
+        build_record(record, request, completion, prompts, prompts.answer_start(labels[record.instruction]))
         for (record, request), completion in zip(wanted, completions, strict=True)
     )
     return [known[one.instruction] if one.instruction in known else next(made) for one in records]
 
 
-def _build_record(
+def build_record(
     record: MachineInstruction, request: Request, completion: Completion, prompts: PromptSet, start: str
 ) -> MachineInstances:
+    """The row of one answer; `start` is what the query said of it already."""
     return MachineInstances(
         instruction=record.instruction,
         raw_instances="" if completion.error else prompts.to_english(start + completion.text),

@@ -25,6 +25,7 @@ OURS = {
     "run_dir", "store", "model", "base_url", "concurrency", "requests_per_minute", "tokens_per_minute", "max_cost_usd",
     "max_tokens_total", "price_table", "deterministic", "show_rows", "show_form", "data", "data_set", "draws", "rater", "second_rater",
     "rater_model", "judge_columns", "data_sets", "copied_threshold", "seed_tasks_path", "random_seed", "timeout_s",
+    "other_set", "step", "n_draws", "machine_from",
 }  # fmt: skip
 
 

@@ -1,0 +1,5 @@
+"""Ablating prompts: one prompt set and some draws, all that becomes of them, and two of them compared (notebook 20)."""
+
+from .panel import AblationPanel
+from .trial import compare_trials, estimate_trial, load_machine_instructions, plan_trial, run_trial
+from .view import tabulate_trials
