@@ -11,7 +11,11 @@ torch = pytest.importorskip("torch")
 from selfinstruct.training.loss import CompletionLoss, measure_completion_loss, token_losses  # noqa: E402
 from selfinstruct.training.rows import TokenRow, tokenise_rows  # noqa: E402
 
-PAIRS = [("Say one.\nOutput:", " one<|endoftext|>"), ("In:", " a much longer thing in the end"), ("Thé:", " été<|endoftext|>")]
+PAIRS = [
+    ("Say one.\nOutput:", " one<|endoftext|>"),
+    ("In:", " a much longer thing in the end"),
+    ("Thé:", " été<|endoftext|>"),
+]
 
 
 def plain_loss(model, row):

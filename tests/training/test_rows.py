@@ -88,7 +88,9 @@ def test_rows_of_other_data_are_laid_out_with_the_seed_tasks():
     assert all(row.completion.endswith("<|endoftext|>") for row in rows)
 
 
-@pytest.mark.parametrize("line", [{"prompt": "a", "completion": ""}, {"prompt": "a"}, {"prompt": "a", "completion": "<|endoftext|>"}])
+@pytest.mark.parametrize(
+    "line", [{"prompt": "a", "completion": ""}, {"prompt": "a"}, {"prompt": "a", "completion": "<|endoftext|>"}]
+)
 def test_a_line_without_a_completion_is_named(tmp_path, line):
     path = write_records(tmp_path / "train.jsonl", [{"prompt": "a", "completion": " b"}, line])
     with pytest.raises(InputError, match=r"train\.jsonl:2: no completion to learn"):

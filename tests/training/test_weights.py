@@ -58,7 +58,9 @@ def test_a_layout_that_nobody_loads_is_refused(tiny, tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(EndpointError, match=r"the architecture rwkv6 cannot be loaded for training .*choose other weights"):
+    with pytest.raises(
+        EndpointError, match=r"the architecture rwkv6 cannot be loaded for training .*choose other weights"
+    ):
         weights.load_model(path)
 
 
@@ -71,7 +73,9 @@ def test_a_model_without_linear_layers_is_refused(loaded):
 
     with pytest.raises(EndpointError, match="no linear layer to adapt in the architecture bare"):
         weights.find_targets(Bare())
-    assert weights.find_targets(loaded[0])[:2] == ["down_proj", "gate_proj"] and "lm_head" not in weights.find_targets(loaded[0])
+    assert weights.find_targets(loaded[0])[:2] == ["down_proj", "gate_proj"] and "lm_head" not in weights.find_targets(
+        loaded[0]
+    )
 
 
 def test_the_f16_copy_is_the_same_weights_and_is_made_once(tiny):
@@ -102,7 +106,7 @@ def test_a_quantised_file_is_converted(tiny, tmp_path):
 
 
 def test_what_is_no_weights_is_refused(tmp_path):
-    with pytest.raises(ParameterError, match=r'base_model: .*no GGUF file and no folder with config\.json'):
+    with pytest.raises(ParameterError, match=r"base_model: .*no GGUF file and no folder with config\.json"):
         weights.find_base(str(tmp_path))
     with pytest.raises(EndpointError, match="no such file"):
         weights.find_base(str(tmp_path / "missing.gguf"))
@@ -115,7 +119,9 @@ def test_a_name_that_the_hub_does_not_give(monkeypatch):
         raise OSError("offline\nand more")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(EndpointError, match=r"someone/some-model is not on this machine, and the hub does not give it \(offline\)"):
+    with pytest.raises(
+        EndpointError, match=r"someone/some-model is not on this machine, and the hub does not give it \(offline\)"
+    ):
         weights.find_base("someone/some-model")
 
 
