@@ -19,13 +19,15 @@ from selfinstruct.models.spending import load_price
 
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (PROJECT_ROOT / "requirements.lock").read_text()
+FINETUNE_LOCK = (PROJECT_ROOT / "requirements-finetune.lock").read_text()
+GROUPS = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["dependency-groups"]
 CONDA = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
 
 
-def locked() -> dict[str, list[Requirement]]:
+def locked(lock: str = LOCK) -> dict[str, list[Requirement]]:
     """name -> its pins; one package may be pinned apart for several Python versions or systems."""
     found: dict[str, list[Requirement]] = {}
-    for line in LOCK.splitlines():
+    for line in lock.splitlines():
         if line and not line.startswith((" ", "#")):
             pin = Requirement(line.removesuffix("\\").strip())
             found.setdefault(canonicalize_name(pin.name), []).append(pin)
@@ -45,16 +47,42 @@ def test_the_lock_satisfies_what_pyproject_declares(line):
     assert all(version in needed.specifier for version in versions), f"{line}, locked: {versions}: make lock"
 
 
-def test_every_pin_is_exact_and_has_hashes():
-    for pins in locked().values():
+@pytest.mark.parametrize("lock", [LOCK, FINETUNE_LOCK], ids=["main", "finetune"])
+def test_every_pin_is_exact_and_has_hashes(lock):
+    for pins in locked(lock).values():
         for pin in pins:
             assert [one.operator for one in pin.specifier] == ["=="], pin
-    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    blocks = re.split(r"\n(?=\S)", lock.strip())
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
 
 
-def test_the_lock_names_no_index_and_no_path():
-    assert not re.search(r"https?://|file:|--index|--extra-index|--find-links|(?<![\w.])/\w|@ ", LOCK)
+@pytest.mark.parametrize("lock", [LOCK, FINETUNE_LOCK], ids=["main", "finetune"])
+def test_the_lock_names_no_index_and_no_path(lock):
+    assert not re.search(r"https?://|file:|--index|--extra-index|--find-links|(?<![\w.])/\w|@ ", lock)
+
+
+@pytest.mark.parametrize("lock", [LOCK, FINETUNE_LOCK], ids=["main", "finetune"])
+def test_no_lock_has_torch_or_cuda(lock):
+    assert [name for name in locked(lock) if re.match("torch|nvidia|cuda|triton", name)] == []
+
+
+def test_fine_tuning_changes_no_package_of_the_main_lock():
+    main, added = locked(), locked(FINETUNE_LOCK)
+    shared = main.keys() & added.keys()
+    assert len(shared) > 20
+    versions = {
+        name: ({str(pin.specifier) for pin in main[name]}, {str(pin.specifier) for pin in added[name]})
+        for name in shared
+    }
+    assert {name: pair for name, pair in versions.items() if not pair[1] <= pair[0]} == {}
+
+
+def test_the_lock_of_fine_tuning_satisfies_its_group_and_torch_is_one_version():
+    torch = next(line for line in GROUPS["finetune"] if line.startswith("torch=="))
+    assert re.search(r"^TORCH := (.*)$", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE)[1] == torch
+    for needed in (Requirement(line) for line in GROUPS["finetune"] if line != torch):
+        [pin] = locked(FINETUNE_LOCK)[needed.name]
+        assert Version(next(iter(pin.specifier)).version) in needed.specifier
 
 
 def test_the_weights_are_locked_at_the_version_the_kit_names_and_without_their_dependencies():

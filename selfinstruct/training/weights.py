@@ -15,6 +15,7 @@ import importlib.util
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -338,7 +339,9 @@ def load_adapter(model: Any, peft_dir: str | Path) -> Any:
         raise InputError(f"{show_path(path)}: no adapter in this folder; 06_finetune_model writes it")
     base = model.unload() if isinstance(model, PeftModel) else model
     try:
-        return PeftModel.from_pretrained(base, path).eval()
+        with warnings.catch_warnings():  # of what peft calls in transformers, to be renamed there some day
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(base, path).eval()
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"{show_path(path)}: this adapter was made for other weights ({_first_line(error)})"
