@@ -46,7 +46,7 @@ KINDS = {  # data sets that no model generated, by the names of their files
 }  # fmt: skip
 GROUPS = {  # what a finding that was not measured needs, for the headline: by the reasons of paper_numbers.json
     "people who rate": ("ratings", "review", "evaluation", "scale_ratings"),
-    "the paper's models or test sets": ("gpt3", "gpt3_training", "11b", "superni", "price", "baselines"),
+    "the paper's models or test sets": ("gpt3", "gpt3_training", "11b", "superni", "judged", "price", "baselines"),
 }
 OTHERS = "another notebook or data set"
 LOOKS = {  # of a verdict in the figure: they differ without colour, too

@@ -477,6 +477,20 @@ def test_what_the_notebooks_record_is_found(tmp_path):
     assert "52,445" in page and "mine" in page
 
 
+def test_table_3_is_filled_by_notebook_07_on_superni_and_by_nothing_else(tmp_path):
+    run, ids = RunFolder(tmp_path, "07_evaluate_model"), ("table3.gpt_3_175b", "table3.gpt_3_self_instruct", "table3.gain")
+    run.record({"tasks": "heldout", "columns": {"run_data": {"rouge_l": 39.9}}, "table_3": {}})
+    rows = rows_of(build_scorecard(run))
+    assert {rows[id].verdict for id in ids} == {"not measured"} and "-p tasks superni" in rows[ids[0]].reason
+    judged = {"n": 11810, "tasks": 119, "gain": {"rouge_l": 2.0, "interval": [1.0, 3.0]}}
+    judged |= {name: {"rouge_l": 7.0, "interval": [6.5, 7.5]} for name in ("before_plain", "run_data")}
+    run.record({"tasks": "superni", "table_3": judged})
+    rows = rows_of(build_scorecard(run))
+    assert [rows[id].verdict for id in ids] == ["reproduced", "differs", "differs"]
+    assert "other weights than GPT-3" in rows["table3.gain"].reason and rows["table3.tasks"].verdict == "reproduced"
+    assert rows["table3.t0_11b"].verdict == "not measured"
+
+
 def test_html_is_escaped(tmp_path):
     row = {
         **{name: "" for name in ScoreRow.__dataclass_fields__},
