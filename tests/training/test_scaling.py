@@ -231,6 +231,7 @@ class StrongerModel(ScriptedClient):
         return {"model": "gpt-9"}
 
 
+@pytest.mark.slow
 def test_the_notebook_draws_both_curves_and_goes_on_with_what_is_there(tiny, monkeypatch):
     base, run = tiny
     asked = []
