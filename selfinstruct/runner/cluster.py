@@ -32,6 +32,7 @@ from ..models.claims import Claims
 from ..models.connection import connect
 from ..models.door import DOOR_VARIABLE, STORE_VARIABLE
 from ..models.protocol import StoredResponse
+from ..models.spending import Pace
 from ..models.store import ResponseStore
 from ..records import Request
 from ..runfolder import NOTEBOOKS_DIR, RunFolder
@@ -125,6 +126,7 @@ class Service:
         self._cells: dict[str, Cell] = {}
         self._claims: dict[str, tuple[str, Claims, set[str]]] = {}  # owner -> (worker, its claims, their keys)
         self._stores: dict[str, ResponseStore] = {}
+        self._paces: dict[str, Pace] = {}
 
     def __enter__(self) -> Service:
         self._here.parent.mkdir(parents=True, exist_ok=True)
@@ -221,14 +223,16 @@ class Service:
         return {"row": client.store.get_many([key])[key].model_dump()}
 
     def _find_client(self, given: Mapping[str, Any], step: str) -> Any:
-        """A client for this thread: the limits of all of them are kept together, in the store."""
+        """A client for this thread: their limits are kept together in the store, and they have one pace."""
         import inspect
 
         taken = {name: value for name, value in given.items() if name in inspect.signature(connect).parameters}
         name = json.dumps([taken, step], sort_keys=True)
         clients = self._local.__dict__.setdefault("clients", {})
         if name not in clients:
-            clients[name] = connect(**{**taken, "concurrency": 1, "step": step})
+            clients[name] = client = connect(**{**taken, "concurrency": 1, "step": step})
+            with self._lock:
+                client.pace = self._paces.setdefault(name, client.pace)
         return clients[name]
 
     def _notice(self, event: Any) -> None:
