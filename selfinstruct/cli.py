@@ -172,7 +172,8 @@ def _list_parameters(only: list[str], start: str) -> None:
 @click.option("--power", is_flag=True, help="Only say what difference the plan could see.")
 @click.option("--estimate", is_flag=True, help="Only print how many calls, tokens and dollars it would take.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: bool) -> None:
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Run the cells on this Dask cluster; see docs/sweeps.md.")
+def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: bool, scheduler: str | None) -> None:
     """Run a grid of settings, each with several random seeds, and compare them: one sentence for each.
 
     \b
@@ -191,7 +192,13 @@ def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: b
     if estimate:
         found = plans.estimate_plan(plan, plan.list_cells())
         return click.echo(found.table() if found else "No notebook of this sweep asks a model.")
-    sweeps.run_sweep(plan, run, lambda question: yes or _confirm(question), click.echo)
+    run_cells = None
+    if scheduler:
+        from .runner.cluster import connect_cluster, run_on_cluster
+
+        with connect_cluster(scheduler):  # refused before the question
+            run_cells = functools.partial(run_on_cluster, scheduler=scheduler)
+    sweeps.run_sweep(plan, run, lambda question: yes or _confirm(question), click.echo, run_cells)
 
 
 def _confirm(question: str) -> bool:

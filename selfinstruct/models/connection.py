@@ -10,6 +10,7 @@ on; EndpointError means that no request could succeed, StoppedEarly that a limit
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..servers.adaptation import Adaptation
 from .adapters import choose_adapters
 from .batch import BatchClient
 from .client import ModelClient
+from .door import STORE_VARIABLE
 from .endpoint import find_endpoint
 from .protocol import APIS
 from .spending import Budget, Pace, load_price
@@ -72,5 +74,6 @@ def connect(
         raise ParameterError(f"{what}; give price_table=FILE")
     budget = Budget(max_cost_usd, max_tokens_total, max_failures, price, find_price)
     pace = Pace(requests_per_minute, tokens_per_minute)
+    store = os.environ.get(STORE_VARIABLE) or store
     parts = (endpoint, ResponseStore(store), budget, pace, concurrency, step)
     return BatchClient(*parts, wait_s=batch_wait_s) if api.startswith("batch") else ModelClient(*parts)

@@ -41,6 +41,11 @@ def _find_data_files(value: str) -> list[Path]:
     return [path] if path.is_file() else files_of(path)
 
 
+def hash_kit() -> str:
+    """The sha256 over the kit's code and seeds, as they go into every fingerprint."""
+    return hashlib.sha256("".join(f"{path.name} {_sha256(path)}" for path in _find_method_files()).encode()).hexdigest()
+
+
 def _find_method_files() -> list[Path]:
     package = PROJECT_ROOT / "selfinstruct"
     files = (path for suffix in ("*.py", "*.json") for path in package.rglob(suffix))

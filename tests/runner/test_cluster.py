@@ -1,0 +1,120 @@
+"""A sweep on a Dask cluster of real processes: the same files as here, no request paid twice, and a worker may die."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers.notebooks import wait_until
+from helpers.scripted import ScriptedServer
+from helpers.scripted_method import respond
+from helpers.sweeping import write_plan
+
+from selfinstruct.files import InputError
+from selfinstruct.runfolder import RunFolder
+from selfinstruct.runner import sweep as sweeps
+from selfinstruct.runner.sweep import run_sweep
+
+pytest.importorskip("distributed", reason='pip install "selfinstruct[distributed]"')
+
+from selfinstruct.runner import cluster
+from selfinstruct.runner.cluster import check_versions, connect_cluster, run_on_cluster
+
+KEY = "sk-scripted-key-that-must-show-nowhere"
+
+
+def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
+    """A Dask command by hand; workers have no key."""
+    command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
+    clean = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
+    return subprocess.Popen(command, env=clean, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """(address, two workers started by hand)."""
+    where = tmp_path / "scheduler.json"
+    started = [start_process(tmp_path, "scheduler", "--port", "0", "--scheduler-file", str(where), "--no-dashboard")]
+    try:
+        assert wait_until(where.is_file, 60)
+        given = [
+            "--scheduler-file",
+            str(where),
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--memory-limit",
+            "0",
+        ]
+        started += [start_process(tmp_path, "worker", *given) for _ in range(2)]
+        import json
+
+        yield json.loads(where.read_text())["address"], started[1:]
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """All files of the cells but who paid and how long it took."""
+    found = (path for path in folder.glob("cells/*/*/**/*") if path.is_file() and path.name != "spent.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.slow
+def test_two_workers_one_killed_midway_write_the_same_files_and_pay_once(scheduler, tmp_path, monkeypatch):
+    address, workers = scheduler
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(sweeps, "compare_sweep", lambda plan, sweep, out: {})
+    with ScriptedServer(respond, latency_s=0.2) as server:
+        plan = write_plan(tmp_path, server.url)
+        run_sweep(plan, RunFolder(tmp_path / "sweep"), lambda question: True, print)
+        here, calls = read_files(tmp_path / "sweep"), [str(body) for body in server.bodies]
+        (tmp_path / "sweep").rename(tmp_path / "here")
+        for path in tmp_path.glob("store.sqlite*"):
+            path.unlink()
+        server.bodies.clear()
+
+        def kill_one() -> None:
+            wait_until(lambda: len(server.bodies) > 3, 120)
+            workers[0].kill()
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        run_cells = functools.partial(run_on_cluster, scheduler=address)
+        run_sweep(plan, RunFolder(tmp_path / "sweep"), lambda question: True, print, run_cells)
+        killer.join()
+        assert workers[0].poll() is not None
+        assert sorted(map(str, server.bodies)) == sorted(calls)  # each once
+        assert all(one["Authorization"] == f"Bearer {KEY}" for one in server.headers)  # the command asked, with its key
+    there = read_files(tmp_path / "sweep")
+    assert there.keys() == here.keys()
+    assert [name for name in here if here[name] != there[name]] == []
+
+
+def test_a_dead_scheduler_is_named_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    began = time.monotonic()
+    with (
+        pytest.raises(InputError, match=r"no Dask scheduler at tcp://127.0.0.1:9 .*dask scheduler"),
+        connect_cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+    assert time.monotonic() - began < 20
+
+
+def test_workers_of_other_versions_are_named():
+    here = {"kit": "0.1.0", "code": "abc", "Python": "3.11.7"}
+    check_versions({"tcp://a:1": here}, here)
+    with pytest.raises(
+        InputError, match=r"tcp://b:2: code xyz, here abc; tcp://b:2: Python 3.12.1, here 3.11.7; install"
+    ):
+        check_versions({"tcp://a:1": here, "tcp://b:2": {"kit": "0.1.0", "code": "xyz", "Python": "3.12.1"}}, here)
