@@ -297,6 +297,14 @@ def test_a_dozen_small_folders_are_shipped():
         assert len((PROJECT_ROOT / SETS / name / "prompt.yaml").read_text("utf-8").splitlines()) <= 14
 
 
+def test_the_table_of_sets_counts_their_files_and_lines():
+    page = (PROJECT_ROOT / SETS / "README.md").read_text("utf-8")
+    for name in set(list_prompt_sets()) - {"published"}:
+        files = [path for path in (PROJECT_ROOT / SETS / name).iterdir() if not path.name.startswith(".")]
+        lines = sum(path.read_text("utf-8").count("\n") for path in files)
+        assert f"| `{name}` | {len(files)} | {lines} |" in page, (name, len(files), lines)
+
+
 def test_seeds_only_shows_no_machine_written_instruction():
     machine = [f"machine {number}" for number in range(9)]
     human = [task.instruction for task in load_prompts().seed_tasks]

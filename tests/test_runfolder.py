@@ -152,3 +152,31 @@ def test_a_folder_with_notebooks_of_ones_own_is_no_run_folder(tmp_path, name):
 def test_arguments_are_the_parameters_that_a_function_takes(tmp_path):
     run = open_run("a_notebook_of_my_own", {"run_dir": str(tmp_path), "model": "m", "other": 1})
     assert run.arguments(lambda model, step: None) == {"model": "m"}
+
+
+def test_a_run_from_before_prompt_sets_goes_on(tmp_path):
+    """Its run.json says prompt_source, and 8 where a notebook of today says -1 and records what that comes to."""
+    earlier = {"prompt_source": "", "num_prompt_instructions": 8, "temperature": 0.7}
+    write_json(tmp_path / "run.json", {"parameters": {"02_generate_instructions": earlier}})
+    write_text(tmp_path / INSTRUCTIONS, "")
+    assert RunFolder(tmp_path).state["parameters"]["02_generate_instructions"]["prompt_set"] == ""
+    declared = {"run_dir": str(tmp_path), "prompt_set": "", "num_prompt_instructions": -1, "temperature": None}
+    recorded = {"temperature": 0.7, **load_prompts().count_demonstrations()}
+    run = open_run("02_generate_instructions", declared, **recorded)
+    assert run.state["parameters"]["02_generate_instructions"]["num_machine_instructions"] == 2
+    with pytest.raises(ParameterError, match="prompt_set was '', now 'german'"):
+        open_run("02_generate_instructions", {**declared, "prompt_set": "german"}, **recorded)
+
+
+def test_a_prompt_set_that_has_changed_is_another_run(tmp_path):
+    folder = tmp_path / "mine"
+    write_text(folder / "instructions.txt", "Write tasks:\n")
+    run = RunFolder(tmp_path / "run", "02_generate_instructions")
+    run.note_files(load_prompts(folder).describe_files("seed_tasks"))
+    write_text(run / INSTRUCTIONS, "")
+    run.note_files(load_prompts(folder).describe_files("seed_tasks"))
+    write_text(folder / "instructions.txt", "Write short tasks:\n")
+    with pytest.raises(
+        ParameterError, match=r"with another content of .*mine; choose another run_dir, or put the file back"
+    ):
+        run.note_files(load_prompts(folder).describe_files("seed_tasks"))

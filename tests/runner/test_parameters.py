@@ -40,6 +40,8 @@ def declared() -> dict[str, list[Parameter]]:
         ("api", "chatt", "api='chatt': choose one of completions, chat, batch, batch-completions"),
         ("quirks", "fixxed", "quirks='fixxed': choose one of published, fixed"),
         ("prompt_set", "paper", "prompt_set='paper': choose one of alpaca, chat"),
+        ("prompt_source", "ours", 'unknown parameter "prompt_source" of'),
+        ("prompt_set", "germann", "prompt_set='germann': did you mean \"german\"?"),
         ("rouge_threshold", "-3", "rouge_threshold=-3.0: must be from 0 to 1"),
         ("temperature", "9", "temperature=9.0: must be from 0 to 2"),
         ("concurrency", "0", "concurrency=0: must be at least 1"),
