@@ -14,7 +14,7 @@ run: .venv/complete        ## the four steps and the analyses, into outputs/run
 	@$(BIN)/selfinstruct run
 
 replay: .venv/complete     ## the example once more from its stored answers, into outputs/replay: no model is called
-	@rm -f outputs/replay.sqlite outputs/replay.sqlite-*
+	@rm -rf outputs/replay outputs/replay.sqlite outputs/replay.sqlite-*
 	@$(BIN)/selfinstruct store import outputs/example/answers.jsonl --store outputs/replay.sqlite
 	@$(BIN)/selfinstruct run --run-dir outputs/replay -p store outputs/replay.sqlite
 	@cd outputs/example && find . -name '*.jsonl' ! -name answers.jsonl | xargs -I{} cmp {} ../replay/{} \

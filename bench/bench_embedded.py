@@ -1,6 +1,6 @@
 """What the embedded model makes of the method's steps 1 to 3 under several settings, in one table.
 
-    python -m bench.bench_embedded                                  # every setting, 10 requests of step 1 each, about 10 minutes
+    python -m bench.bench_embedded                                  # every setting, 9 or 10 requests of step 1 each, about 10 minutes
     python -m bench.bench_embedded --only default --random-seeds 42 1 2 3 4 5 --instructions 60
     python -m bench.bench_embedded --threshold                      # step 2 on the seed tasks: the threshold of its margins
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import tempfile
 import time
@@ -28,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.table import MACHINE, OUTPUT
 from selfinstruct.prompts import PAPER_REQUESTS, PromptSet, load_prompts, request_settings
 from selfinstruct.records import ClassificationAnswer, MachineInstances, MachineInstruction
+from selfinstruct.steps.instructions import EMBEDDED_ROUNDS, PAPER_ROUNDS
 
-ROUNDS = 2  # of five requests
+REQUESTS = 9  # of step 1 at the least, in whole rounds
 PAPER_STEP_1 = {name: PAPER_REQUESTS["instructions"][name] for name in ("top_p", "presence_penalty", "stop")}
 
 
@@ -43,6 +45,7 @@ class Setting:
     slots: int = 1
     flash_attention: bool = False
     threads: int = 0  # 0: as the kit chooses
+    rounds: tuple[int, int, Sequence[str]] = EMBEDDED_ROUNDS
 
 
 def _step_1(name: str, **changes: Any) -> Setting:
@@ -51,6 +54,10 @@ def _step_1(name: str, **changes: Any) -> Setting:
 
 SETTINGS = (
     Setting("default"),
+    Setting("rounds as released: 5 plain requests, no first words dropped", rounds=PAPER_ROUNDS),
+    Setting("no requests for classification tasks", rounds=(3, 0, EMBEDDED_ROUNDS[2])),
+    Setting("no first words dropped", rounds=(3, 1, ())),
+    Setting("2 of 5 requests for classification tasks", rounds=(5, 2, EMBEDDED_ROUNDS[2])),
     _step_1("step 1 as in the paper", **PAPER_STEP_1),
     _step_1("step 1: presence penalty 1", presence_penalty=1.0),
     Setting("steps 2 and 3: our full prompts", prompts="ours"),
@@ -107,12 +114,13 @@ def run_steps(
     def settle(step: str) -> dict[str, Any]:
         return {**request_settings(step, embedded=True), **setting.requests.get(step, {})}
 
-    prompts = load_prompts(setting.prompts)
+    names = ("requests_per_round", "classification_requests", "blocked_starts")
+    prompts, shape = load_prompts(setting.prompts), dict(zip(names, setting.rounds, strict=True))
     before, started = client.usage.completion_tokens, time.perf_counter()
     rounds = list(
         generate_instructions(
             client, prompts.seed_tasks, settle("instructions"), random_seed=random_seed,
-            num_instructions_to_generate=instructions, max_rounds=max_rounds,
+            num_instructions_to_generate=instructions, max_rounds=max_rounds, **shape,
         )
     )  # fmt: skip
     records = [record for one in rounds for record in one.admitted]
@@ -243,7 +251,8 @@ def _try_threshold() -> dict[str, Any]:
 
 def _try_setting(setting: Setting, random_seed: int, instructions: int) -> dict[str, Any]:
     with open_client(setting) as client:
-        outcome = run_steps(client, setting, random_seed, instructions or 10**6, 0 if instructions else ROUNDS)
+        rounds = 0 if instructions else math.ceil(REQUESTS / setting.rounds[0])
+        outcome = run_steps(client, setting, random_seed, instructions or 10**6, rounds)
     row = measure(outcome, load_prompts(setting.prompts))
     return {"setting": setting.name, "random seed": random_seed, **row}
 

@@ -269,6 +269,7 @@ class RunFolder:
         how = {"bbox_inches": "tight", "dpi": 150}
         figure.savefig(path, metadata={"Software": None}, **how)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, **how)  # the same data gives the same bytes
+        _show_saved(figure, path)
         return path
 
     # results
@@ -405,6 +406,18 @@ def _add_up(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of each figure; None where one of them is not known."""
     columns = {name: [one[name] for one in usages] for name in usages[0]}
     return {name: None if None in values else sum(values) for name, values in columns.items()}
+
+
+def _show_saved(figure: Any, path: Path) -> None:
+    """Where figures stand below their cell, show the one that was saved: drawing it a third time takes half a second."""
+    import matplotlib
+
+    if "inline" in matplotlib.get_backend():
+        from IPython.display import Image, display
+        from matplotlib import pyplot
+
+        pyplot.close(figure)
+        display(Image(path.read_bytes()))
 
 
 def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> RunFolder:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,15 +71,18 @@ class Parser:
 
 def load_parser() -> Parser:
     """spaCy's small English model under whichever of its names is installed. Raises SelfInstructError where none is."""
+    for name in MODELS:
+        with suppress(OSError):
+            return _load_model(name)
+    raise SelfInstructError(f"spaCy's English model is not installed; one command brings it: {INSTALL_MODEL}")
+
+
+@cache  # a forked kernel has the one that its server loaded
+def _load_model(name: str) -> Parser:
     import spacy
 
-    for name in MODELS:
-        try:
-            pipeline = spacy.load(name, exclude=list(NOT_NEEDED))
-        except OSError:
-            continue
-        return Parser(name, pipeline.meta["version"], _model_sha256(Path(pipeline.path)), pipeline)
-    raise SelfInstructError(f"spaCy's English model is not installed; one command brings it: {INSTALL_MODEL}")
+    pipeline = spacy.load(name, exclude=list(NOT_NEEDED))
+    return Parser(name, pipeline.meta["version"], _model_sha256(Path(pipeline.path)), pipeline)
 
 
 def _model_sha256(folder: Path) -> str:

@@ -79,11 +79,19 @@ def execute_step(step: Step, copy: Path, arguments: Mapping[str, Any]) -> None:
         page.finish()
 
 
-def import_papermill() -> ModuleType:
-    """papermill, without the grammar of addresses that jsonschema would load for 1.5 s: nothing here checks an address."""
-    sys.modules.setdefault("rfc3987_syntax", None)
-    import papermill
+# jsonschema's grammar of addresses, which nothing here checks; Hadoop's file system, which papermill looks for
+NOT_FOR_PAPERMILL = ("rfc3987_syntax", "pyarrow")
 
+
+def import_papermill() -> ModuleType:
+    """papermill, without what it would load for two seconds and nothing here uses."""
+    absent = [name for name in NOT_FOR_PAPERMILL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        import papermill
+    finally:
+        for name in absent:
+            del sys.modules[name]
     return papermill
 
 

@@ -36,6 +36,8 @@ LOADED = (
     "selfinstruct.analysis", "selfinstruct.data", "selfinstruct.models", "selfinstruct.steps", "selfinstruct.similarity",
 )  # fmt: skip
 
+KERNELS_BEFORE_MORE = 2  # so many are forked before the server loads what only a later notebook needs
+
 
 def can_fork() -> bool:
     """True if what is loaded here survives a fork."""
@@ -116,6 +118,7 @@ def serve(answers: TextIO) -> None:
     gc.collect()
     gc.freeze()  # or each kernel's collector would touch, and so copy, everything that is loaded
     signal.signal(signal.SIGCHLD, reap)
+    forked = 0
     while order := sys.stdin.readline():
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -126,6 +129,19 @@ def serve(answers: TextIO) -> None:
             answers.close()
             return become_kernel(**json.loads(order))
         print(pid, file=answers, flush=True)
+        forked += 1
+        if forked == KERNELS_BEFORE_MORE:
+            load_parser()
+
+
+def load_parser() -> None:
+    """Load spaCy and its model, for notebook 11, while the first notebooks run."""
+    with suppress(Exception), warnings.catch_warnings():  # its libraries add filters of their own
+        from ..analysis.verbs import load_parser as load
+
+        load()
+        gc.collect()
+        gc.freeze()
 
 
 def load() -> None:

@@ -318,10 +318,10 @@ def test_the_copy_on_disk_keeps_up_with_the_run(tmp_path):
     run_notebooks(tmp_path / "run", notebooks_dir=path.parent, out=lambda _: None)
 
 
-def test_papermill_comes_without_a_grammar_of_addresses():
+def test_papermill_comes_without_a_grammar_of_addresses_and_a_file_system():
     """Building that takes longer than most notebooks do."""
     code = "import sys; from selfinstruct.runner.execution import import_papermill; print(import_papermill().__name__)"
-    code += "; assert 'rfc3987_syntax.syntax_helpers' not in sys.modules"
+    code += "; assert not {'rfc3987_syntax.syntax_helpers', 'pyarrow.lib'} & {*sys.modules}; import pyarrow"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "papermill\n"
     )

@@ -23,7 +23,9 @@ from selfinstruct.steps.instructions import (
     build_round,
     choose_seed_instructions,
     generate_instructions,
+    list_classification_seeds,
     sample_in_context,
+    settle_rounds,
 )
 
 
@@ -58,6 +60,43 @@ def test_classification_only_mode():
     assert requests[0].prompt.startswith("Come up with a series of classification tasks.")
     with pytest.raises(ParameterError, match="classification"):
         choose_seed_instructions([task for task in seeds() if not task.is_classification], True)
+
+
+def test_some_requests_of_a_round_ask_for_classification_tasks_with_their_own_seeds_and_their_own_machine_instructions():
+    special = list_classification_seeds(seeds())
+    rounds = run(ScriptedClient(fresh), num_prompt_instructions=4, requests_per_round=3, classification_requests=1)
+    heads = [request.prompt.splitlines()[0] for request in rounds[-1].requests]
+    assert ["classification" in head for head in heads] == [False, False, True]
+    known = set(special) | {text for round_ in rounds for text in round_.asked_as_classification}
+    for round_ in rounds:
+        shown = [line.partition(". ")[2] for line in round_.requests[-1].prompt.splitlines()[1:-1]]
+        assert len(shown) == 4 and {text.rstrip(":") for text in known} >= set(shown)
+    assert any(set(round_.asked_as_classification) for round_ in rounds)
+
+
+def test_too_few_classification_seeds_leave_a_round_as_it_is_without_them():
+    plain, asked = (run(ScriptedClient(fresh), classification_requests=number) for number in (0, 2))
+    assert [round_.requests for round_ in plain] == [round_.requests for round_ in asked]  # 4 of them, 8 are needed
+
+
+def test_blocked_first_words_are_in_the_ledger_and_in_no_prompt():
+    def answer(request, number):
+        return completion(" Build a rocket out of old newspapers.\n10. Builders of the town, list them all.")
+
+    [round_] = run(ScriptedClient(answer), max_rounds=1, blocked_starts=["build", "tell them"])
+    assert {one.reason for one in round_.rejected if one.candidate.startswith("Build a")} == {"blocked_start"}
+    assert [one.instruction for one in round_.admitted] == ["Builders of the town, list them all."]
+
+
+def test_rounds_are_as_released_but_for_the_embedded_model_and_for_what_is_chosen():
+    assert settle_rounds() == (5, 0, [])
+    size, special, blocked = settle_rounds(embedded=True)
+    assert (size, special) == (3, 1) and {"build", "tell them"} <= set(blocked)
+    assert settle_rounds(True, 5, 0, "") == (5, 0, [])
+    assert settle_rounds(False, 0, 2, "Build, Plan to") == (5, 2, ["build", "plan to"])
+    assert settle_rounds(True, *settle_rounds(True)) == settle_rounds(True)
+    with pytest.raises(ParameterError, match="a round has 2 requests"):
+        settle_rounds(False, 2, 3)
 
 
 def test_a_repeated_prompt_is_a_new_sample():
