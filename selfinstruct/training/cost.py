@@ -137,6 +137,8 @@ def time_tokens(model: Any, rows: Sequence[TokenRow], batch: Sequence[int], prec
         with autocast(device, precision):
             loss = token_losses(model, chosen)[0].mean()
         loss.backward()
+        if device == "cuda":  # it computes while Python goes on
+            import_torch().cuda.synchronize()
         seconds = time.perf_counter() - began
     model.zero_grad(set_to_none=True)
     return seconds / sum(len(row.ids) for row in chosen)

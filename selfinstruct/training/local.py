@@ -28,7 +28,7 @@ from .cost import check_memory, choose_precision, count_tokens, time_tokens
 from .curves import load_losses, plot_losses
 from .lora import MEASURES, Progress, Settings, adapted, describe_training, find_progress, train_adapter
 from .provider import ProviderTraining, plan_provider
-from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, mark_tokens, tokenise_rows
+from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, mark_tokens, strip_end, tokenise_rows
 from .weights import check_libraries, find_base, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def find_rows(
     """
     path = given_path(data) if data else run.require(FINETUNING)
     if path.is_file() and _holds_pairs(path):
-        rows = [FinetuningRow(**value) for _, value in iter_objects(path)]
+        rows = [_read_pair(value, where) for where, value in iter_objects(path)]
         source = {"file": path.name, "sha256": weights_sha256(path), "rows": len(rows), "left_out": 0}
     else:
         dataset = load_dataset(data)
@@ -91,6 +91,14 @@ def _holds_pairs(path: Path) -> bool:
     """True if the first row of a file is a prompt and its completion, both laid out already."""
     _, first = next(iter_objects(path))
     return {"prompt", "completion"} <= set(first)
+
+
+def _read_pair(value: Mapping[str, Any], where: str) -> FinetuningRow:
+    """A row as it is, with whatever else it holds."""
+    texts = (value.get("prompt"), value.get("completion"))
+    if not all(isinstance(text, str) for text in texts) or not strip_end(texts[1]).strip():
+        raise InputError(f'{where}: no completion to learn; every row needs "prompt" and "completion", texts both')
+    return FinetuningRow(**value)
 
 
 def load_heldout_pairs(count: int, random_seed: int = 42) -> list[tuple[str, str]]:
@@ -160,7 +168,8 @@ def plan_training(
     if backend == "provider":
         return plan_provider(run)
     tokenizer = load_tokenizer(base)
-    rows = {name: tokenise_rows(load_pairs(path), tokenizer, settings.max_length) for name, path in files.items()}
+    pairs = {name: load_pairs(files[name]) for name in dict.fromkeys([*columns, "run_data"])}
+    rows = {name: tokenise_rows(texts, tokenizer, settings.max_length) for name, texts in pairs.items()}
     steps = settings.steps or len(settings.plan(rows["run_data"]))
     planned = []
     for column in columns:
@@ -190,7 +199,7 @@ class LocalTraining:
 
     def read_first(self, files: Mapping[str, Path]) -> list[dict[str, Any]]:
         """A row a column: how many rows it has, and the first of them."""
-        first = {column: load_pairs(path)[0] for column, path in files.items()}
+        first = {column: load_pairs(files[column])[0] for column in self.rows}
         return [
             {"column": column, "rows": len(self.rows[column]), "first prompt": prompt, "its completion": completion}
             for column, (prompt, completion) in first.items()

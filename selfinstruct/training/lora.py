@@ -40,7 +40,7 @@ from .rows import TokenRow, load_pairs, plan_batches, tokenise_rows
 from .weights import describe_base, find_targets, import_torch, load_model
 
 RECORD, STARTED, CHECKPOINT, LOSSES = "training.json", "started.json", "checkpoint.pt", "loss.jsonl"
-ADAPTER, MERGED = "adapter.gguf", "merged.gguf"
+ADAPTER, MERGED, PEFT = "adapter.gguf", "merged.gguf", "peft"
 CHECKPOINT_SECONDS = 60.0
 MEASURES = 6  # of the held-out loss, after the one before training
 WARM_UP, LOWEST = 0.1, 0.05  # share of the steps in which the rate rises; what is left of it at the end of the cosine
@@ -91,7 +91,8 @@ def find_progress(out_dir: Path, wanted: dict[str, Any]) -> Progress:
         if (out_dir / name).is_file():
             found = read_json(out_dir / name)
             changed = "; ".join(_list_changes({key: found.get(key) for key in wanted}, wanted))
-            return Progress("replaces" if changed else state, _read_step(out_dir), changed)
+            lost = state == "finished" and not (out_dir / PEFT / "adapter_model.safetensors").is_file()
+            return Progress("new" if lost else "replaces" if changed else state, _read_step(out_dir), changed)
     return Progress("new")
 
 
@@ -175,6 +176,7 @@ def adapted(model: Any, settings: Settings) -> Iterator[Any]:
         yield tuned
     finally:
         tuned.unload()
+        model.eval()
         if hasattr(model, "peft_config"):  # or the next adapter warns that it is a second one
             del model.peft_config
 
@@ -293,7 +295,7 @@ class Training:
 
     def write(self, wanted: Mapping[str, Any], source: Mapping[str, Any] | None) -> None:
         """The adapter in both layouts, then the record; the checkpoint goes."""
-        peft_dir, file = self.out_dir / "peft", self.out_dir / ADAPTER
+        peft_dir, file = self.out_dir / PEFT, self.out_dir / ADAPTER
         self.model.save_pretrained(peft_dir)
         (peft_dir / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
         config = read_json(peft_dir / "adapter_config.json")

@@ -63,7 +63,7 @@ def sum_losses(model: Any, rows: Sequence[TokenRow]) -> list[float]:
     model.eval()
     with torch.inference_mode():
         losses, owners = token_losses(model, rows)
-        return torch.zeros(len(rows), dtype=torch.float64).index_add_(0, owners.cpu(), losses.double().cpu()).tolist()
+        return torch.zeros(len(rows), dtype=torch.float64).index_add_(0, owners.cpu(), losses.cpu().double()).tolist()
 
 
 def token_losses(model: Any, rows: Sequence[TokenRow]) -> tuple[Any, Any]:

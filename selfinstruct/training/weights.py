@@ -145,7 +145,7 @@ def load_model(base: str | Path = "") -> tuple[Any, Any]:
     path = find_base(base)
     folder = unpack_weights(path) if path.is_file() else path
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (ValueError, OSError, KeyError, ImportError) as error:
         raise EndpointError(f"{show_path(path)}: transformers cannot load it ({_first_line(error)})") from error

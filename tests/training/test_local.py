@@ -81,6 +81,12 @@ def test_other_data_are_laid_out_with_the_seed_tasks(run, tmp_path):
     assert len(rows) == 4 + 3 and source["left_out"] == 2
 
 
+def test_a_row_of_pairs_without_a_completion_is_named(run, tmp_path):
+    path = write_records(tmp_path / "pairs.jsonl", [*ROWS[:2], {"prompt": "Do it.", "completion": " <|endoftext|>"}])
+    with pytest.raises(InputError, match=r"pairs\.jsonl:3: no completion to learn"):
+        local.find_rows(run, str(path), SEEDS, 1)
+
+
 def test_data_without_outputs_and_a_run_without_rows_are_refused(run, tmp_path):
     path = write_records(tmp_path / "instructions.jsonl", [{"instruction": "Do it."}])
     with pytest.raises(InputError, match=r"instructions\.jsonl: no completion to learn"):
