@@ -478,7 +478,10 @@ def test_what_the_notebooks_record_is_found(tmp_path):
 
 
 def test_table_3_is_filled_by_notebook_07_on_superni_and_by_nothing_else(tmp_path):
-    run, ids = RunFolder(tmp_path, "07_evaluate_model"), ("table3.gpt_3_175b", "table3.gpt_3_self_instruct", "table3.gain")
+    run, ids = (
+        RunFolder(tmp_path, "07_evaluate_model"),
+        ("table3.gpt_3_175b", "table3.gpt_3_self_instruct", "table3.gain"),
+    )
     run.record({"tasks": "heldout", "columns": {"run_data": {"rouge_l": 39.9}}, "table_3": {}})
     rows = rows_of(build_scorecard(run))
     assert {rows[id].verdict for id in ids} == {"not measured"} and "-p tasks superni" in rows[ids[0]].reason
