@@ -23,7 +23,7 @@ from ..display import count_of
 from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
 from .bits import find_missing_bits, measure_bits
-from .columns import BEFORE, PROVIDER, Column, collect_prompts, find_columns
+from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_columns
 from .comparison import (
     PRIMARY,
     WRITTEN,
@@ -117,6 +117,8 @@ class Evaluation:
     ) -> dict[str, list[list[Response]]]:
         """The responses of every column to the sample; run.json records what answered. The last two are for a provider."""
         responses, clients, tasks = {}, [], self.sample.tasks
+        for earlier in self.run.find(f"{FOLDER}/predictions/*.jsonl"):  # of another sample, or of columns that are gone
+            earlier.unlink()
         if self.columns and self.can_write:
             responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store)
         if self.provider:

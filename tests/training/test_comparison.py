@@ -50,6 +50,7 @@ def test_a_null_is_said_to_be_one_with_what_would_have_gone_unseen():
     rows = compare_measures({"bits_per_byte": columns()}, [("run_data", "seeds_only")], {})
     limit = plan_comparison({"bits_per_byte": 270})["bits_per_byte"]
     assert rows[0]["minimum_detectable_difference"] == pytest.approx(limit)
+    assert 0 < rows[0]["observed_detectable_difference"] < limit, "the SD here is 0.14, and 0.2 was stated"
     words = say_difference(rows[0])
     assert words.startswith("run_data minus seeds_only: ") and "bits per byte [" in words
     assert words.endswith(f": no difference seen, and nothing under {limit:.3f} could be seen here.")
