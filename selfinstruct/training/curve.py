@@ -71,6 +71,8 @@ class Curve:
         for measure, ax in zip(measures, axes[1:], strict=True):
             plot_scaling(self.rows, measure, ax, PANELS[measure])
         axes[1].set_title("this run", loc="left")
+        if self.rows[-1]["curve"] == BETTER:
+            axes[1].legend()
         return figure
 
     def record(self, data: ScalingData, ratings: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,9 +142,20 @@ def plot_published(ax: Axes) -> Axes:
     best = paper_number("fig7.better_outputs").value
     ax.plot(sizes[-1], best, "D", color=COLOURS[1], markersize=4, label="outputs by InstructGPT 003")
     ax.set(xscale="log", ylim=(0, 62), ylabel="responses rated A (%)", xlabel="instructions trained on")
+    ax.set_xticks(sizes, [show_size(size) for size in sizes])
+    ax.minorticks_off()
     ax.set_title("the paper (GPT-3, 252 tasks)", loc="left")
     ax.legend(loc="lower right")
     return ax
+
+
+def show_size(size: int) -> str:
+    """A number of instructions on an axis.
+
+    >>> show_size(175), show_size(16000)
+    ('175', '16K')
+    """
+    return f"{size // 1000}K" if size >= 1000 else str(size)
 
 
 def plot_scaling(rows: Sequence[Mapping[str, Any]], measure: str, ax: Axes, label: str) -> Axes:
@@ -163,8 +176,6 @@ def plot_scaling(rows: Sequence[Mapping[str, Any]], measure: str, ax: Axes, labe
     ax.set(xlabel="instructions trained on", ylabel=label)
     if rows[-1]["instructions"] > 10 * rows[0]["instructions"]:
         ax.set_xscale("log")
-    if rows[-1]["curve"] == BETTER:
-        ax.legend()
     return ax
 
 

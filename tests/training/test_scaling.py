@@ -16,7 +16,7 @@ from selfinstruct.models.spending import Usage
 from selfinstruct.paper.scorecard import find_ours
 from selfinstruct.paper_numbers import paper_number
 from selfinstruct.runfolder import FINETUNING, RunFolder
-from selfinstruct.training import scaling
+from selfinstruct.training import curve, scaling
 from selfinstruct.training.curve import (
     match_published,
     pair_points,
@@ -57,7 +57,7 @@ def instructions_of(point):
 
 
 def test_the_worked_examples():
-    assert doctest.testmod(scaling).failed == 0
+    assert doctest.testmod(scaling).failed == doctest.testmod(curve).failed == 0
 
 
 # the data
@@ -316,6 +316,7 @@ def test_the_published_points_are_those_of_the_paper():
         44.4,
     ]
     assert list(best.get_ydata()) == [54.4] and ax.get_xscale() == "log" and "(%)" in ax.get_ylabel()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["175", "1K", "16K", "52K"]
 
 
 def test_our_curve_has_the_intervals_of_the_paired_differences():
@@ -327,11 +328,15 @@ def test_our_curve_has_the_intervals_of_the_paired_differences():
     bars = [list(line.get_ydata()) for line in draw(plot_ours, rows).lines if list(line.get_xdata()) == [25, 25]]
     assert bars == [pytest.approx([1.4, 1.6]), pytest.approx([1.4, 1.6])]
     alone = draw(plot_ours, rows[:3])
-    assert (
-        alone.get_legend() is None
-        and alone.get_ylabel() == "bits per byte"
-        and alone.get_xlabel() == "instructions trained on"
-    )
+    assert alone.get_ylabel() == "bits per byte" and alone.get_xlabel() == "instructions trained on"
+
+
+def test_the_figure_has_a_panel_a_measure_and_names_both_curves_once():
+    rows = tabulate_points(POINTS, SUMMARY, RECORDS)
+    figure = curve.Curve(POINTS, rows, RECORDS, "Ours: tiny").draw()
+    published, ours = figure.axes
+    assert published.get_legend() is not None and len(ours.get_legend().get_texts()) == 2
+    assert len(curve.Curve(POINTS, rows[:3], RECORDS, "Ours: tiny").draw().axes) == 2
 
 
 def plot_ours(rows, ax):
