@@ -42,7 +42,7 @@ def scheduler(tmp_path):
     where = tmp_path / "scheduler.json"
     started = [start_process(tmp_path, "scheduler", "--port", "0", "--scheduler-file", str(where), "--no-dashboard")]
     try:
-        assert wait_until(where.is_file, 60)
+        assert wait_until(where.is_file, 300)
         given = [
             "--scheduler-file",
             str(where),
