@@ -40,9 +40,21 @@ def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
 def scheduler(tmp_path):
     """(address, two workers started by hand)."""
     where = tmp_path / "scheduler.json"
-    started = [start_process(tmp_path, "scheduler", "--port", "0", "--scheduler-file", str(where), "--no-dashboard")]
+    started = [
+        start_process(
+            tmp_path,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--scheduler-file",
+            str(where),
+            "--no-dashboard",
+        )
+    ]
     try:
-        assert wait_until(where.is_file, 60)
+        assert wait_until(where.is_file, 300)
         given = [
             "--scheduler-file",
             str(where),
