@@ -14,9 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 from selfinstruct.models import connect
 from selfinstruct.prompts import PromptSet, list_prompt_sets, load_prompts, request_settings
 from selfinstruct.steps import (
@@ -28,7 +25,7 @@ from selfinstruct.steps import (
     parse_task,
 )
 
-STORE = ROOT / "outputs/bench/prompt_sets.sqlite"
+STORE = Path(__file__).resolve().parent.parent / "outputs/bench/prompt_sets.sqlite"
 ROUNDS, FOLLOWED = 2, 3
 
 
