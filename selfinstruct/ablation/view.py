@@ -155,7 +155,7 @@ def show_comparison(comparison: Comparison) -> str:
         }
         for name in names
     ]
-    return f"<p>{html.escape(comparison.sentence)}</p>" + show(rows)._repr_html_()
+    return f'<p style="line-height:1.4">{html.escape(comparison.sentence)}</p>' + show(rows)._repr_html_()
 
 
 def tabulate_trials(trials: Sequence[Trial]) -> list[dict[str, str]]:
