@@ -529,3 +529,17 @@ def test_the_method_is_drawn_with_its_text_inside_its_boxes():
             assert outline.x0 + 3 < text.x0 and text.x1 < outline.x1 - 3, name
             assert outline.y0 + 3 < text.y0 and text.y1 < outline.y1, name
     assert min(text.get_fontsize() for text in ax.texts) >= 7
+
+
+def test_in_a_notebook_the_saved_picture_is_shown_and_not_drawn_a_third_time(tmp_path, monkeypatch):
+    import IPython.display
+    import matplotlib
+    from matplotlib import pyplot
+
+    shown = []
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    figure, _ = pyplot.subplots()
+    path = RunFolder(tmp_path, "12_measure_lengths").save_figure(figure, "lengths")
+    assert [picture.data for picture in shown] == [path.read_bytes()]
+    assert not pyplot.fignum_exists(figure.number)
