@@ -36,9 +36,10 @@ FLOORS: list[dict[str, str]] = [
     {"paper": "release, scorecard, quirks: 17, 22"},
     {
         "review": "what people judge: 14, 15",
-        "training": "closing the loop: 06, 07, 16",
+        "training": "fine-tuning: 06",
         "ablation": "one prompt, some draws: 20",
     },
+    {"evaluation": "did it help? 07, 16"},
     {"runner": "notebooks, headless"},
     {"cli": "commands"},
 ]

@@ -10,6 +10,8 @@ import pytest
 
 matplotlib.use("Agg")
 
+pytest_plugins = ["helpers.tiny_fixtures"]  # a model of two layers, for tests/training and tests/evaluation
+
 
 @pytest.fixture(autouse=True)
 def close_figures():

@@ -184,7 +184,7 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
         if given.get(name):
             load_prompts(given[name])
     if "tasks" in given:
-        from ..training.evaluate import check_evaluation
+        from ..evaluation.evaluate import check_evaluation
 
         check_evaluation(**given)
     model = given.get("model") or given.get("rater_model")

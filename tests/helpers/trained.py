@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from selfinstruct.evaluation.columns import Column, find_columns
+from selfinstruct.evaluation.tasks import EvaluationTask, TaskSet, build_prompt
 from selfinstruct.files import write_json, write_records
 from selfinstruct.runfolder import RunFolder
-from selfinstruct.training.columns import Column, find_columns
 from selfinstruct.training.loss import CompletionLoss
-from selfinstruct.training.tasks import EvaluationTask, TaskSet, build_prompt
 
 TRAINED = ("seeds_only", "generated_only", "run_data", "shuffled_outputs")
 

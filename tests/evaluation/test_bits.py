@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from helpers.trained import measure_by_length, task_set, train, write_base
 
+from selfinstruct.evaluation import bits as module
+from selfinstruct.evaluation.bits import find_missing_bits, measure_bits
+from selfinstruct.evaluation.columns import FILLER, find_columns
+from selfinstruct.evaluation.tasks import EvaluationTask, TaskSet
 from selfinstruct.files import iter_lines
 from selfinstruct.runfolder import RunFolder
-from selfinstruct.training import bits as module
-from selfinstruct.training.bits import find_missing_bits, measure_bits
-from selfinstruct.training.columns import FILLER, find_columns
 from selfinstruct.training.loss import CompletionLoss
-from selfinstruct.training.tasks import EvaluationTask, TaskSet
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 from ..files import InputError, ParameterError, iter_lines, read_json, write_json
 from ..models.embedded import weights_sha256
 from ..runfolder import RunFolder
-from .rows import COLUMNS
-from .weights import check_adapter, describe_base, load_tokenizer
+from ..training.rows import COLUMNS
+from ..training.weights import check_adapter, describe_base, load_tokenizer
 
 BEFORE = COLUMNS[:2]
 PROVIDER = "provider_model"  # the column of a model that a provider serves: it has no loss

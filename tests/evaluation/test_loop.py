@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(embedded.tempfile, "tempdir", None)
     monkeypatch.setattr("selfinstruct.training.weights.CACHE", tmp_path / "weights")
-    monkeypatch.setattr("selfinstruct.training.evaluate.describe_tasks", lambda tasks, run: {})
+    monkeypatch.setattr("selfinstruct.evaluation.evaluate.describe_tasks", lambda tasks, run: {})
     return tmp_path
 
 

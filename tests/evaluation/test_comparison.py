@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from selfinstruct.analysis import new_figure
-from selfinstruct.training.comparison import (
+from selfinstruct.evaluation.comparison import (
     ASSUMED_SD,
     SideBySide,
     compare_measures,
@@ -21,7 +21,7 @@ from selfinstruct.training.comparison import (
     tabulate_columns,
     tabulate_differences,
 )
-from selfinstruct.training.tasks import EvaluationTask
+from selfinstruct.evaluation.tasks import EvaluationTask
 
 RNG = np.random.default_rng(1)
 TASK = RNG.normal(2, 0.5, 270)

@@ -32,14 +32,14 @@ from ..prompts import load_prompts
 from ..records import Completion, FinetuningRow, Request
 from ..runfolder import RunFolder
 from ..steps.export import END_OF_TEXT, build_finetuning_rows, build_seed_rows
+from ..training.lineage import load_training_rows
+from ..training.local import LocalTraining, Planned, check_training
+from ..training.lora import ADAPTER, RECORD, Settings, describe_training, find_progress
+from ..training.rows import load_pairs, tokenise_rows
+from ..training.weights import load_tokenizer
 from .columns import Column, TrainedAdapter
 from .evaluate import Evaluation, leave_out_leaks
-from .lineage import load_training_rows
-from .local import LocalTraining, Planned, check_training
-from .lora import ADAPTER, RECORD, Settings, describe_training, find_progress
-from .rows import load_pairs, tokenise_rows
 from .tasks import build_prompt, load_tasks
-from .weights import load_tokenizer
 
 FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
 OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model

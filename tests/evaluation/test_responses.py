@@ -9,13 +9,9 @@ from helpers.scripted import ScriptedServer, prompt_of
 from helpers.trained import task_set, train, write_base
 
 from selfinstruct.analysis.responses import load_predictions
-from selfinstruct.files import InputError, write_records
-from selfinstruct.models import embedded
-from selfinstruct.models.embedded import EmbeddedServer
-from selfinstruct.runfolder import RunFolder
-from selfinstruct.training import responses as module
-from selfinstruct.training.columns import FILLER, PROVIDER, Column
-from selfinstruct.training.responses import (
+from selfinstruct.evaluation import responses as module
+from selfinstruct.evaluation.columns import FILLER, PROVIDER, Column
+from selfinstruct.evaluation.responses import (
     ask_column,
     ask_columns,
     ask_provider,
@@ -24,6 +20,10 @@ from selfinstruct.training.responses import (
     remove_echo,
     score_columns,
 )
+from selfinstruct.files import InputError, write_records
+from selfinstruct.models import embedded
+from selfinstruct.models.embedded import EmbeddedServer
+from selfinstruct.runfolder import RunFolder
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..display import count_of
 from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
+from ..training.weights import check_libraries, find_base
 from .bits import find_missing_bits, measure_bits
 from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_columns
 from .comparison import (
@@ -37,7 +38,6 @@ from .comparison import (
 )
 from .responses import Response, ask_columns, ask_provider, load_columns, note_columns, score_columns, split_names
 from .tasks import USER_ORIENTED_252, TaskSet, describe_tasks, find_leaks, find_tasks, load_tasks
-from .weights import check_libraries, find_base
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,15 +9,15 @@ from helpers.notebooks import read_results, run_cells
 from helpers.scripted import ScriptedServer
 from helpers.trained import measure_by_length, task_set, train, write_base
 
+from selfinstruct.evaluation import bits, columns, evaluate, responses
+from selfinstruct.evaluation.columns import COLUMNS, FILLER, find_chat_layout
+from selfinstruct.evaluation.evaluate import open_evaluation
 from selfinstruct.files import EndpointError, InputError, ParameterError, write_records
 from selfinstruct.models import embedded
 from selfinstruct.models.embedded import EmbeddedServer
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner.parameters import check_prerequisites
 from selfinstruct.runner.run import choose_notebooks
-from selfinstruct.training import bits, columns, evaluate, responses
-from selfinstruct.training.columns import COLUMNS, FILLER, find_chat_layout
-from selfinstruct.training.evaluate import open_evaluation
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def write_tasks(path, count=8):
 @pytest.fixture
 def no_parser(monkeypatch):
     """spaCy takes seconds to load, and only one of these tests is about what it finds."""
-    monkeypatch.setattr("selfinstruct.training.evaluate.describe_tasks", lambda tasks, run: {})
+    monkeypatch.setattr("selfinstruct.evaluation.evaluate.describe_tasks", lambda tasks, run: {})
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from ..files import InputError, given_path, write_records
 from ..models.connection import connect
 from ..records import Request
 from ..runfolder import RunFolder
+from ..training.weights import convert_to_f16
 from .columns import FILLER, FOLDER, PROVIDER, Column, TrainedAdapter, find_chat_layout
 from .tasks import EvaluationTask
-from .weights import convert_to_f16
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import append_record, iter_lines
 from ..runfolder import RunFolder
+from ..training.weights import describe_base, load_adapter, load_model
 from .columns import FILLER, FOLDER, Column, TrainedAdapter, find_chat_layout
 from .tasks import EvaluationTask, TaskSet
-from .weights import describe_base, load_adapter, load_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ class _LossMeter:
         self._model = self._tokenizer = None
 
     def __call__(self, adapter: TrainedAdapter | None) -> Callable[[Sequence[tuple[str, str]]], Sequence[Any]]:
-        from .loss import measure_completion_loss
+        from ..training.loss import measure_completion_loss
 
         if self._model is None:
             self._model, self._tokenizer = load_model(self.base)

@@ -7,11 +7,11 @@ import json
 import pytest
 from helpers.trained import task_set
 
+from selfinstruct.evaluation.tasks import find_leaks, load_tasks
 from selfinstruct.files import InputError, iter_lines, project_path
 from selfinstruct.prompts import load_prompts
 from selfinstruct.steps import build_finetuning_rows
 from selfinstruct.steps.export import build_seed_rows
-from selfinstruct.training.tasks import find_leaks, load_tasks
 
 
 def write(path, *rows):

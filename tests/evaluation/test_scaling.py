@@ -11,20 +11,15 @@ from helpers.clients import ScriptedClient, completion
 from helpers.notebooks import read_results, run_cells
 
 from selfinstruct.data.tasks import TrainingRow, find_task, number_rows
-from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_records
-from selfinstruct.models.spending import Usage
-from selfinstruct.paper.scorecard import find_ours
-from selfinstruct.paper_numbers import paper_number
-from selfinstruct.runfolder import FINETUNING, RunFolder
-from selfinstruct.training import curve, scaling
-from selfinstruct.training.curve import (
+from selfinstruct.evaluation import curve, scaling
+from selfinstruct.evaluation.curve import (
     match_published,
     pair_points,
     plot_published,
     plot_scaling,
     tabulate_points,
 )
-from selfinstruct.training.scaling import (
+from selfinstruct.evaluation.scaling import (
     build_output_requests,
     choose_sizes,
     count_generated,
@@ -35,6 +30,11 @@ from selfinstruct.training.scaling import (
     plan_points,
     read_outputs,
 )
+from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_records
+from selfinstruct.models.spending import Usage
+from selfinstruct.paper.scorecard import find_ours
+from selfinstruct.paper_numbers import paper_number
+from selfinstruct.runfolder import FINETUNING, RunFolder
 
 EXAMPLE = RunFolder(PROJECT_ROOT / "outputs/example")
 
