@@ -110,7 +110,7 @@ def test_a_store_without_the_answers_says_what_to_do(tmp_path, rows):
     row = next(row for row in rows if not row.is_seed)
     chain = dict(trace_row(RunFolder(tmp_path / "run"), row.id, NO_STORE))
     assert "selfinstruct store import" in chain["step 1: key in the store"]
-    assert "Come up with a series of tasks" in chain["step 1: prompt"]  # the run itself holds it
+    assert "Come up with a series of " in chain["step 1: prompt"]  # the run itself holds it
 
 
 def test_an_id_that_is_none_or_not_one_row_s_is_refused(rows):
