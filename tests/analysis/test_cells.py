@@ -27,7 +27,7 @@ from selfinstruct.analysis.cells import (
 from selfinstruct.analysis.figures import new_figure
 from selfinstruct.analysis.forest import MARKS, plot_forest, plot_rounds
 from selfinstruct.analysis.verdicts import compare_arms, compare_numbers
-from selfinstruct.files import InputError, write_json
+from selfinstruct.files import InputError, iter_lines, write_json
 from selfinstruct.runfolder import RunFolder
 
 EXAMPLE = RunFolder("outputs/example")
@@ -72,7 +72,7 @@ def test_the_numbers_of_step_1(sweep):
 
 def test_every_number_of_the_example_is_a_measure_or_a_rules_share():
     [found] = measure_cells(load_cells(EXAMPLE)[0])
-    assert {name for name in found if name not in MEASURES} <= {"too_similar_share", "blacklisted_word_share"}
+    assert {name for name in found if name not in MEASURES} <= {"too_similar_share", "blacklisted_word_share", "blocked_start_share"}
     results = json.loads((EXAMPLE / "results/02_generate_instructions.json").read_text())
     assert found["admitted_per_request"] == results["accepted"] / results["requested"]
     assert found["copied_share"] is not None and found["classification_share"] == pytest.approx(0.1558)
@@ -139,7 +139,8 @@ def test_runs_and_data_sets_that_are_named_are_an_arm_each(tmp_path):
     assert "admitted" in found[0] and "admitted" not in found[1] and found[1]["mean_output_words"] > 0
     # a run that has come to its instructions alone is compared by those
     cells, _ = load_cells(RunFolder(tmp_path / "out"), f"{tmp_path / 'mine'},outputs/example")
-    assert [len(cell.rounds) for cell in cells] == [2, 4]
+    rows = [row for _, row in iter_lines("outputs/example/machine_generated_instructions.jsonl")]
+    assert [len(cell.rounds) for cell in cells] == [2, rows[-1]["request_idx"] + 1]
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
