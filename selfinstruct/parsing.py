@@ -17,9 +17,9 @@ QUIRKS = ("published", "fixed")
 CUT_OFF = {"length": "cut_by_length", "content_filter": "cut_by_filter"}
 
 # a set whose answers have fields: where an instruction begins, and what ends it
-_INSTRUCTION_FIELD = re.compile(r"(?:^|\n)[ \t]*(?:\d+\s?\.\s*)?Instruction:", re.IGNORECASE)
+_INSTRUCTION_FIELD = re.compile(r"(?:^|\n)[ \t]*(?:\d+\s?\.[ \t]*)?Instructions?:", re.IGNORECASE)
 _NEXT_FIELD = re.compile(
-    r"\n\s*(?:\d+\s?\.\s*)?(?:(?:Input|Output|Constraints|Label|Class label|Answer):|###|Example \d+\s*$)",
+    r"\n[ \t]*(?:\d+\s?\.[ \t]*)?(?:(?:Input|Output|Constraints|Label|Class label|Answer):|###|Example \d+[ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _ITEM = re.compile(r"\n\d+\s?\. ")

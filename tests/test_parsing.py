@@ -105,3 +105,15 @@ def test_fixed_spells_a_label_one_way():
 
 def test_instances_are_records():
     assert parse_instances("Output: x", "Do it.", False, "stop") == [Instance(input="", output="x")]
+
+
+def test_a_set_says_how_the_answer_of_step_1_is_read():
+    """Fields as Alpaca and Unnatural Instructions have them, what a small model makes of them, and one whole instruction."""
+    alpaca = " Sort the names.\n4. Input:\nMia, Ben\n4. Output:\nBen, Mia\n###\n5. Instruction: Name a colour.\n5. Input:\n<noinput>"
+    assert split_instructions(alpaca, parser="fields") == ["Sort the names.", "Name a colour."]
+    unnatural = (
+        "Instructions: Find the longest word.\nInput: cat, house\nConstraints: None.\n\nExample 5\nInstruction: Say it."
+    )
+    assert split_instructions(unnatural, parser="fields") == ["Find the longest word.", "Say it."]
+    assert split_instructions("1. Write a poem\n2. about  NASA", "fixed", "whole") == ["1. Write a poem 2. about NASA"]
+    assert split_instructions("", parser="whole") == [] == split_instructions("", parser="fields")
