@@ -203,3 +203,11 @@ def test_problems_have_a_line_each(capsys):
     show_problems(["b"], "NOT PARSED")
     show_problems([])
     assert capsys.readouterr().out == "NOT READ a.jsonl:1: not\\rJSON\nNOT PARSED b\n"
+
+
+def test_marked_pieces_are_escaped_framed_and_told_apart_without_colour():
+    marked = display.MarkedText([("a <b>\n", False), ("\x1b&c", True)])
+    page = marked._repr_html_()
+    assert "a &lt;b&gt;↵<br>" in page and "\\x1b&amp;c" in page and "<b>" not in page
+    assert page.count("font-weight: bold") == 1 and page.count("<span") == 2
+    assert repr(marked) == "a <b>\n[\\x1b&c]"

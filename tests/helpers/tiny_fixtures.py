@@ -20,6 +20,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "CACHE", folder / "cache")
+        patch.setattr(weights, "usable_cpus", lambda: 1)  # two threads on a busy processor wait for one another
         yield write_tiny_gguf(folder / "tiny.gguf")
 
 

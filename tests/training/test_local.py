@@ -97,14 +97,15 @@ def test_data_without_outputs_and_a_run_without_rows_are_refused(run, tmp_path):
 
 def test_columns_have_equal_steps_and_the_estimate_ends(run, tiny):
     files = write_training_files(run.path, SEEDS, load_records(run.find("finetuning_data/*")[0], FinetuningRow), 1)
-    plan = local.plan_training(run, tiny, files, Settings(rank=2, batch_rows=4), training_seeds=[1, 2])
+    settings, columns = Settings(rank=2, batch_rows=4), ["seeds_only", "run_data"]
+    plan = local.plan_training(run, tiny, files, settings, columns, training_seeds=[1, 2])
     lines = plan.describe()
-    assert [line["column"] for line in lines] == [name for name in TRAINED for _ in range(2)]
-    assert {line["steps"] for line in lines} == {2 * 4} and lines[4]["epochs"] == 2.0
+    assert [line["column"] for line in lines] == ["seeds_only", "seeds_only", "run_data", "run_data"]
+    assert {line["steps"] for line in lines} == {2 * 4} and lines[2]["epochs"] == 2.0
     assert lines[0]["epochs"] > 2  # one seed row: often
     assert "minute" in plan.estimate() and "tokens" in plan.estimate()
     plan.train()
-    again = local.plan_training(run, tiny, files, Settings(rank=2, batch_rows=4), training_seeds=[1, 2])
+    again = local.plan_training(run, tiny, files, settings, columns, training_seeds=[1, 2])
     assert {line["state"] for line in again.describe()} == {"finished"}
     assert again.estimate().startswith("Nothing to train") and "loaded" not in vars(again)
 
