@@ -72,10 +72,16 @@ def test_the_numbers_of_step_1(sweep):
 
 def test_every_number_of_the_example_is_a_measure_or_a_rules_share():
     [found] = measure_cells(load_cells(EXAMPLE)[0])
-    assert {name for name in found if name not in MEASURES} <= {"too_similar_share", "blacklisted_word_share", "blocked_start_share"}
+    assert {name for name in found if name not in MEASURES} <= {
+        "too_similar_share",
+        "blacklisted_word_share",
+        "blocked_start_share",
+    }
     results = json.loads((EXAMPLE / "results/02_generate_instructions.json").read_text())
     assert found["admitted_per_request"] == results["accepted"] / results["requested"]
-    assert found["copied_share"] is not None and found["classification_share"] == pytest.approx(0.1558)
+    labels = json.loads((EXAMPLE / "results/03_identify_classification.json").read_text())
+    share = labels["classification"] / labels["instructions"]
+    assert found["copied_share"] is not None and found["classification_share"] == pytest.approx(share, abs=1e-4)
 
 
 def test_diversity_counts_equally_many_instructions(tmp_path, monkeypatch):
