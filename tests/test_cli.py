@@ -189,7 +189,8 @@ def test_doctor_notes_an_outputs_folder_it_cannot_write(monkeypatch, tmp_path):
 def test_the_estimate_follows_the_parameters():
     small, large = (invoke("run", "--estimate", "-p", "num_instructions_to_generate", n).output for n in ("16", "160"))
     assert small.splitlines()[1].split()[0] == "02_generate_instructions"
-    assert int(large.splitlines()[1].split()[1]) == 10 * int(small.splitlines()[1].split()[1])
+    requests = [int(output.splitlines()[1].split()[1]) for output in (small, large)]
+    assert 9 * requests[0] <= requests[1] <= 10 * requests[0]  # whole rounds
 
 
 def test_the_estimate_needs_a_notebook_that_calls_a_model(tmp_path):
