@@ -31,6 +31,7 @@ from selfinstruct.steps import (
     generate_instances,
     generate_instructions,
     identify_classification,
+    judge_completion,
     parse_labels,
     parse_task,
     settle_rounds,
@@ -241,6 +242,13 @@ def test_rounds_are_by_model_or_released(tmp_path):
     assert settle_rounds(True, prompts=load_prompts(write_set(tmp_path, prompt_yaml="rounds: released\n")))[0] == 5
     with pytest.raises(InputError, match=r"prompt.yaml:1: rounds: .*'by model' or 'released'"):
         load_prompts(write_set(tmp_path, prompt_yaml="rounds: mine\n"))
+
+
+def test_of_an_answer_in_the_layout_of_alpaca_that_was_cut_the_fixed_rules_drop_the_last_task_alone():
+    text = "Name three birds of the sea.\n4. Input:\n<noinput>\n4. Output:\nGull\n###\n5. Instruction: Sort the list by"
+    cut = completion(" " + text, "length")
+    assert [reason for _, reason in judge_completion(cut, "published", "fields")] == ["cut_by_length"] * 2
+    assert [reason for _, reason in judge_completion(cut, "fixed", "fields")] == [None, "cut_by_length"]
 
 
 def test_braces_in_a_seed_task_stay_as_they_are(tmp_path):

@@ -128,7 +128,7 @@ def estimate_run(
     expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
     for step, given in {**chosen, **({STEPS[0]: first} if STEPS[0] in chosen else {})}.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
-        steps.append(_estimate_step(step, calls, requests, api, price, expected[step]))
+        steps.append(_estimate_step(step, calls, requests, prompts.choose_api(api), price, expected[step]))
     return Estimate(model, tuple(steps), price, admitted_per_request, embedded)
 
 
