@@ -49,7 +49,7 @@ CONNECT_S, WORKERS_S, ANSWER_S = 10, 60, 900.0
 CLAIM_S = 600.0
 ASKERS = 32  # requests that the command has under way at most
 RETRIES = 3  # workers that may die over one cell
-INSTALL = 'pip install "selfinstruct[distributed]"'
+INSTALL = "pip install -e '.[distributed]'"
 STARTING = "start one: `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1`"
 
 

@@ -21,7 +21,7 @@ from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import sweep as sweeps
 from selfinstruct.runner.sweep import run_sweep
 
-pytest.importorskip("distributed", reason='pip install "selfinstruct[distributed]"')
+pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
 
 from selfinstruct.runner import cluster
 from selfinstruct.runner.cluster import check_versions, connect_cluster, run_on_cluster
