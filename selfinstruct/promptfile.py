@@ -78,6 +78,7 @@ class Layout(_Strict):
     transform: tuple[str, ...]
     grounding: str
     pieces: int = Field(ge=1)
+    rounds: Literal["by model", "released"] = "by model"
     sampling: Steps = Steps()
     words: Words = Words()
 

@@ -303,8 +303,13 @@ def load_prompts(prompt_set: str | Path = "", seed_tasks_path: str | Path = "", 
         name=folder.name if folder.parent == ours.parent else str(prompt_set),
         files={"seed_tasks": seeds, **files, **starts},
         folder=folder,
-        sha256=hashlib.sha256(repr([parts, layout.model_dump(exclude={"source"})]).encode()).hexdigest(),
+        sha256=hashlib.sha256(repr([parts, _list_layout(layout)]).encode()).hexdigest(),
     )
+
+
+def _list_layout(layout: Layout) -> dict[str, Any]:
+    """What of the layout is part of the set's hash; a key that came later counts only where it is not as it was before."""
+    return layout.model_dump(exclude={"source", *(("rounds",) if layout.rounds == "by model" else ())})
 
 
 def _check_files(folder: Path, layout: Layout) -> None:

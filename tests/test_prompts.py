@@ -1,5 +1,6 @@
 """The prompts, to the letter of the released layout."""
 
+import json
 import random
 import re
 import statistics
@@ -30,8 +31,10 @@ from selfinstruct.steps import (
     generate_instances,
     generate_instructions,
     identify_classification,
+    judge_completion,
     parse_labels,
     parse_task,
+    settle_rounds,
 )
 
 
@@ -218,6 +221,36 @@ def test_what_the_caller_chooses_wins_over_the_set_and_the_set_over_the_kit(tmp_
         mine.count_demonstrations(4, 5)
 
 
+def test_a_key_that_came_later_leaves_the_hash_of_sets_without_it():
+    # of the committed run: a changed hash would not let it go on
+    facts = json.loads((PROJECT_ROOT / "outputs/example/run.json").read_text("utf-8"))["files"]
+    for step in ("02_generate_instructions", "03_identify_classification"):
+        noted = facts[step]["prompt_set"]
+        assert load_prompts(noted["path"]).sha256 == noted["sha256"]
+
+
+@pytest.mark.parametrize("name", sorted({*list_prompt_sets()} - {"published"}))
+def test_a_set_of_its_own_layout_or_language_asks_with_its_own_header_alone(name):
+    prompts = load_prompts(name)
+    size, special, blocked = settle_rounds(True, prompts=prompts)
+    own = (PROJECT_ROOT / SETS / name / "instructions.txt").is_file() and name != "ours"
+    assert (size, special, bool(blocked)) == ((5, 0, False) if own else (3, 1, True))
+    assert settle_rounds(True, 4, 2, "Build", prompts) == (4, 2, ["build"])
+
+
+def test_rounds_are_by_model_or_released(tmp_path):
+    assert settle_rounds(True, prompts=load_prompts(write_set(tmp_path, prompt_yaml="rounds: released\n")))[0] == 5
+    with pytest.raises(InputError, match=r"prompt.yaml:1: rounds: .*'by model' or 'released'"):
+        load_prompts(write_set(tmp_path, prompt_yaml="rounds: mine\n"))
+
+
+def test_of_an_answer_in_the_layout_of_alpaca_that_was_cut_the_fixed_rules_drop_the_last_task_alone():
+    text = "Name three birds of the sea.\n4. Input:\n<noinput>\n4. Output:\nGull\n###\n5. Instruction: Sort the list by"
+    cut = completion(" " + text, "length")
+    assert [reason for _, reason in judge_completion(cut, "published", "fields")] == ["cut_by_length"] * 2
+    assert [reason for _, reason in judge_completion(cut, "fixed", "fields")] == [None, "cut_by_length"]
+
+
 def test_braces_in_a_seed_task_stay_as_they_are(tmp_path):
     mine = load_prompts(write_set(tmp_path, prompt_yaml="source: me\n"))
     assert mine.instruction_prompt(["Fill {number} into {x}."]).endswith("\n1. Fill {number} into {x}.\n2.")
@@ -294,7 +327,7 @@ def test_a_dozen_small_folders_are_shipped():
     } <= set(names)
     assert {"magpie", "oss-instruct", "self-align"} <= set(names)
     for name in set(names) - {"ours", "published"}:
-        assert len((PROJECT_ROOT / SETS / name / "prompt.yaml").read_text("utf-8").splitlines()) <= 14
+        assert len((PROJECT_ROOT / SETS / name / "prompt.yaml").read_text("utf-8").splitlines()) <= 15
 
 
 def test_the_table_of_sets_counts_their_files_and_lines():

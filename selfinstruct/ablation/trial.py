@@ -16,7 +16,6 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,10 +203,12 @@ def run_trial(
         raise ParameterError(f"step={step!r}: choose one of {', '.join(STEPS)}")
     plan = plan_trial(client, prompt_set, step, n_draws, random_seed, machine, quirks, one_prompt, **chosen)
     price = EMBEDDED_PRICE if price is None and is_embedded_client(client) else price
-    before(estimate_trial(client, plan.requests, price))
+    estimate = estimate_trial(client, plan.requests, price)
+    before(estimate)
     judge = _JUDGES[step](plan, quirks, rouge_threshold)
     trial = Trial(plan.prompts.name, plan.prompts.sha256, step, random_seed, price)
-    for start, stop in _split(len(plan.requests), getattr(client, "concurrency", 4) if on_draws else n_draws):
+    at_once = getattr(client, "concurrency", 4) if on_draws and estimate.new else n_draws  # nobody waits for the store
+    for start, stop in _split(len(plan.requests), at_once):
         requests = plan.requests[start:stop]
         for index, completion in enumerate(client.complete(requests), start):
             trial.draws.append(judge(index, plan.requests[index], completion))
@@ -308,7 +309,7 @@ def _judge_instructions(plan: Plan, quirks: str, threshold: float) -> Callable[.
 
     def judge(number: int, request: Request, completion: Completion) -> Draw:
         round_ = Round(number, [request], [completion])
-        judge_round(round_, deepcopy(known), threshold, quirks, None, plan.prompts.parser)
+        judge_round(round_, known.copy(), threshold, quirks, None, plan.prompts.parser)
         shown = build_pool([text for text in plan.known if _is_shown(text, request.prompt)], quirks)
         verdicts = [_describe_admitted(one, shown) for one in round_.admitted]
         verdicts += [

@@ -145,33 +145,35 @@ def measure_cells(
     """
     pairs = _parse_pairs(cells, parser, cache) if parser and cache else [[] for _ in cells]
     size = min((len(found) for found in pairs if found), default=0)
+    rules = list(dict.fromkeys(rule for cell in cells for rule in cell.dropped))
     return [
         {
             name: value
-            for name, value in {**_measure_cell(cell), **_measure_pairs(found, size)}.items()
+            for name, value in {**_measure_cell(cell, rules), **_measure_pairs(found, size)}.items()
             if value is not None
         }
         for cell, found in zip(cells, pairs, strict=True)
     ]
 
 
-def _measure_cell(cell: Cell) -> dict[str, float | None]:
+def _measure_cell(cell: Cell, rules: Iterable[str]) -> dict[str, float | None]:
     results = {name: cell.run.results(name) if cell.run else {} for name in (STEP_1, STEP_2, STEP_4)}
     return {
-        **_measure_step_1(cell, results[STEP_1]),
+        **_measure_step_1(cell, results[STEP_1], rules),
         **_measure_texts(cell),
         **_measure_later(results[STEP_2], results[STEP_4], cell.dataset),
         **_measure_cost(cell),
     }
 
 
-def _measure_step_1(cell: Cell, found: Mapping[str, Any]) -> dict[str, float | None]:
+def _measure_step_1(cell: Cell, found: Mapping[str, Any], rules: Iterable[str]) -> dict[str, float | None]:
+    """`rules` are those of all cells: one that drops nothing in a cell has a share of 0 there, or its pair would be lost."""
     if not cell.rounds:
         return {}
     admitted, candidates = (sum(getattr(one, name) for one in cell.rounds) for name in ("admitted", "candidates"))
     requested = found.get("requested")
     news = [one.novelty * one.admitted for one in cell.rounds if one.novelty is not None]
-    dropped = {f"{reason}_share": count / candidates for reason, count in cell.dropped.items()}
+    dropped = {f"{rule}_share": cell.dropped.get(rule, 0) / candidates if candidates else None for rule in rules}
     return {
         "admitted_per_request": admitted / requested if requested else None,
         "admitted": admitted, "requests": requested, "candidates": candidates,

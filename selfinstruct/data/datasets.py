@@ -120,8 +120,13 @@ def check_data(data: str | Sequence[Any]) -> None:
 def _split_sources(data: str | Sequence[Any]) -> list[Any]:
     if not isinstance(data, str):
         return list(data)
-    whole = [data.strip()] if data.strip() and given_path(data.strip()).exists() else None
-    return whole or [part.strip() for part in data.split(",") if part.strip()]
+    parts, found = data.split(","), []
+    while parts:  # a comma is part of a name where there is such a file
+        names = [",".join(parts[:end]).strip() for end in range(len(parts), 0, -1)]
+        name = next((one for one in names if one and given_path(one).exists()), names[-1])
+        found.append(name)
+        del parts[: len(names) - names.index(name)]
+    return [name for name in found if name]
 
 
 def _number_names(datasets: list[Dataset]) -> list[Dataset]:

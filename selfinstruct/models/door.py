@@ -38,7 +38,8 @@ class Door:
         Raises RefusedElsewhere for a request that failed for good; StoppedEarly at a limit of the sweep; EndpointError.
         """
         while True:
-            call = ["claim", job.key] if embedded else ["ask", job.key, job.request.model_dump(), step]
+            asked = [job.key, job.request.model_dump(), step, job.canonical["api"]]
+            call = ["claim", job.key] if embedded else ["ask", *asked]
             found = self._call(*call)
             if found.get("row"):
                 return StoredResponse(**found["row"])

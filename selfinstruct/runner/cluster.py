@@ -49,7 +49,7 @@ CONNECT_S, WORKERS_S, ANSWER_S = 10, 60, 900.0
 CLAIM_S = 600.0
 ASKERS = 32  # requests that the command has under way at most
 RETRIES = 3  # workers that may die over one cell
-INSTALL = 'pip install "selfinstruct[distributed]"'
+INSTALL = "pip install -e '.[distributed]'"
 STARTING = "start one: `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1`"
 
 
@@ -215,7 +215,11 @@ class Service:
         keys |= {key} if mine else set()
         return {"mine": True} if mine else {}
 
-    def _ask(self, given: Mapping[str, Any], key: str, request: Mapping[str, Any], step: str) -> dict[str, Any]:
+    def _ask(
+        self, given: Mapping[str, Any], key: str, request: Mapping[str, Any], step: str, api: str
+    ) -> dict[str, Any]:
+        if not given.get("api", api).startswith("batch"):
+            given = {**given, "api": api}  # the worker's: a prompt set for a chat is asked as one
         client = self._find_client(given, step)
         [completion] = client.complete([Request(**request)])
         if completion.error is not None:

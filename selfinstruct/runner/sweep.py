@@ -233,11 +233,11 @@ def _find_spread(plan: SweepPlan, sweep: RunFolder) -> tuple[float | None, str, 
 def _guess_spread(plan: SweepPlan) -> tuple[float | None, str, float | None]:
     estimate = estimate_plan(plan, plan.list_cells()[:1])
     example, _ = load_cells(RunFolder(EXAMPLE)) if RunFolder(EXAMPLE).exists() else ([], [])
-    [rounds] = collect_rounds(example, count_requests_per_round(example)).values() or [[]]
+    per_round = count_requests_per_round(example)  # a round of the example, whatever this plan's own rounds are
+    [rounds] = collect_rounds(example, per_round).values() or [[]]
     if plan.measure != "admitted_per_request" or not estimate or len(rounds) < 2 or STEP_1 not in plan.numbers:
         return None, "not known; run two seeds of each arm, and ask again", None
-    per_round = plan.fixed.get("requests_per_round", 5)
-    number = max(estimate.steps[0].calls / per_round, 1)
+    number = max(estimate.steps[0].calls / min(per_round.values()), 1)
     spread = statistics.stdev(rounds) * sqrt(2 / number)
     origin = f"{show_number(spread)}, from the rounds of {EXAMPLE} as if {number:.0f} of them were independent; drift adds to it"
     return spread, origin, statistics.mean(rounds)

@@ -29,6 +29,7 @@ By extrapolation 10M need 1.7 GB and, for their 5e13 pairs, 30 core-hours to dec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,12 @@ class InstructionPool:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def copy(self) -> InstructionPool:
+        """Another pool of the same texts, without tokenising them again: what joins one does not join the other."""
+        other = InstructionPool(quirks="fixed", tokenizer=self._split)
+        other.texts, other._ids, other._documents = [*self.texts], {**self._ids}, deepcopy(self._documents)
+        return other
 
     def add(self, text: str) -> None:
         """Add one text unasked, as a seed task is."""

@@ -75,13 +75,16 @@ def settle_rounds(
     requests_per_round: int = 0,
     classification_requests: int = -1,
     blocked_starts: str | Sequence[str] = "by model",
+    prompts: PromptSet | None = None,
 ) -> tuple[int, int, list[str]]:
     """How step 1's rounds are, in the order of the arguments: as released, what the embedded model changes, what the caller chose.
 
-    0, -1 and "by model" mean "as the default"; `blocked_starts` are first words, in a text with commas between them.
+    0, -1 and "by model" mean "as the default"; `blocked_starts` are first words, in a text with commas between them. A set of
+    `prompts` with a layout or language of its own keeps the released ones, since neither header nor words are made for it.
     Raises ParameterError for more classification requests than a round has.
     """
-    size, special, blocked = EMBEDDED_ROUNDS if embedded else PAPER_ROUNDS
+    changes = embedded and (prompts is None or prompts.layout.rounds == "by model")
+    size, special, blocked = EMBEDDED_ROUNDS if changes else PAPER_ROUNDS
     size = requests_per_round or size
     if classification_requests > size:
         raise ParameterError(

@@ -146,3 +146,10 @@ def test_the_notebook_runs_through_with_its_default(tmp_path, server):
     found = read_results(tmp_path / "run", "20_ablate_prompts")
     assert (found["a"], found["b"], found["draws"]) == ("ours", "seeds-only", 3)
     assert found["difference"][0] == names["comparison"].difference
+
+
+def test_a_set_for_a_chat_is_asked_as_one_in_every_cell(tmp_path, server):
+    given = {"model": "scripted", "base_url": server.url, "store": str(tmp_path / "s.sqlite"), "n_draws": 3}
+    run_cells("20_ablate_prompts", tmp_path / "run", prompt_set="chat", other_set="ours", **given)
+    completions = [body for body in server.bodies if "Come up with" in body.get("prompt", "")]
+    assert len(completions) == 3  # those of B alone

@@ -60,7 +60,9 @@ def test_what_is_asked_at_once_and_a_few_at_a_time_comes_to_the_same(ask):
     with client() as one:
         live = run_trial(one, "ours", n_draws=10, on_draws=lambda trial: seen.append(len(trial.draws)))
         whole = run_trial(one, "ours", n_draws=10)
-    assert seen == [4, 8, 10] and live.summary() == whole.summary()
+        again = run_trial(one, "ours", n_draws=10, on_draws=lambda trial: seen.append(len(trial.draws)))
+    # what the store answers is shown at once
+    assert seen == [4, 8, 10, 10] and live.summary() == whole.summary() == again.summary()
     assert [draw.verdicts for draw in live.draws] == [draw.verdicts for draw in whole.draws]
 
 

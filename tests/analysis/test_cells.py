@@ -28,7 +28,7 @@ from selfinstruct.analysis.figures import new_figure
 from selfinstruct.analysis.forest import MARKS, plot_forest, plot_rounds
 from selfinstruct.analysis.verdicts import compare_arms, compare_numbers
 from selfinstruct.files import InputError, iter_lines, write_json
-from selfinstruct.runfolder import RunFolder
+from selfinstruct.runfolder import REJECTIONS, RunFolder
 
 EXAMPLE = RunFolder("outputs/example")
 
@@ -68,6 +68,15 @@ def test_the_numbers_of_step_1(sweep):
         0.5 / 11
     )
     assert collect_rounds(cells, count_requests_per_round(cells))["low", 1] == [6 / 5, 5 / 5]
+
+
+def test_a_rule_that_drops_nothing_in_a_run_has_a_share_of_0_there(tmp_path):
+    write_sweep(tmp_path)
+    spotless = tmp_path / "cells/low/seed2" / REJECTIONS
+    spotless.write_text("")
+    cells, _ = load_cells(RunFolder(tmp_path))
+    values = collect_values(cells, measure_cells(cells))["too_similar_share"]
+    assert values["low"].keys() == {1, 2, 3} and values["low"][2] == 0 and values["low"][1] > 0
 
 
 def test_every_number_of_the_example_is_a_measure_or_a_rules_share():

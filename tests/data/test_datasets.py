@@ -262,6 +262,11 @@ def test_the_others_go_through(tmp_path):
 def test_a_comma_in_a_name_is_no_separator(tmp_path):
     path = write_lines(tmp_path / "a, b.jsonl", GOOD)
     assert load_datasets(str(path), RunFolder(tmp_path, "x"))[0][0].name == "a, b"
+    other = write_lines(tmp_path / "c.jsonl", GOOD)
+    for given in (f"{path},{other}", f" {path} , {other},", f"{other},{path}"):  # as `compare` joins them
+        found, problems = load_datasets(given, RunFolder(tmp_path, "x"))
+        assert sorted(one.name for one in found) == ["a, b", "c"] and problems == []
+    assert load_datasets(f"{path},nothing,{other}", RunFolder(tmp_path))[1][0].startswith("nothing")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import sweep as sweeps
 from selfinstruct.runner.sweep import run_sweep
 
-pytest.importorskip("distributed", reason='pip install "selfinstruct[distributed]"')
+pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
 
 from selfinstruct.runner import cluster
 from selfinstruct.runner.cluster import check_versions, connect_cluster, run_on_cluster
@@ -87,7 +87,7 @@ def test_two_workers_one_killed_midway_write_the_same_files_and_pay_once(schedul
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(sweeps, "compare_sweep", lambda plan, sweep, out: {})
     with ScriptedServer(respond, latency_s=0.2) as server:
-        plan = write_plan(tmp_path, server.url)
+        plan = write_plan(tmp_path, server.url, grid={"prompt_set": ["ours", "chat"]})
         run_sweep(plan, RunFolder(tmp_path / "sweep"), lambda question: True, print)
         here, calls = read_files(tmp_path / "sweep"), [str(body) for body in server.bodies]
         (tmp_path / "sweep").rename(tmp_path / "here")
@@ -110,6 +110,22 @@ def test_two_workers_one_killed_midway_write_the_same_files_and_pay_once(schedul
     there = read_files(tmp_path / "sweep")
     assert there.keys() == here.keys()
     assert [name for name in here if here[name] != there[name]] == []
+
+
+@pytest.mark.slow
+def test_a_local_cluster_runs_a_sweep(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(sweeps, "compare_sweep", lambda plan, sweep, out: {})
+    local = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    with ScriptedServer(respond) as server, LocalCluster(**local) as started:
+        plan = write_plan(tmp_path, server.url, random_seeds=[1], grid={"num_prompt_instructions": [4]})
+        run_cells = functools.partial(run_on_cluster, scheduler=started.scheduler_address)
+        run_sweep(plan, RunFolder(tmp_path / "sweep"), lambda question: True, print, run_cells)
+        assert len(server.bodies) == 5
+    assert [
+        cell.name for cell in plan.list_cells() if not sweeps.is_finished(plan, RunFolder(tmp_path / "sweep"), cell)
+    ] == []
 
 
 def test_a_dead_scheduler_is_named_before_anything_runs(monkeypatch):

@@ -363,6 +363,17 @@ def test_sharded_filter_decides_alike():
     assert fresh.tolist() == expected
 
 
+def test_what_joins_a_copy_does_not_join_the_pool():
+    pool = InstructionPool(["Name two rivers.", "Sort a list."])
+    copy = pool.copy()
+    assert copy.admit(["Name two lakes.", "Write 5 puns about tea."]) == pool.copy().admit(
+        ["Name two lakes.", "Write 5 puns about tea."]
+    )
+    assert (len(pool), len(copy)) == (2, 4) and pool.nearest("puns about tea")[0][1] == 0.0
+    pool.add("Name a tree.")
+    assert pool.max_score("Name a tree.") == 1.0 and copy.max_score("Name a tree.") < 1.0
+
+
 def test_a_pool_grows_while_garbage_still_holds_its_memory():
     """numba leaves what a loop was compiled for in rings of references, which the collector has not come to yet."""
     pool = InstructionPool(["a b"])

@@ -75,6 +75,13 @@ def test_dollars_are_tokens_at_the_table_s_price_and_half_of_it_in_a_batch(tmp_p
     assert "m: prices of 2030-01-01." in live.table()
 
 
+def test_a_set_for_a_chat_is_estimated_as_one():
+    ours, chat = (
+        estimate_run({"02_generate_instructions": {"prompt_set": name, "model": "m"}}) for name in ("ours", "chat")
+    )
+    assert chat.total.prompt_tokens > ours.total.prompt_tokens
+
+
 def test_the_estimate_says_where_the_kit_s_own_prices_are_from():
     estimate = estimate_run(model="gpt-4o-mini", api="chat")
     assert estimate.total.cost_usd == pytest.approx(
