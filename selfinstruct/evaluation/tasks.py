@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.reading import iter_objects
+from ..data.tasks import join_words
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
 from ..runfolder import RunFolder
@@ -57,6 +58,11 @@ class TaskSet:
             return self
         kept = sorted(random.Random(random_seed).sample(range(len(self.tasks)), n))
         return replace(self, tasks=tuple(self.tasks[place] for place in kept))
+
+    @property
+    def units(self) -> int:
+        """How many tasks there are to resample: rows of one task count once."""
+        return len({one.cluster for one in self.tasks})
 
     @property
     def clusters(self) -> list[str] | None:
@@ -144,21 +150,17 @@ def _check(reference: str, where: str) -> str:
 
 def find_leaks(tasks: Sequence[EvaluationTask], prompts: Iterable[str]) -> list[str]:
     """The ids of held-out tasks whose instruction is one of a training file's `prompts`, in whatever template: no column that
-    was trained on it may be judged on it. Letter case and white space around lines do not count.
+    was trained on it may be judged on it. Two instructions with the same words are one, and so are all rows of one definition.
     """
     trained = {head for prompt in prompts for head in _list_heads(prompt)}
-    return [one.id for one in tasks if _flatten(one.instruction) in trained]
+    return [one.id for one in tasks if join_words(one.cluster) in trained]
 
 
 def _list_heads(prompt: str) -> list[str]:
     """All that may be the instruction of a prompt: what stands before the end of a line, or before "Output:"."""
-    lines = _flatten(prompt).removeprefix("task: ").split("\n")
-    heads = ["\n".join(lines[:end]) for end in range(1, len(lines) + 1)]
-    return [*heads, heads[-1].removesuffix(" output:")]
-
-
-def _flatten(text: str) -> str:
-    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines()).lower()
+    lines = prompt.strip().removeprefix("Task: ").splitlines()
+    heads = [join_words("\n".join(lines[:end])) for end in range(1, len(lines) + 1)]
+    return [*heads, *(head.removesuffix(" output") for head in heads[-1:])]
 
 
 def describe_tasks(tasks: Sequence[EvaluationTask], run: RunFolder) -> dict[str, Any]:

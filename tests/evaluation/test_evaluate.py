@@ -50,6 +50,15 @@ def write_tasks(path, count=8):
     return str(path)
 
 
+def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path):
+    train(run, base)
+    rows = [{"prompt": f"Do {n % 4}.\n\nInput: {n}\nOutput:", "completion": " x"} for n in range(40)]
+    path = str(write_records(tmp_path / "tasks.jsonl", rows))
+    planned = open_evaluation(run, tasks=path, base_model=str(base), judged=["run_data"], n_generation_tasks=0).plan()
+    alone = str(write_records(tmp_path / "alone.jsonl", rows[:4]))
+    assert planned == open_evaluation(run, tasks=alone, base_model=str(base), judged=["run_data"]).plan()
+
+
 @pytest.fixture
 def no_parser(monkeypatch):
     """spaCy takes seconds to load, and only one of these tests is about what it finds."""
