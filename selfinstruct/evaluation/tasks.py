@@ -22,13 +22,13 @@ from ..data.tasks import join_words
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
 from ..runfolder import RunFolder
+from ..training.local import HELDOUT
+from ..training.rows import build_prompt, strip_end
 
-HELDOUT = "seeds/heldout_tasks.jsonl"
 PUBLISHED = {
     "user_oriented": "human_eval/user_oriented_instructions.jsonl",
     "superni": "data/finetuning/superni_50k/superni_test_set.jsonl",
 }
-END = "<|endoftext|>"  # of the published completions
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,6 @@ class TaskSet:
         return names if len(set(names)) < len(names) else None
 
 
-def build_prompt(instruction: str, input: str) -> str:
-    """The layout in which all published predictions were asked (released human_eval/predictions).
-
-    >>> build_prompt("Name the capital.", "Peru"), build_prompt("Name a river.", "")
-    ('Name the capital.\\n\\nInput: Peru\\nOutput:', 'Name a river.\\nOutput:')
-    """
-    instruction, input = instruction.strip(), input.strip()
-    return f"{instruction}\n\nInput: {input}\nOutput:" if input else f"{instruction}\nOutput:"
-
-
 def find_tasks(tasks: str) -> Path:
     """The file that `tasks` names. Raises InputError where it is missing, or published and not fetched or altered."""
     if tasks in PUBLISHED:
@@ -121,7 +111,7 @@ def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationT
     try:
         if "completion" in row and "prompt" in row:
             prompt = row["prompt"].rstrip()
-            reference = row["completion"].removesuffix(END).strip()
+            reference = strip_end(row["completion"]).strip()
             return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
         instruction = row["instruction"].strip()
         instances = row.get("instances") or [

@@ -143,7 +143,7 @@ def test_the_notebook_trains_all_columns_and_then_nothing(run, tiny):
     )  # what is trained on is the export
     assert (run / "figures/training_loss.png").is_file()
     names = run_cells("06_finetune_model", run.path, **{**given, "training_seeds": [42, 7]})
-    assert [one.progress.state for one in names["local"].planned] == ["finished", "new"] * 4
+    assert [one.progress.state for one in names["training"].planned] == ["finished", "new"] * 4
 
 
 @pytest.mark.real_weights
