@@ -141,7 +141,7 @@ def _list_instances(run: RunFolder) -> Iterator[tuple[InstanceRow, bool, str]]:
             for number, row in iter_records(path, InstanceRow):
                 yield row, False, f"{name}:{number}"
     recorded = run.state.get("parameters", {}).get("05_filter_and_export", {})
-    source, path = recorded.get("prompt_source") or find_prompt_set(run), recorded.get("seed_tasks_path", "")
+    source, path = recorded.get("prompt_set") or find_prompt_set(run), recorded.get("seed_tasks_path", "")
     try:
         tasks = load_prompts(source, path).seed_tasks
     except SelfInstructError:  # gone since; its rows are then their own source

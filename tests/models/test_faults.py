@@ -35,6 +35,10 @@ class Plain:
     def classification_prompt(instruction: str) -> str:
         return f"{instruction}?"
 
+    @staticmethod
+    def read_label(text: str) -> str:
+        return text
+
 
 def yes_or_no(body: dict) -> str:
     return " Yes" if len(prompt_of(body)) % 2 else " No"

@@ -26,6 +26,12 @@ OURS = {
     "max_tokens_total", "price_table", "deterministic", "show_rows", "show_form", "data", "data_set", "draws", "rater", "second_rater",
     "rater_model", "judge_columns", "data_sets", "copied_threshold", "seed_tasks_path", "random_seed", "timeout_s",
     "other_set", "step", "n_draws", "machine_from",
+    # fine-tuning and judging on weights of one's own; the paper's are a provider's defaults
+    "backend", "base_model", "batch_tokens", "better_model", "columns", "heldout_sample", "job_wait_s", "judged", "learning_rate",
+    "max_length", "merge", "n_generation_tasks", "n_resamples", "n_tasks", "n_written_tasks", "output_tokens", "precision", "predictions",
+    "rank", "sizes", "steps", "tasks", "training_price", "training_seeds", "validation",
+    # sweeps
+    "measure", "parse_verbs", "reference", "runs", "smallest_difference",
 }  # fmt: skip
 
 
