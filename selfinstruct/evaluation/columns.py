@@ -102,6 +102,7 @@ def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:
 def find_chat_layout(run: RunFolder, base: Path) -> str:
     """The base's chat template around one message of the user, which FILLER stands for; kept in `evaluation/chat_layout.json`.
 
+    Without the token that opens a text, where there is one: whoever reads the prompt adds it, and would have it twice.
     Raises InputError where the weights have no chat template.
     """
     path, sha256 = run / f"{FOLDER}/chat_layout.json", describe_base(base)["sha256"]
@@ -111,6 +112,7 @@ def find_chat_layout(run: RunFolder, base: Path) -> str:
         if not tokenizer.chat_template:
             raise InputError(f"{base.name}: no chat template in it; leave before_chat out: name the others in judged")
         messages = [{"role": "user", "content": FILLER}]
-        known[sha256] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        layout = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        known[sha256] = layout.removeprefix(tokenizer.decode(tokenizer.encode("")))
         write_json(path, known)
     return known[sha256]

@@ -24,7 +24,7 @@ from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
 from ..training.weights import check_libraries, find_base
 from .bits import find_missing_bits, measure_bits
-from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_columns
+from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_chat_layout, find_columns
 from .comparison import (
     PRIMARY,
     WRITTEN,
@@ -213,8 +213,8 @@ def open_evaluation(
 ) -> Evaluation:
     """Tasks, columns and weights, all checked: what could not work is refused here, before anything long begins.
 
-    Raises InputError for missing tasks, predictions or adapters and for adapters of other weights, ParameterError for a column
-    that is not there, EndpointError where torch is missing and something is left to compute.
+    Raises InputError for missing tasks, predictions, adapters or chat template and for adapters of other weights, ParameterError
+    for a column that is not there, EndpointError where torch is missing and something is left to compute.
     """
     check_evaluation(tasks, predictions)
     base = None if [*judged] == NONE else find_base(base_model)
@@ -226,6 +226,8 @@ def open_evaluation(
     sample = heldout.draw(n_generation_tasks, random_seed)
     if base and find_missing_bits(run, columns, heldout, base):
         check_libraries()
+        if any(one.chat for one in columns):
+            find_chat_layout(run, base)
     problems += _list_missing(columns)
     published = load_columns(predictions, sample.tasks)
     found = Evaluation(run, heldout, sample, columns, base, published, provider, problems, random_seed=random_seed)
