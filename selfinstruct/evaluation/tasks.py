@@ -105,7 +105,7 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
 
 def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:
     """The held-out instances of one row."""
-    from ..analysis.responses import find_definition
+    from ..analysis.predictions import find_definition
 
     id = str(row.get("id") or f"{stem}:{where.rpartition(':')[2]}")
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ..analysis.responses import load_predictions
+from ..analysis.predictions import load_predictions
 from ..files import InputError, given_path, show_path, write_records
 from ..paper_numbers import paper_numbers
 from ..records import Record

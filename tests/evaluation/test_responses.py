@@ -10,7 +10,7 @@ from helpers.clients import ScriptedClient, completion
 from helpers.scripted import ScriptedServer, prompt_of
 from helpers.trained import task_set, train, write_base
 
-from selfinstruct.analysis.responses import load_predictions
+from selfinstruct.analysis.predictions import load_predictions
 from selfinstruct.evaluation import responses as module
 from selfinstruct.evaluation.columns import FILLER, PROVIDER, Column
 from selfinstruct.evaluation.responses import (
