@@ -50,7 +50,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
     "training_price": (-1, None), "job_wait_s": (0, None), "validation": (0, 1),
-    "n_tasks": (0, None), "n_generation_tasks": (2, None), "n_resamples": (100, None),
+    "rated_tasks": (1, None), "smallest_difference": (0, None), "n_tasks": (0, None), "n_generation_tasks": (2, None), "n_resamples": (100, None),
     "n_written_tasks": (0, None), "output_tokens": (1, None),
     "top_nouns": (0, None), "top_verbs": (0, None), "min_count": (-1, None),
 }  # fmt: skip
