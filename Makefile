@@ -54,6 +54,7 @@ bench: .venv/complete      ## what the README says about speed, measured here
 	@touch $@
 
 # torch is pinned by its version alone: its builds differ by machine. For a GPU: make finetune TORCH_BACKEND=auto
+# Half of torch, which a stop leaves, can be imported, but has no `zeros`.
 TORCH := torch==2.13.0
 TORCH_BACKEND ?= cpu
 .PHONY: finetune
@@ -62,7 +63,7 @@ finetune: .venv/finetune   ## PyTorch and what notebooks 06, 07 and 16 need besi
 .venv/finetune: .venv/complete requirements-finetune.lock
 	@echo "Adding what fine-tuning needs, from requirements-finetune.lock ..."
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes -r requirements-finetune.lock
-	@if $(BIN)/python -c 'import torch' 2>/dev/null; then echo "torch: the one that is installed is kept."; \
+	@if $(BIN)/python -c 'import torch; torch.zeros(1)' 2>/dev/null; then echo "torch: the one that is installed is kept."; \
 	elif [ $(TORCH_BACKEND) = cpu ] && $(BIN)/python -m pip install -qq --no-deps --no-compile "$(TORCH)+cpu" 2>/dev/null; then \
 	  echo "torch: the CPU build, from where pip looks on this machine."; \
 	elif echo "torch: pip knows no such build here; from PyTorch's own index (download.pytorch.org) ..." && \

@@ -106,7 +106,7 @@ NOTEBOOKS: dict[str, Notebook] = {
     "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "15_rate_responses": Notebook(
-        uses=("evaluation/responses.jsonl", "ratings/grades_*.jsonl", "review/blind_answers_*.jsonl"), main=False
+        uses=("evaluation/predictions/*.jsonl", "ratings/grades_*.jsonl", "review/blind_answers_*.jsonl"), main=False
     ),
     "16_scale_data": Notebook(uses=(FINETUNING, ALL_INSTANCES, "results/15_rate_responses.json"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),

@@ -32,7 +32,7 @@ from .figures import OUTLINE, new_figure, plot_lengths, plot_overlap, source_lin
 from .forest import ROOM, plot_forest, plot_rounds
 from .method import draw_method
 from .paired import compare_columns, measure_detectable_difference, summarise_columns
-from .responses import cut_at_next_example, find_definition, load_predictions, score_cuts, score_responses
+from .predictions import cut_at_next_example, find_definition, load_predictions, score_cuts, score_responses
 from .rings import draw_verb_nouns
 from .statistics import (
     LONG,

@@ -66,8 +66,16 @@ def find_task(row: TrainingRow) -> str:
     if row.is_joined:
         first = re.sub(r"^(?:Task|Definition):\s*", "", text).partition("\n")[0]
         text = re.sub(r"\s*Output:$", "", first) or text
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(words) or text
+    return join_words(text)
+
+
+def join_words(text: str) -> str:
+    """The words of a text without capitals, punctuation and spacing; the text itself where it has no word.
+
+    >>> join_words("Name  a river!"), join_words("?!")
+    ('name a river', '?!')
+    """
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())) or text
 
 
 def split_rows(

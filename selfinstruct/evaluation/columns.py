@@ -14,6 +14,7 @@ from typing import Any
 from ..files import InputError, ParameterError, iter_lines, read_json, write_json
 from ..models.embedded import weights_sha256
 from ..runfolder import RunFolder
+from ..training.lora import ADAPTER, PEFT, RECORD
 from ..training.rows import COLUMNS
 from ..training.weights import check_adapter, describe_base, load_tokenizer
 
@@ -35,7 +36,7 @@ class TrainedAdapter:
 
     @property
     def path(self) -> Path:
-        return self.folder / "adapter.gguf"
+        return self.folder / ADAPTER
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,20 @@ def find_columns(run: RunFolder, judged: Sequence[str] = (), base: Path | None =
 
 def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
     found: dict[str, list[TrainedAdapter]] = {}
-    for path in run.find("adapters/*/*/training.json"):  # written last: without it the training has not ended
-        folder = path.parent
-        weights = folder / "adapter.gguf"  # not there where llama.cpp does not know the architecture
-        sha256 = weights_sha256(weights if weights.is_file() else folder / "peft/adapter_model.safetensors")
-        one = TrainedAdapter(folder.parent.name, folder.name, folder, sha256, read_json(path))
+    for path in run.find(f"adapters/*/*/{RECORD}"):
+        one = load_trained(path.parent)
         found.setdefault(one.column, []).append(one)
     return found
+
+
+def load_trained(folder: Path) -> TrainedAdapter:
+    """The adapter of COLUMN/TRAINING_SEED. Raises InputError where the record is missing: it is written last."""
+    record, weights = (
+        read_json(folder / RECORD),
+        folder / ADAPTER,
+    )  # not there where llama.cpp does not know the architecture
+    sha256 = weights_sha256(weights if weights.is_file() else folder / PEFT / "adapter_model.safetensors")
+    return TrainedAdapter(folder.parent.name, folder.name, folder, sha256, record)
 
 
 def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:
@@ -94,6 +102,7 @@ def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:
 def find_chat_layout(run: RunFolder, base: Path) -> str:
     """The base's chat template around one message of the user, which FILLER stands for; kept in `evaluation/chat_layout.json`.
 
+    Without the token that opens a text, where there is one: whoever reads the prompt adds it, and would have it twice.
     Raises InputError where the weights have no chat template.
     """
     path, sha256 = run / f"{FOLDER}/chat_layout.json", describe_base(base)["sha256"]
@@ -103,6 +112,7 @@ def find_chat_layout(run: RunFolder, base: Path) -> str:
         if not tokenizer.chat_template:
             raise InputError(f"{base.name}: no chat template in it; leave before_chat out: name the others in judged")
         messages = [{"role": "user", "content": FILLER}]
-        known[sha256] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        layout = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        known[sha256] = layout.removeprefix(tokenizer.decode(tokenizer.encode("")))
         write_json(path, known)
     return known[sha256]

@@ -5,7 +5,7 @@
     [say_difference(row) for row in table if row["measure"] == PRIMARY]
     find_extremes(tasks, before, after, gains)                    # the two answers, word for word, largest gains and losses first
 
-A null is reported as a null, with the difference that would not have been found either.
+A null is reported as a null, with the difference that the comparison was planned to find.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ Scores = Mapping[str, Mapping[str, Any]]  # measure -> column -> array (n_seeds,
 
 
 def plan_comparison(sizes: Mapping[str, int]) -> dict[str, float]:
-    """measure -> the least true difference that is found with 80 % power on so many tasks, from the SDs stated in ASSUMED_SD."""
+    """measure -> the least true difference that is found with 80 % power on so many tasks, from the SDs stated in ASSUMED_SD.
+
+    Rows of one task count as one, as they are resampled: the SD of a task's mean is at most that of a row.
+    """
     from ..analysis.paired import measure_detectable_difference
 
     return {name: measure_detectable_difference(n, ASSUMED_SD[name]) for name, n in sizes.items()}
@@ -144,9 +147,10 @@ def say_difference(row: Mapping[str, Any]) -> str:
     """One comparison in a sentence, a null as a null, with what could have been seen."""
     difference, low, high = (_signed(row[name], row["measure"]) for name in ("difference", "low", "high"))
     head = f"{row['a']} minus {row['b']}: {difference} {UNITS[row['measure']]} [{low}, {high}], p {_show_p(row['p_holm'])} (Holm)"
-    limit = show_number(row["minimum_detectable_difference"])
+    names = ("minimum_detectable_difference", "observed_detectable_difference")
+    limit, here = (show_number(row[name]) for name in names)
     if row["p_holm"] >= CLEAR:
-        return f"{head}: no difference seen, and nothing under {limit} could be seen here."
+        return f"{head}: no difference seen (planned to see {limit}; by the SD here {here})."
     better = row["a"] if (row["difference"] < 0) == (row["measure"] in LOWER_IS_BETTER) else row["b"]
     return f"{head}: {better} is better (planned to see {limit})."
 
@@ -176,7 +180,7 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
 
 
 def plot_differences(records: Sequence[Mapping[str, Any]], measure: str, ax: Axes) -> Axes:
-    """The differences of one measure with their 95 % intervals, a line a pair; grey: what could not be seen (80 % power)."""
+    """The differences of one measure with their 95 % intervals, a line a pair; grey: less than was planned to be seen (80 % power)."""
     rows = [row for row in records if row["measure"] == measure]
     limit = max((row["minimum_detectable_difference"] for row in rows), default=ASSUMED_SD[measure])
     ax.axvspan(-limit, limit, color="0.93", zorder=0)

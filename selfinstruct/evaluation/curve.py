@@ -89,8 +89,8 @@ class Curve:
 
 def plan_curve(judging: Evaluation) -> dict[str, float]:
     """Before looking: measure -> the least true difference between two sizes that is found with 80 % power."""
-    written = {"rouge_l": len(judging.sample.tasks)} if judging.sample.tasks else {}
-    return plan_comparison({PRIMARY: len(judging.heldout.tasks), **written})
+    written = {"rouge_l": judging.sample.units} if judging.sample.tasks else {}
+    return plan_comparison({PRIMARY: judging.heldout.units, **written})
 
 
 def compare_points(points: Sequence[Point], judging: Evaluation, scores: Mapping[str, Any]) -> Curve:

@@ -24,7 +24,7 @@ from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
 from ..training.weights import check_libraries, find_base
 from .bits import find_missing_bits, measure_bits
-from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_columns
+from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_chat_layout, find_columns
 from .comparison import (
     PRIMARY,
     WRITTEN,
@@ -99,8 +99,8 @@ class Evaluation:
 
     def plan(self) -> dict[str, float]:
         """measure -> the least true difference that is found with 80 % power; nothing of it needs a result."""
-        sizes = {PRIMARY: len(self.heldout.tasks)} if self.columns else {}
-        return plan_comparison({**sizes, **dict.fromkeys(("rouge_l", "stopped"), len(self.sample.tasks))})
+        sizes = {PRIMARY: self.heldout.units} if self.columns else {}
+        return plan_comparison({**sizes, **dict.fromkeys(("rouge_l", "stopped"), self.sample.units)})
 
     # measuring
 
@@ -154,7 +154,7 @@ class Evaluation:
         sizes = {"bits per byte": len(self.heldout.tasks)} if self.columns else {}
         sizes |= {"ROUGE-L": len(self.sample.tasks)} if self.can_write or not self.columns else {}
         each = ", ".join(f"{count} for {measure}" for measure, count in sizes.items())
-        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: what could not be seen (80 % power)."
+        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: less than was planned to be seen (80 % power)."
 
     def show_extremes(self, responses: Mapping[str, Any], scores: Mapping[str, Any], show_rows: int = 3) -> SideBySide:
         """Before and after, or the first pair there is: largest gains in ROUGE-L, then losses, of the first training seed."""
@@ -213,8 +213,8 @@ def open_evaluation(
 ) -> Evaluation:
     """Tasks, columns and weights, all checked: what could not work is refused here, before anything long begins.
 
-    Raises InputError for missing tasks, predictions or adapters and for adapters of other weights, ParameterError for a column
-    that is not there, EndpointError where torch is missing and something is left to compute.
+    Raises InputError for missing tasks, predictions, adapters or chat template and for adapters of other weights, ParameterError
+    for a column that is not there, EndpointError where torch is missing and something is left to compute.
     """
     check_evaluation(tasks, predictions)
     base = None if [*judged] == NONE else find_base(base_model)
@@ -226,6 +226,8 @@ def open_evaluation(
     sample = heldout.draw(n_generation_tasks, random_seed)
     if base and find_missing_bits(run, columns, heldout, base):
         check_libraries()
+        if any(one.chat for one in columns):
+            find_chat_layout(run, base)
     problems += _list_missing(columns)
     published = load_columns(predictions, sample.tasks)
     found = Evaluation(run, heldout, sample, columns, base, published, provider, problems, random_seed=random_seed)

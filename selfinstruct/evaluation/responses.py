@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.responses import load_predictions, score_cuts, score_responses
+from ..analysis.predictions import load_predictions, score_cuts, score_responses
 from ..files import InputError, given_path, write_records
 from ..models.connection import connect
 from ..records import Request

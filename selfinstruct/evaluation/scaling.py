@@ -26,18 +26,17 @@ from typing import Any
 from ..data.origin import find_prompt_set
 from ..data.tasks import TrainingRow, find_task
 from ..display import count_of
-from ..files import InputError, ParameterError, load_records, read_json, write_records
-from ..models.embedded import weights_sha256
+from ..files import InputError, ParameterError, load_records, write_records
 from ..prompts import load_prompts
 from ..records import Completion, FinetuningRow, Request
 from ..runfolder import RunFolder
 from ..steps.export import END_OF_TEXT, build_finetuning_rows, build_seed_rows
 from ..training.lineage import load_training_rows
 from ..training.local import LocalTraining, Planned, check_training
-from ..training.lora import ADAPTER, RECORD, Settings, describe_training, find_progress
+from ..training.lora import Settings, describe_training, find_progress
 from ..training.rows import load_pairs, tokenise_rows
 from ..training.weights import load_tokenizer
-from .columns import Column, TrainedAdapter
+from .columns import Column, TrainedAdapter, load_trained
 from .evaluate import Evaluation, leave_out_leaks
 from .tasks import build_prompt, load_tasks
 
@@ -262,10 +261,7 @@ def find_points(trainings: LocalTraining) -> list[Column]:
     """The trained points as columns of `evaluate`; raises InputError where a training has not ended."""
     adapters: dict[str, list[TrainedAdapter]] = {}
     for one in trainings.planned:
-        record = read_json(one.out_dir / RECORD)  # written last: without it the training has not ended
-        sha256 = weights_sha256(one.out_dir / ADAPTER) if (one.out_dir / ADAPTER).is_file() else ""
-        found = TrainedAdapter(one.column, str(one.training_seed), one.out_dir, sha256, record)
-        adapters.setdefault(one.column, []).append(found)
+        adapters.setdefault(one.column, []).append(load_trained(one.out_dir))
     return [Column(name, tuple(found)) for name, found in adapters.items()]
 
 

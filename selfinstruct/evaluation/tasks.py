@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from ..data.reading import iter_objects
+from ..data.tasks import join_words
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
 from ..runfolder import RunFolder
+from ..training.local import HELDOUT
+from ..training.rows import build_prompt, strip_end
 
-HELDOUT = "seeds/heldout_tasks.jsonl"
 PUBLISHED = {
     "user_oriented": "human_eval/user_oriented_instructions.jsonl",
     "superni": "data/finetuning/superni_50k/superni_test_set.jsonl",
 }
-END = "<|endoftext|>"  # of the published completions
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,15 @@ class TaskSet:
         return replace(self, tasks=tuple(self.tasks[place] for place in kept))
 
     @property
+    def units(self) -> int:
+        """How many tasks there are to resample: rows of one task count once."""
+        return len({one.cluster for one in self.tasks})
+
+    @property
     def clusters(self) -> list[str] | None:
         """The task of each row, None where every row is a task of its own."""
         names = [one.cluster for one in self.tasks]
         return names if len(set(names)) < len(names) else None
-
-
-def build_prompt(instruction: str, input: str) -> str:
-    """The layout in which all published predictions were asked (released human_eval/predictions).
-
-    >>> build_prompt("Name the capital.", "Peru"), build_prompt("Name a river.", "")
-    ('Name the capital.\\n\\nInput: Peru\\nOutput:', 'Name a river.\\nOutput:')
-    """
-    instruction, input = instruction.strip(), input.strip()
-    return f"{instruction}\n\nInput: {input}\nOutput:" if input else f"{instruction}\nOutput:"
 
 
 def find_tasks(tasks: str) -> Path:
@@ -109,13 +105,13 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
 
 def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:
     """The held-out instances of one row."""
-    from ..analysis.responses import find_definition
+    from ..analysis.predictions import find_definition
 
     id = str(row.get("id") or f"{stem}:{where.rpartition(':')[2]}")
     try:
         if "completion" in row and "prompt" in row:
             prompt = row["prompt"].rstrip()
-            reference = row["completion"].removesuffix(END).strip()
+            reference = strip_end(row["completion"]).strip()
             return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
         instruction = row["instruction"].strip()
         instances = row.get("instances") or [
@@ -144,21 +140,17 @@ def _check(reference: str, where: str) -> str:
 
 def find_leaks(tasks: Sequence[EvaluationTask], prompts: Iterable[str]) -> list[str]:
     """The ids of held-out tasks whose instruction is one of a training file's `prompts`, in whatever template: no column that
-    was trained on it may be judged on it. Letter case and white space around lines do not count.
+    was trained on it may be judged on it. Two instructions with the same words are one, and so are all rows of one definition.
     """
     trained = {head for prompt in prompts for head in _list_heads(prompt)}
-    return [one.id for one in tasks if _flatten(one.instruction) in trained]
+    return [one.id for one in tasks if join_words(one.cluster) in trained]
 
 
 def _list_heads(prompt: str) -> list[str]:
     """All that may be the instruction of a prompt: what stands before the end of a line, or before "Output:"."""
-    lines = _flatten(prompt).removeprefix("task: ").split("\n")
-    heads = ["\n".join(lines[:end]) for end in range(1, len(lines) + 1)]
-    return [*heads, heads[-1].removesuffix(" output:")]
-
-
-def _flatten(text: str) -> str:
-    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines()).lower()
+    lines = prompt.strip().removeprefix("Task: ").splitlines()
+    heads = [join_words("\n".join(lines[:end])) for end in range(1, len(lines) + 1)]
+    return [*heads, *(head.removesuffix(" output") for head in heads[-1:])]
 
 
 def describe_tasks(tasks: Sequence[EvaluationTask], run: RunFolder) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A model as judge of responses: only ever next to a person's grades, and only worth what they make of it.
 
-    print(estimate_judging(requests, "gpt-4o-mini"))         # before anything is asked
+    print(estimate_requests(requests, "gpt-4o-mini"))        # of `steps`: before anything is asked
     grades = grade_with_model(client, items)                 # the rubric; rater "model: NAME"
     verdicts = compare_with_model(client, pairs)             # each pair twice, with its places swapped
     summarise_verdicts(verdicts)["flipped"]                  # how often the place decides, and not the response
@@ -18,13 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, predict_share, share_interval
-from ..display import count_of
 from ..files import ParameterError
-from ..models.endpoint import is_embedded
-from ..models.protocol import approximate_tokens
-from ..models.spending import load_price
 from ..records import Request
-from ..steps.estimate import EMBEDDED_SECONDS_PER_PROMPT, EMBEDDED_TOKENS_PER_SECOND
+from ..steps.estimate import estimate_requests
 from .items import measure_share
 from .questions import MEANINGS, VALID
 from .ratings import RANKS, Rating, measure_two_raters, prefer_longer
@@ -45,7 +41,6 @@ PAIR_PROMPT = (
     f"with 1, 2, or tie.\n\n{TASK}Response 1: {{first}}\n\nResponse 2: {{second}}\n\nBetter response (1, 2 or tie):"
 )
 ANSWER_TOKENS = 5
-EMBEDDED_PROMPT_TOKENS = 250  # that its speed in steps.estimate is for; longer prompts take longer in proportion
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ def judge_responses(
     columns = choose_pair(judge_columns, list(dict.fromkeys(row.column for row in key)))
     pairs = match_pairs(items, key, *columns) if columns else []
     tell(
-        estimate_judging(
+        estimate_requests(
             [*build_grade_requests(items), *build_pair_requests(pairs)], rater_model, base_url, price_table
         )
     )
@@ -168,21 +163,6 @@ def match_pairs(items: Sequence[RatingItem], key: Sequence[KeyRow], first: str, 
         tasks.setdefault(row.task, {})[row.column] = row.id
     both = [(task, one[first], one[second]) for task, one in tasks.items() if first in one and second in one]
     return [Pair(task, first, second, (texts[a], texts[b])) for task, a, b in both if a != b]
-
-
-def estimate_judging(requests: Sequence[Request], model: str, base_url: str = "", price_table: str = "") -> str:
-    """What the requests will come to, in a line: how many, tokens, and dollars (where a price is known) or minutes (embedded)."""
-    prompt_tokens = sum(approximate_tokens(request.prompt) for request in requests)
-    most = ANSWER_TOKENS * len(requests)
-    line = (
-        f"{count_of('request', len(requests))}, about {prompt_tokens:,} prompt tokens and at most {most:,} of answers"
-    )
-    if is_embedded(model, base_url):
-        reading = EMBEDDED_SECONDS_PER_PROMPT * prompt_tokens / EMBEDDED_PROMPT_TOKENS
-        return f"{line}; about {(reading + most / EMBEDDED_TOKENS_PER_SECOND) / 60:,.1f} minutes on two quiet cores"
-    price = load_price(model, price_table, base_url)
-    dollars = f"at most ${price.cost(prompt_tokens, most):,.2f}" if price else "no price known (price_table=FILE)"
-    return f"{line}; {dollars}; what the store knows costs nothing"
 
 
 def grade_with_model(client: ModelClient, items: Sequence[RatingItem]) -> dict[str, Rating]:

@@ -3,27 +3,32 @@
     responses = load_responses("", run)                       # what notebook 07 wrote; or files of predictions as released
     items, key = draw_responses(responses, size=50)           # items carry no name of a model; the key has them
 
-A column is what is compared: one model, or one way to train it. Two layouts are read: `evaluation/responses.jsonl` of a run
-(a row names its column) and the published prediction files (the file's name is the column). A task is known by its texts, so
-that the same task is one task in every file.
+A column is what is compared: one model, or one way to train it. Files are in the layout of the published predictions, and named
+after their column; those of notebook 07 may have a training seed after it. A task is known by its texts, so that the same task
+is one task in every file.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from ..files import InputError, given_path, iter_lines, load_records, show_path, write_records
+from ..analysis.predictions import load_predictions
+from ..files import InputError, given_path, show_path, write_records
 from ..paper_numbers import paper_numbers
 from ..records import Record
 from ..runfolder import RunFolder
 from .items import Identified, hash_texts, keep_sample
 
-RESPONSES = "evaluation/responses.jsonl"
+RESPONSES = (
+    "evaluation/predictions/*_predictions.jsonl"  # of a run: COLUMN_predictions.jsonl, or COLUMN-SEED_predictions.jsonl
+)
+SEEDED = re.compile(r"([^-]+)-(\d+)")
 SAMPLE, KEY = "ratings/sample.jsonl", "ratings/key.jsonl"
 PUBLISHED = {  # column, as the released file is called -> what paper_numbers.json calls it; in the order of Figure 6
     "davinci": "gpt_3_175b", "davinci-t0-ft": "gpt_3_t0_training", "davinci-superni-ft": "gpt_3_superni_training",
@@ -37,7 +42,6 @@ class Response(Record):
     """What one column answers to one task; `target` is the task's reference."""
 
     column: str = Field(min_length=1)
-    task_id: str = ""
     training_seed: int | None = None
     instruction: str
     input: str = ""
@@ -83,24 +87,19 @@ def _iter_responses(path: Path) -> Iterator[Response]:
     if not path.is_file():
         fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
         raise InputError(
-            f"{show_path(path)}: no such file{fetching}; data takes responses.jsonl of notebook 07, or files of predictions"
+            f"{show_path(path)}: no such file{fetching}; data takes files of predictions, as notebook 07 writes them"
         )
-    first = next(iter_lines(path), (0, {}))[1]
-    if "column" in first:
-        yield from load_records(path, Response)
-        return
+    column, seed = _read_name(path)
+    for row in load_predictions(path):
+        texts = row.model_dump(include={"instruction", "input", "target", "response"})
+        yield Response(column=column, training_seed=seed, **texts)
+
+
+def _read_name(path: Path) -> tuple[str, int | None]:
+    """(column, training seed) of a file's name; the number in a published name is no seed."""
     name = path.stem.removesuffix("_predictions")
-    for row in load_records(path, Prediction):
-        yield Response(column=name, **row.model_dump(include={"instruction", "input", "target", "response"}))
-
-
-class Prediction(Record):
-    """A row of a published prediction file."""
-
-    instruction: str
-    input: str = ""
-    response: str
-    target: str
+    seeded = SEEDED.fullmatch(name) if path.parent.parts[-2:] == ("evaluation", "predictions") else None
+    return (seeded[1], int(seeded[2])) if seeded else (name, None)
 
 
 def sort_columns(rows: list[Any]) -> list[Any]:

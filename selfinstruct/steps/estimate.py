@@ -37,6 +37,7 @@ ADMITTED_PER_REQUEST = 2.9
 EMBEDDED_COMPLETION = {STEPS[0]: 85, STEPS[1]: 1, STEPS[2]: 65}
 # On two quiet cores step 3 of that run took 118 s, for 67 prompts to read and 3,961 tokens to write.
 EMBEDDED_TOKENS_PER_SECOND, EMBEDDED_SECONDS_PER_PROMPT = 36, 0.13
+EMBEDDED_PROMPT_TOKENS = 250  # of those prompts; longer ones take longer in proportion
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _sample_round(
 def estimate_requests(requests: Sequence[Request], model: str, base_url: str = "", price_table: str = "") -> str:
     """What requests that are there already come to, in a line: tokens, and dollars (where a price is known) or minutes.
 
-    At most, since every completion may use its `max_tokens`; what the store knows costs nothing.
+    Answers at most, since every completion may use its `max_tokens`; what the store knows costs nothing.
     """
     prompt_tokens = sum(approximate_tokens(request.prompt) for request in requests)
     most = sum(request.max_tokens for request in requests)
@@ -220,8 +221,8 @@ def estimate_requests(requests: Sequence[Request], model: str, base_url: str = "
         f"{count_of('request', len(requests))}, about {prompt_tokens:,} prompt tokens and at most {most:,} of answers"
     )
     if is_embedded(model, base_url):
-        minutes = (len(requests) * EMBEDDED_SECONDS_PER_PROMPT + most / EMBEDDED_TOKENS_PER_SECOND) / 60
-        return f"{line}; at most {minutes:,.1f} minutes on two quiet cores"
+        reading = EMBEDDED_SECONDS_PER_PROMPT * prompt_tokens / EMBEDDED_PROMPT_TOKENS
+        return f"{line}; about {(reading + most / EMBEDDED_TOKENS_PER_SECOND) / 60:,.1f} minutes on two quiet cores"
     price = load_price(model, price_table, base_url)
     dollars = f"at most ${price.cost(prompt_tokens, most):,.2f}" if price else "no price known (price_table=FILE)"
     return f"{line}; {dollars}; what the store knows costs nothing"

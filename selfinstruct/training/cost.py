@@ -1,7 +1,7 @@
-"""What training will need: memory, refused beforehand where there is not enough, and minutes, from two steps timed.
+"""What training will need: memory, refused beforehand where there is not enough, and minutes, from one batch timed.
 
-check_memory(base, Settings())                       # EndpointError with both figures
-estimate_training(model, rows, plan, "bfloat16")     # {"tokens": ..., "minutes": ...}
+check_memory(base, batch_tokens=1024)                    # EndpointError with both figures
+time_tokens(model, rows, plan[0], "bfloat16")            # seconds a token
 """
 
 from __future__ import annotations

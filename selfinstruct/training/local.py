@@ -24,11 +24,22 @@ from ..files import InputError, ParameterError, given_path, project_path, show_p
 from ..models.embedded import weights_sha256
 from ..records import FinetuningRow, SeedTask
 from ..runfolder import FINETUNING, RunFolder
+from ..steps.export import END_OF_TEXT
 from .cost import check_memory, choose_precision, count_tokens, time_tokens
 from .curves import load_losses, plot_losses
 from .lora import MEASURES, Progress, Settings, adapted, describe_training, find_progress, train_adapter
 from .provider import ProviderTraining, plan_provider
-from .rows import ADAPTERS, TRAINED, TokenRow, lay_out_rows, load_pairs, mark_tokens, strip_end, tokenise_rows
+from .rows import (
+    ADAPTERS,
+    TRAINED,
+    TokenRow,
+    build_prompt,
+    lay_out_rows,
+    load_pairs,
+    mark_tokens,
+    strip_end,
+    tokenise_rows,
+)
 from .weights import check_libraries, find_base, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -105,16 +116,10 @@ def load_heldout_pairs(count: int, random_seed: int = 42) -> list[tuple[str, str
     """(prompt, completion) of `count` held-out tasks drawn at random, for a curve that decides nothing; asked as the published
     predictions were.
     """
-    tasks = [task for task in _read_heldout()]
+    tasks = [value for _, value in iter_objects(project_path(HELDOUT))]
     chosen = random.Random(random_seed).sample(tasks, min(count, len(tasks)))
-    return [
-        (f"{text}\n\nInput: {x}\nOutput:" if x else f"{text}\nOutput:", f" {y}<|endoftext|>") for text, x, y in chosen
-    ]
-
-
-def _read_heldout() -> list[tuple[str, str, str]]:
-    values = (value for _, value in iter_objects(project_path(HELDOUT)))
-    return [(one["instruction"], one["instances"][0]["input"], one["instances"][0]["output"]) for one in values]
+    instances = [(task["instruction"], task["instances"][0]) for task in chosen]
+    return [(build_prompt(text, one["input"]), f" {one['output'].strip()}{END_OF_TEXT}") for text, one in instances]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ never carries loss (paper section 2.3 trains on completions).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .rows import END_OF_TEXT, TokenRow, collate_rows, sort_batches, tokenise_rows
+from .rows import TokenRow, collate_rows, sort_batches, tokenise_rows
 
 # their logits are the output layer on the last hidden states and nothing else, so that it can be run on some positions alone
 PLAIN_HEADS = {"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3"}
@@ -21,16 +20,10 @@ PLAIN_HEADS = {"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3"}
 
 @dataclass(frozen=True)
 class CompletionLoss:
-    """The loss of one completion: the sum in nats, how many tokens it is of (the end token too), and its UTF-8 bytes."""
+    """The loss of one completion: the sum in nats, and how many tokens it is of, the end token too."""
 
     nats: float
     tokens: int
-    bytes: int
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte of text: unlike a loss per token it compares models with different tokenizers."""
-        return self.nats / math.log(2) / self.bytes if self.bytes else float("nan")
 
 
 def measure_completion_loss(
@@ -42,15 +35,14 @@ def measure_completion_loss(
     progress: Any = None,
 ) -> list[CompletionLoss]:
     """The loss of each (prompt, completion), in order, in float32. A completion that ends in `<|endoftext|>` counts the
-    model's own end token as one of its tokens, and not as bytes. `progress` is a tqdm bar of as many pairs.
+    model's own end token as one of its tokens. `progress` is a tqdm bar of as many pairs.
     """
     rows = tokenise_rows(pairs, tokenizer, max_length)
     losses: list[CompletionLoss | None] = [None] * len(rows)
     for batch in sort_batches(rows, batch_tokens):
         sums = sum_losses(model, [rows[index] for index in batch])
         for index, nats in zip(batch, sums, strict=True):
-            text = pairs[index][1].removesuffix(END_OF_TEXT)
-            losses[index] = CompletionLoss(nats, len(rows[index].ids) - rows[index].prompt_length, len(text.encode()))
+            losses[index] = CompletionLoss(nats, len(rows[index].ids) - rows[index].prompt_length)
         if progress is not None:
             progress.update(len(batch))
     return losses

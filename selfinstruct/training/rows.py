@@ -77,6 +77,7 @@ def strip_end(completion: str) -> str:
 
 def shuffle_outputs(rows: Sequence[FinetuningRow], rng: random.Random) -> list[FinetuningRow]:
     """Every row with the output of another one: prompts, outputs and their lengths stay, what belongs together does not.
+    Where many rows have one output, such as "Yes", a few get the same text again.
 
     The space before an output belongs to the template of its prompt, and stays there.
     """
@@ -100,6 +101,16 @@ def lay_out_rows(
         else:
             without += 1
     return build_finetuning_rows(kept, build_seed_rows(seed_tasks), random.Random(random_seed)), without
+
+
+def build_prompt(instruction: str, input: str) -> str:
+    """The layout in which all published predictions were asked (released human_eval/predictions).
+
+    >>> build_prompt("Name the capital.", "Peru"), build_prompt("Name a river.", "")
+    ('Name the capital.\\n\\nInput: Peru\\nOutput:', 'Name a river.\\nOutput:')
+    """
+    instruction, input = instruction.strip(), input.strip()
+    return f"{instruction}\n\nInput: {input}\nOutput:" if input else f"{instruction}\nOutput:"
 
 
 def load_pairs(path: Path) -> list[tuple[str, str]]:
@@ -134,14 +145,6 @@ def _tokenise(prompt: str, completion: str, tokenizer: Any, max_length: int) -> 
     after = after[: max_length - 8]
     before = before[-(max_length - len(after)) :]
     return TokenRow([*before, *after], len(before))
-
-
-def count_cut(pairs: Sequence[tuple[str, str]], rows: Sequence[TokenRow], max_length: int, end_token: int) -> int:
-    """How many rows were too long: their completion lost its end, or their prompt its beginning."""
-    ended = [completion.endswith(END_OF_TEXT) for _, completion in pairs]
-    return sum(
-        len(row.ids) >= max_length or (end and row.ids[-1] != end_token) for row, end in zip(rows, ended, strict=True)
-    )
 
 
 def plan_batches(

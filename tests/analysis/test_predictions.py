@@ -10,9 +10,9 @@ import pytest
 from helpers.places import PREDICTIONS, SAMPLES, USER_ORIENTED, find_published
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct.analysis import responses
+from selfinstruct.analysis import predictions
 from selfinstruct.analysis.paired import compare_columns
-from selfinstruct.analysis.responses import (
+from selfinstruct.analysis.predictions import (
     cut_at_next_example,
     cut_to_length,
     find_definition,
@@ -36,7 +36,7 @@ TASKS = [task[:2] for task in SAMPLE_TASKS]
 
 
 def test_the_worked_examples():
-    assert doctest.testmod(responses).failed == 0
+    assert doctest.testmod(predictions).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_what_is_asked_has_no_end_token_and_the_chat_its_own_layout(run, base):
 def test_of_several_references_the_likeliest_counts(run, base):
     tasks = TaskSet("t", (EvaluationTask("a", "p", ("far away", "near"), "a"), task_set(1).tasks[0]), "t", "sha")
     nats = {" far away": 80.0, " near": 8.0}
-    measure = lambda adapter: lambda pairs: [CompletionLoss(nats.get(text, 1.0), 1, 0) for _, text in pairs]  # noqa: E731
+    measure = lambda adapter: lambda pairs: [CompletionLoss(nats.get(text, 1.0), 1) for _, text in pairs]  # noqa: E731
     bits = measure_bits(run, train(run, base, ())[:1], tasks, base, measure)
     assert bits["before_plain"][0, 0] == pytest.approx(8 / math.log(2) / 4)
 

@@ -53,7 +53,8 @@ def test_a_null_is_said_to_be_one_with_what_would_have_gone_unseen():
     assert 0 < rows[0]["observed_detectable_difference"] < limit, "the SD here is 0.14, and 0.2 was stated"
     words = say_difference(rows[0])
     assert words.startswith("run_data minus seeds_only: ") and "bits per byte [" in words
-    assert words.endswith(f": no difference seen, and nothing under {limit:.3f} could be seen here.")
+    here = rows[0]["observed_detectable_difference"]
+    assert words.endswith(f": no difference seen (planned to see {limit:.3f}; by the SD here {here:.3f}).")
 
 
 @pytest.mark.parametrize(("gain", "better"), [(0.1, "run_data"), (-0.1, "seeds_only")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from helpers.notebooks import read_results, run_cells
@@ -50,6 +51,15 @@ def write_tasks(path, count=8):
     return str(path)
 
 
+def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path):
+    train(run, base)
+    rows = [{"prompt": f"Do {n % 4}.\n\nInput: {n}\nOutput:", "completion": " x"} for n in range(40)]
+    path = str(write_records(tmp_path / "tasks.jsonl", rows))
+    planned = open_evaluation(run, tasks=path, base_model=str(base), judged=["run_data"], n_generation_tasks=0).plan()
+    alone = str(write_records(tmp_path / "alone.jsonl", rows[:4]))
+    assert planned == open_evaluation(run, tasks=alone, base_model=str(base), judged=["run_data"]).plan()
+
+
 @pytest.fixture
 def no_parser(monkeypatch):
     """spaCy takes seconds to load, and only one of these tests is about what it finds."""
@@ -62,7 +72,7 @@ def fakes(monkeypatch):
     monkeypatch.setattr(bits, "_LossMeter", lambda base: measure_by_length)
     monkeypatch.setattr(evaluate, "check_libraries", lambda: None)
     monkeypatch.setattr(responses, "convert_to_f16", lambda base: base)
-    for module in (bits, responses):
+    for module in (bits, responses, evaluate):
         monkeypatch.setattr(module, "find_chat_layout", lambda run, base: f"<user>{FILLER}<answer>")
     with ScriptedServer(
         lambda body: " Nile Nile" if any(one["scale"] for one in body["lora"]) else " a b c d e"
@@ -184,6 +194,41 @@ def test_the_chat_template_is_read_once_for_some_weights(run, base, monkeypatch)
     layout.parent.mkdir(parents=True)
     layout.write_text(json.dumps({columns.describe_base(base)["sha256"]: f"<u>{FILLER}<a>"}))
     assert find_chat_layout(run, base) == f"<u>{FILLER}<a>"
+
+
+def test_weights_without_a_chat_template_are_refused_before_anything_is_measured(run, base, tasks, monkeypatch):
+    train(run, base)
+    monkeypatch.setattr(evaluate, "check_libraries", lambda: None)
+    monkeypatch.setattr(columns, "load_tokenizer", lambda base: SimpleNamespace(chat_template=None))
+    with pytest.raises(InputError, match=r"no chat template in it; leave before_chat out: name the others in judged"):
+        open_evaluation(run, tasks=tasks, base_model=str(base))
+    assert open_evaluation(run, tasks=tasks, base_model=str(base), judged=["before_plain", "run_data"]).columns
+
+
+class Templated:
+    """A tokenizer that opens a text with `opening` by itself, or does not."""
+
+    chat_template = "..."
+
+    def __init__(self, opening):
+        self.opening = opening
+
+    def apply_chat_template(self, messages, **_):
+        return f"<s><user>{messages[0]['content']}<answer>"
+
+    def encode(self, text):
+        return [1] * self.opening
+
+    def decode(self, tokens):
+        return "<s>" * len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("opening", "layout"), [(True, f"<user>{FILLER}<answer>"), (False, f"<s><user>{FILLER}<answer>")]
+)
+def test_a_chat_prompt_opens_once(run, base, monkeypatch, opening, layout):
+    monkeypatch.setattr(columns, "load_tokenizer", lambda base: Templated(opening))
+    assert find_chat_layout(run, base) == layout
 
 
 def test_06_and_07_are_run_when_they_are_named_and_not_by_make_run(tmp_path):

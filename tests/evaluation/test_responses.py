@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from helpers.clients import ScriptedClient, completion
 from helpers.scripted import ScriptedServer, prompt_of
 from helpers.trained import task_set, train, write_base
 
-from selfinstruct.analysis.responses import load_predictions
+from selfinstruct.analysis.predictions import load_predictions
 from selfinstruct.evaluation import responses as module
 from selfinstruct.evaluation.columns import FILLER, PROVIDER, Column
 from selfinstruct.evaluation.responses import (
@@ -23,6 +25,7 @@ from selfinstruct.evaluation.responses import (
 from selfinstruct.files import InputError, write_records
 from selfinstruct.models import embedded
 from selfinstruct.models.embedded import EmbeddedServer
+from selfinstruct.review.responses import load_responses
 from selfinstruct.runfolder import RunFolder
 
 
@@ -78,6 +81,12 @@ def test_the_rows_are_those_of_the_published_predictions(run, base, store, serve
     assert [(row.prompt, row.response, row.target) for row in rows] == [
         (one.prompt, "Nile", one.references[0]) for one in tasks
     ]
+
+
+def test_what_is_written_is_what_people_grade(run, base, store, served):
+    ask_columns(run, train(run, base, ("run_data",)), task_set(3).tasks, base, 24, store)
+    found = Counter((row.column, row.training_seed) for row in load_responses("", run))
+    assert found == {("before_plain", None): 3, ("before_chat", None): 3, ("run_data", 1): 3}
 
 
 def test_an_echo_is_removed_and_what_could_not_be_answered_is_empty(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from helpers.clients import ScriptedClient, completion
@@ -30,7 +31,7 @@ from selfinstruct.evaluation.scaling import (
     plan_points,
     read_outputs,
 )
-from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_records
+from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_json, write_records
 from selfinstruct.models.spending import Usage
 from selfinstruct.paper.scorecard import find_ours
 from selfinstruct.paper_numbers import paper_number
@@ -205,6 +206,18 @@ def test_a_size_that_is_trained_is_not_trained_again_and_a_new_one_is_added(tiny
     done = [key for key, state in states(later).items() if state == "finished"]
     assert done == [("size_0", 1), ("size_10", 1)] and len(later.planned) == 6
     assert list(states(later))[:3] == [("size_0", 1), ("size_5", 1), ("size_10", 1)]  # a whole curve first
+
+
+def test_a_point_without_a_gguf_file_is_known_by_its_weights(tmp_path):
+    planned = []
+    for seed in (1, 2):
+        folder = tmp_path / f"size_0/{seed}"
+        write_json(folder / "training.json", {})
+        (folder / "peft").mkdir()
+        (folder / "peft/adapter_model.safetensors").write_bytes(bytes([seed]))
+        planned.append(SimpleNamespace(column="size_0", out_dir=folder))
+    [point] = find_points(SimpleNamespace(planned=planned))
+    assert len({one.sha256 for one in point.adapters}) == 2 and all(one.sha256 for one in point.adapters)
 
 
 @pytest.mark.parametrize("wrong", [{"equal": "rows"}, {"training_seeds": []}])

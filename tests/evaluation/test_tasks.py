@@ -53,7 +53,7 @@ def test_rows_of_superni_are_known_by_their_definition_and_keep_every_reference(
     found = load_tasks(path)
     assert [task.references for task in found.tasks] == [("2", "two"), ("3",), ("x",)]
     assert found.tasks[0].prompt == "Add them.\n\nInput: 1 1\n\nOutput:"
-    assert found.clusters == ["Add them.", "Add them.", "Name it."]
+    assert found.clusters == ["Add them.", "Add them.", "Name it."] and found.units == 2
 
 
 def test_every_instance_of_a_row_is_judged_and_they_belong_together(tmp_path):
@@ -127,5 +127,15 @@ def test_no_held_out_task_is_in_the_training_files_of_the_seed_tasks():
 )
 def test_a_task_that_was_trained_on_is_found_in_every_template(template):
     tasks = task_set(4).tasks
-    leaked = template.format(i=" name 2  RIVERS.", x="anything")
-    assert find_leaks(tasks, ["Name 20 rivers.\nOutput:", leaked]) == ["t2"]
+    leaked = template.format(i=" name 2  RIVERS", x="anything")
+    assert find_leaks(tasks, ["Name 20 rivers.\nOutput:", "", leaked]) == ["t2"]
+
+
+def test_a_definition_that_was_trained_on_with_another_input_is_a_leak(tmp_path):
+    path = write(
+        tmp_path / "superni.jsonl",
+        {"prompt": "Add the\nnumbers.\n\nInput: 1 1\n\nOutput:", "completion": " 2"},
+        {"prompt": "Name it.\n\nInput: 1 2\n\nOutput:", "completion": " x"},
+    )
+    tasks = load_tasks(path).tasks
+    assert find_leaks(tasks, ["Add the\nnumbers.\n\nInput: 5 5\nOutput:"]) == [tasks[0].id]

@@ -1,4 +1,4 @@
-"""Responses of columns to rate, in both layouts, and grades of a rater that is a script: for tests only, and named so."""
+"""Responses of columns to rate, and grades of a rater that is a script: for tests only, and named so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from selfinstruct.files import write_records
 from selfinstruct.review.ratings import Rating
-from selfinstruct.review.responses import RESPONSES, KeyRow
+from selfinstruct.review.responses import KeyRow
 
 SCRIPT = "scripted rater"
 
@@ -27,14 +27,14 @@ def write_predictions(path: Path, count: int = 12, response: str = "") -> Path:
     return write_records(path, rows)
 
 
-def write_responses(run_dir: Path, columns: Sequence[str], count: int = 12, seeds: Sequence[Any] = (1,)) -> Path:
+def write_responses(run_dir: Path, columns: Sequence[str], count: int = 12, seeds: Sequence[Any] = (1,)) -> list[Path]:
     """What notebook 07 writes."""
-    rows = [
-        {"task_id": f"heldout_{k}", "column": column, "training_seed": seed, **task(k), "response": f"{column} {seed} says {k}.",
-         "finish_reason": "stop"}
-        for column in columns for seed in seeds for k in range(count)
-    ]  # fmt: skip
-    return write_records(run_dir / RESPONSES, rows)
+    folder = run_dir / "evaluation/predictions"
+    return [
+        write_predictions(folder / f"{column}-{seed}_predictions.jsonl", count, f"{column} {seed} says {{k}}.")
+        for column in columns
+        for seed in seeds
+    ]
 
 
 def grade_by(key: Sequence[KeyRow], grades: Mapping[str, str], rater: str = SCRIPT) -> dict[str, Rating]:

@@ -61,6 +61,6 @@ def measure_by_length(adapter, asked: list | None = None):
         if asked is not None:
             asked.extend(pairs)
         factor = 0.5 if adapter else 1.0
-        return [CompletionLoss(factor * len(text), len(text.split()), len(text.encode())) for _, text in pairs]
+        return [CompletionLoss(factor * len(text), len(text.split())) for _, text in pairs]
 
     return measure

@@ -19,7 +19,6 @@ from selfinstruct.review.judge import (
     compare_verdicts,
     compare_with_model,
     correct_shares,
-    estimate_judging,
     grade_with_model,
     judge_responses,
     match_pairs,
@@ -31,6 +30,7 @@ from selfinstruct.review.questions import MEANINGS
 from selfinstruct.review.ratings import load_raters
 from selfinstruct.review.responses import draw_responses, load_responses
 from selfinstruct.runfolder import RunFolder
+from selfinstruct.steps import estimate_requests
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_equal_responses_make_no_pair(tmp_path):
 
 def test_an_estimate_comes_before_anything_is_asked(sample, tmp_path):
     requests = build_grade_requests(sample[0])
-    line = estimate_judging(requests, "embedded")
+    line = estimate_requests(requests, "embedded")
     assert (
         line.startswith("24 requests, about ")
         and f"at most {ANSWER_TOKENS * 24} of answers" in line
@@ -104,8 +104,8 @@ def test_an_estimate_comes_before_anything_is_asked(sample, tmp_path):
     prices = write_json(
         tmp_path / "prices.json", {"as_of": "2026-11-01", "models": {"m": {"prompt": 1000, "completion": 1000}}}
     )
-    assert "at most $" in estimate_judging(requests, "m", "http://127.0.0.1:1/v1", str(prices))
-    assert "no price known" in estimate_judging(requests, "m", "http://127.0.0.1:1/v1")
+    assert "at most $" in estimate_requests(requests, "m", "http://127.0.0.1:1/v1", str(prices))
+    assert "no price known" in estimate_requests(requests, "m", "http://127.0.0.1:1/v1")
 
 
 def test_a_judge_that_looks_at_the_place_alone_flips_every_verdict(sample, judge):

@@ -59,15 +59,15 @@ def ratings(run):
 # the sample
 
 
-def test_both_layouts_are_read_and_a_task_is_the_same_in_every_file(run, tmp_path):
+def test_a_file_names_its_column_and_a_task_is_the_same_in_every_file(run, tmp_path):
     files = [write_predictions(tmp_path / f"{name}_predictions.jsonl") for name in ("text-davinci-001", "davinci")]
     own = load_responses("", run)
     theirs = load_responses(",".join(map(str, files)), run)
     assert list(dict.fromkeys(row.column for row in own)) == ["before_plain", "seeds_only", "run_data"]
     assert list(dict.fromkeys(row.column for row in theirs)) == ["davinci", "text-davinci-001"]  # as in Figure 6
     assert {row.task for row in own} == {row.task for row in theirs} and len({row.task for row in own}) == 12
-    both = load_responses([str(files[0]), str(run / "evaluation/responses.jsonl")], run)
-    assert len({row.column for row in both}) == 4
+    both = load_responses([str(files[0]), str(run / "evaluation/predictions/run_data-1_predictions.jsonl")], run)
+    assert {(row.column, row.training_seed) for row in both} == {("text-davinci-001", None), ("run_data", 1)}
 
 
 def test_the_reference_is_the_tasks_and_no_other_columns_response(run):
@@ -91,10 +91,9 @@ def test_every_column_answers_the_tasks_drawn_and_the_order_tells_none(run):
 def test_nothing_on_the_screen_or_in_the_sample_names_a_column(tmp_path):
     write_predictions(tmp_path / "a_predictions.jsonl", response="The sea.")
     write_responses(tmp_path, ["run_data"])
-    names = [str(tmp_path / name) for name in ("a_predictions.jsonl", "evaluation/responses.jsonl")]
-    (tmp_path / "evaluation/responses.jsonl").write_text(
-        (tmp_path / "evaluation/responses.jsonl").read_text().replace("run_data 1 says", "I say")
-    )
+    own = tmp_path / "evaluation/predictions/run_data-1_predictions.jsonl"
+    names = [str(tmp_path / "a_predictions.jsonl"), str(own)]
+    own.write_text(own.read_text().replace("run_data 1 says", "I say"))
     ratings, _ = open_ratings(RunFolder(tmp_path), load_responses(names, RunFolder(tmp_path)), 4)
     assert set(RatingItem.model_fields) == {"id", "instruction", "input", "target", "response"}
     form = ReviewForm(ratings)
@@ -141,7 +140,9 @@ def test_a_row_that_cannot_be_graded_is_named(tmp_path, row, message):
 
 def test_missing_files_and_columns_without_a_common_task_say_what_to_do(tmp_path):
     run = RunFolder(tmp_path)
-    with pytest.raises(InputError, match=r"selfinstruct fetch brings the published files; data takes responses.jsonl"):
+    with pytest.raises(
+        InputError, match=r"selfinstruct fetch brings the published files; data takes files of predictions"
+    ):
         load_responses("seeds/published/human_eval/predictions/none_predictions.jsonl", run)
     write_predictions(tmp_path / "a_predictions.jsonl", 3)
     write_records(tmp_path / "b_predictions.jsonl", [{"instruction": "Else.", "target": "x", "response": "y"}])

@@ -32,9 +32,9 @@ References = Sequence[str | Sequence[str]]
 class Prediction(Record):
     """A line of the published `human_eval/predictions/*.jsonl`; the texts are stripped, `target` is the person's answer."""
 
-    prompt: str
+    prompt: str = ""
     instruction: str
-    input: str
+    input: str = ""
     response: str
     target: str
 
