@@ -26,6 +26,9 @@ from .tasks import EvaluationTask, TaskSet
 if TYPE_CHECKING:
     import numpy as np
 
+LONGEST = (
+    4096  # tokens of a prompt with its reference, where the model has room: of a longer one the end is not measured
+)
 CHUNK = 30  # tasks whose losses are computed, and kept, at a time
 LAYOUT = "human_eval predictions, no end token"  # of the losses in the cache
 
@@ -143,10 +146,11 @@ class _LossMeter:
 
         if self._model is None:
             self._model, self._tokenizer = load_model(self.base)
+            self._length = min(LONGEST, getattr(self._model.config, "max_position_embeddings", 1024))
         if adapter:
             with warnings.catch_warnings():  # of transformers, about its own names
                 warnings.simplefilter("ignore", FutureWarning)
                 self._model = load_adapter(self._model, adapter.folder / "peft")
         elif hasattr(self._model, "unload"):
             self._model = self._model.unload()
-        return partial(measure_completion_loss, self._model, self._tokenizer)
+        return partial(measure_completion_loss, self._model, self._tokenizer, max_length=self._length)

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +55,13 @@ def test_what_is_asked_has_no_end_token_and_the_chat_its_own_layout(run, base):
     plain = [(task.prompt, f" {task.references[0]}") for task in tasks.tasks]
     chat = [(f"<user>{task.prompt}<answer>", task.references[0]) for task in tasks.tasks]
     assert asked == plain + chat
+
+
+@pytest.mark.parametrize(("room", "length"), [(2048, 2048), (32_768, 4096)])
+def test_a_long_reference_is_measured_to_its_end_where_the_model_has_room(base, monkeypatch, room, length):
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=room))
+    monkeypatch.setattr(module, "load_model", lambda base: (model, None))
+    assert module._LossMeter(base)(None).keywords == {"max_length": length}
 
 
 def test_of_several_references_the_likeliest_counts(run, base):
