@@ -309,7 +309,7 @@ TABLE_3 = {
 def compare_table_3(summary: Mapping[str, Any], tasks: str) -> list[dict[str, Any]]:
     """The paper's Table 3 with our columns in the places of GPT-3 before and after, a record a row.
 
-    The paper's ROUGE-L is of SuperNI, 175 billion parameters and 52,445 instructions: a level of ours says little next to it, and on
+    The paper's ROUGE-L is of SuperNI, a model of 175 billion parameters and far more data: a level of ours says little next to it, and on
     other `tasks` nothing; the gain is what to look at.
     """
     ours = {published: column for column, published in TABLE_3.items() if column in summary}
