@@ -3,6 +3,7 @@
 import random
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,7 @@ from selfinstruct.steps.export import strip_field_name
 from selfinstruct.steps.quality import measure_quality
 
 SIZE = 16_000
+MOST_SECONDS = 0.4
 PIECES = [
     "a", "A", " ", "\n", "\t", "1", ":", ".", "-", "Input ", "Input", "Output 1 ", "Output", "Output\n", "Example ", "Example\n", "Class label:",
     "\n1. ", "1. ", "\n1", "yes ", "map the ", "that map ", "file a ", "draw a ", "go to ", "conclusion ", "end in a ", "plot ", "a:",
@@ -47,10 +49,16 @@ def test_a_long_text_of_one_kind(name):
     for piece in PIECES:
         for start in ("", "Output", "Output: a map Input"):
             text = start + piece * (SIZE // len(piece)) + "x"
-            started = time.process_time()
-            FUNCTIONS[name](text)
-            slow[start, piece] = time.process_time() - started
-    assert max(slow.values()) < 0.4, max(slow, key=slow.get)
+            slow[start, piece] = measure_seconds(FUNCTIONS[name], text)
+            if slow[start, piece] >= MOST_SECONDS:  # once more: Python may have tidied up after other tests meanwhile
+                slow[start, piece] = measure_seconds(FUNCTIONS[name], text)
+    assert max(slow.values()) < MOST_SECONDS, max(slow, key=slow.get)
+
+
+def measure_seconds(function: Callable[[str], object], text: str) -> float:
+    started = time.process_time()
+    function(text)
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize(
