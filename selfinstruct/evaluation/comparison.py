@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PRIMARY = "bits_per_byte"
 UNITS = {
     PRIMARY: "bits per byte", "rouge_l": "points of ROUGE-L", "rouge_l_no_stemmer": "points of ROUGE-L, no stemmer",
-    "rouge_l_reference_length": "points of ROUGE-L at the reference's length", "stopped": "of responses that stopped",
+    "rouge_l_reference_length": "points of ROUGE-L at the reference's length", "stopped": "percentage points of responses that stopped",
     "tokens": "tokens",
 }  # fmt: skip
 LABELS = {  # short ones, for tables; "stopped" in percent
@@ -148,7 +148,7 @@ def say_difference(row: Mapping[str, Any]) -> str:
     difference, low, high = (_signed(row[name], row["measure"]) for name in ("difference", "low", "high"))
     head = f"{row['a']} minus {row['b']}: {difference} {UNITS[row['measure']]} [{low}, {high}], p {_show_p(row['p_holm'])} (Holm)"
     names = ("minimum_detectable_difference", "observed_detectable_difference")
-    limit, here = (show_number(row[name]) for name in names)
+    limit, here = (show_number(_scale(row[name], row["measure"])) for name in names)
     if row["p_holm"] >= CLEAR:
         return f"{head}: no difference seen (planned to see {limit}; by the SD here {here})."
     better = row["a"] if (row["difference"] < 0) == (row["measure"] in LOWER_IS_BETTER) else row["b"]
@@ -157,7 +157,13 @@ def say_difference(row: Mapping[str, Any]) -> str:
 
 def _signed(value: float, measure: str) -> str:
     """With its sign, in as many decimals as tell."""
-    return f"{value:+.3f}".replace("-", "−") if measure in (PRIMARY, "stopped") else f"{value:+.2f}".replace("-", "−")
+    decimals = {PRIMARY: 3, "stopped": 0}.get(measure, 2)
+    return f"{_scale(value, measure):+.{decimals}f}".replace("-", "−")
+
+
+def _scale(value: float | None, measure: str) -> float | None:
+    """As tables and sentences show it: shares in percent."""
+    return 100 * value if measure == "stopped" and value is not None else value
 
 
 def _show_p(value: float) -> str:
@@ -172,8 +178,9 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
             "difference": _signed(row["difference"], row["measure"]),
             "95 % interval": f"[{_signed(row['low'], row['measure'])},\u00a0{_signed(row['high'], row['measure'])}]",
             "p (Holm)": _show_p(row["p_holm"]).removeprefix("= "),
-            "could be seen from": row["minimum_detectable_difference"],
-            "by the SD here": row["observed_detectable_difference"], "SD over seeds": row["seed_sd"], "n": row["n"],
+            "could be seen from": _scale(row["minimum_detectable_difference"], row["measure"]),
+            "by the SD here": _scale(row["observed_detectable_difference"], row["measure"]),
+            "SD over seeds": _scale(row["seed_sd"], row["measure"]), "n": row["n"],
         }
         for row in records
     ]  # fmt: skip

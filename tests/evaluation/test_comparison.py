@@ -65,6 +65,13 @@ def test_fewer_bits_are_better(gain, better):
     assert f"{better} is better" in say_difference(row), "more ROUGE-L is"
 
 
+def test_shares_are_in_percent():
+    scores = {"stopped": {"run_data": np.ones((1, 40)), "seeds_only": np.eye(2)[:1].repeat(20, 1)}}
+    (row,) = compare_measures(scores, [("run_data", "seeds_only")], {})
+    assert row["difference"] == 0.5 and tabulate_differences([row])[0]["difference"] == "+50"
+    assert "+50 percentage points of responses that stopped" in say_difference(row)
+
+
 def test_holm_counts_the_pairs_of_one_measure():
     scores = {"bits_per_byte": columns(0.01), "rouge_l": columns(0.01)}
     pairs = [("run_data", "seeds_only"), ("run_data", "shuffled_outputs")]
