@@ -196,8 +196,8 @@ def _label_overlap(name: str, values: np.ndarray, threshold: float, named: bool)
 
 
 def shorten_name(name: str) -> str:
-    """A data set's name for legends and titles, cut where it is long."""
-    return escape_dollars(name if len(name) <= 22 else f"{name[:21]}…")
+    """A data set's or an arm's name for legends and titles; a long one loses its middle, since names of one kind differ at the end."""
+    return escape_dollars(name if len(name) <= 22 else f"{name[:7]}…{name[-12:]}")
 
 
 def _choose_width(values: Mapping[str, np.ndarray], widths: Sequence[tuple[int, Any]]) -> Any:

@@ -25,6 +25,7 @@ from selfinstruct.analysis.figures import (
     plot_lengths,
     plot_overlap,
     scale_shape,
+    shorten_name,
     source_line,
 )
 from selfinstruct.analysis.method import BOXES, draw_method
@@ -219,6 +220,11 @@ def test_a_crowded_figure_is_wider_than_a_column():
     assert [draw_verb_nouns({"a": pairs}, "x", {}).get_figwidth() for pairs in (FEW, SKEWED)] == [3.35, 5.0]
 
 
+def test_long_names_that_differ_at_the_end_stay_apart():
+    short = [shorten_name(f"num_prompt_instructions={number}") for number in (8, 16)]
+    assert short == ["num_pro…structions=8", "num_pro…tructions=16"] and shorten_name("$a") == r"\$a"
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_several_data_sets_stand_two_by_two_on_a_page(count):
     names = ["a_very_long_name_of_a_data_set", "$b$", "c", "d", "e"][:count]
@@ -226,7 +232,7 @@ def test_several_data_sets_stand_two_by_two_on_a_page(count):
     figure.canvas.draw()
     assert figure.get_figwidth() == 7 and len(figure.axes) == count
     assert [ax.get_title() for ax in figure.axes[:2]] == [
-        "a_very_long_name_of_a…: 50% of the instructions",
+        "a_very_…f_a_data_set: 50% of the instructions",
         r"\$b\$: 50% of the instructions",
     ]
     places = [ax.get_position() for ax in figure.axes]
