@@ -32,14 +32,8 @@ if TYPE_CHECKING:
     from .runfolder import RunFolder
 
 STOPPED_EARLY = 3
-LAYOUTS = (
-    "paper",
-    "chat",
-    "alpaca",
-    "sharegpt",
-    "chatml",
-    "huggingface",
-)  # data.writing.FORMATS, which takes long to import
+# data.writing.FORMATS, which takes long to import
+LAYOUTS = ("paper", "chat", "alpaca", "sharegpt", "chatml", "huggingface")
 
 
 class OneLineErrors(click.Group):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.agreement import share_interval
+from ..analysis.verdicts import find_t_quantile
 from ..files import ParameterError, load_records
 from ..models.protocol import approximate_tokens
 from ..models.spending import EMBEDDED_PRICE, Price
@@ -390,7 +391,7 @@ def measure_mean(values: Sequence[float]) -> Interval:
     if len(values) < 2:
         return (values[0] if values else None, None, None)
     mean = statistics.fmean(values)
-    half = _quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = find_t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return (mean, mean - half, mean + half)
 
 
@@ -402,14 +403,8 @@ def measure_ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
     if len(above) < 2:
         return (ratio, None, None)
     rests = [one - ratio * other for one, other in zip(above, below, strict=True)]
-    half = _quantile(len(rests)) * statistics.stdev(rests) / math.sqrt(len(rests)) / statistics.fmean(below)
+    half = find_t_quantile(len(rests) - 1) * statistics.stdev(rests) / math.sqrt(len(rests)) / statistics.fmean(below)
     return (ratio, max(ratio - half, 0.0), ratio + half)
-
-
-def _quantile(count: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, count - 1))
 
 
 def _measure_share(yes: int, count: int) -> Interval:

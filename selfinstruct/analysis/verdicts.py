@@ -178,7 +178,7 @@ def _judge(
     difference, smallest = value - base, smallest or SMALLEST_SHARE * abs(base)
     low = high = detectable = None
     if p is not None:
-        half = _t_quantile(n - 1, drawn_at) * spread / sqrt(n)
+        half = find_t_quantile(n - 1, drawn_at) * spread / sqrt(n)
         low, high, detectable = difference - half, difference + half, find_detectable(n, spread, drawn_at)
     elif n > 1 and difference == 0:  # the same number in every pair
         low = high = detectable = 0.0
@@ -218,7 +218,8 @@ def _count_more(seeds: int, spread: float, smallest: float, alpha: float) -> int
 
 
 @cache
-def _t_quantile(degrees: int, alpha: float) -> float:
+def find_t_quantile(degrees: int, alpha: float = 0.05) -> float:
+    """How many standard errors a two-sided 1 - `alpha` interval of Student's t reaches to either side."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 1 - alpha / 2))
@@ -233,7 +234,7 @@ def _detectable_spreads(seeds: int, alpha: float, power: float) -> float:
 
     degrees = seeds - 1
     middles = (np.arange(GRID) + 0.5) / GRID  # of the probabilities; scipy's own noncentral t fails for few degrees
-    limits = _t_quantile(degrees, alpha) * np.sqrt(2 * gammaincinv(degrees / 2, middles) / degrees)
+    limits = find_t_quantile(degrees, alpha) * np.sqrt(2 * gammaincinv(degrees / 2, middles) / degrees)
 
     def missing(size: float) -> float:
         shift = size * sqrt(seeds)
