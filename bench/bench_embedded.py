@@ -1,6 +1,6 @@
 """What the embedded model makes of the method's steps 1 to 3 under several settings, in one table.
 
-    python -m bench.bench_embedded                                  # every setting, 9 or 10 requests of step 1 each, about 10 minutes
+    python -m bench.bench_embedded                                  # every setting, 9 or 10 requests of step 1 each, about 20 minutes
     python -m bench.bench_embedded --only default --random-seeds 42 1 2 3 4 5 --instructions 60
     python -m bench.bench_embedded --threshold                      # step 2 on the seed tasks: the threshold of its margins
 
