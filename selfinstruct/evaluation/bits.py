@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import append_record, iter_lines
+from ..progress import progress_bar
 from ..runfolder import RunFolder
 from ..training.weights import describe_base, load_adapter, load_model
 from .columns import FILLER, FOLDER, Column, TrainedAdapter, find_chat_layout
@@ -46,12 +47,11 @@ def measure_bits(
     computed again, and where it holds all, torch is not loaded.
     """
     import numpy as np
-    from tqdm.auto import tqdm
 
     make_measure = make_measure or _LossMeter(base)
     files = _open_files(run, columns, tasks, base)
     missing = {key: file.find_missing(tasks.tasks) for key, file in files.items()}
-    bar = tqdm(
+    bar = progress_bar(
         total=sum(map(len, missing.values())), desc="bits per byte", unit="task", disable=not any(missing.values())
     )
     with bar:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import SelfInstructError
-from .session import find_process, is_alive
+from ..session import find_process, is_alive
 from .spending import Amount
 from .store import ResponseStore
 

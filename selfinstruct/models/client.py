@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import sys
 import threading
 import time
 import warnings
@@ -20,7 +17,9 @@ from typing import Any
 
 from ..display import count_of
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
+from ..progress import progress_bar, tell_person
 from ..records import Completion, Request
+from ..session import session_name
 from .claims import Claims, Reservations
 from .door import RefusedElsewhere, find_door
 from .endpoint import Endpoint, RequestFailed
@@ -35,7 +34,6 @@ from .protocol import (
     read_usage,
     utc_now,
 )
-from .session import session_name, works_for_another
 from .spending import Amount, Budget, Pace, Tally, Usage, measure
 from .store import NO_MODEL_CALLED, ResponseStore
 
@@ -386,12 +384,10 @@ class Progress:
     def __init__(
         self, desc: str, total: int, cached: int, budget: Budget, tell: Callable[[int, int, str], None] | None = None
     ):
-        from tqdm.auto import tqdm
-
         self._budget, self._cached, self._total, self._tell, self._through = budget, cached, total, tell, 0
         self._waiting = 0
         self._started, self._tokens, self._failed = time.monotonic(), budget.tokens, budget.failed
-        self.bar = tqdm(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
+        self.bar = progress_bar(total=total, desc=desc, unit="request", disable=None if desc else True, mininterval=0.5)
 
     def add_cached(self, number: int, waiting: int) -> None:
         """Count answers that others have fetched; `waiting` are still to come from them."""
@@ -435,26 +431,3 @@ def _wait_for_each(sent: IMapIterator) -> Iterator[bool | None]:
             yield None
         except StopIteration:
             return
-
-
-def tell_person(line: str) -> None:
-    """Show `line` at once where the person is who waits: above the bars in a terminal, below the cell in a notebook.
-
-    Under the runner that is the runner's terminal: of a cell that is being stopped nobody reads the output any more.
-    """
-    if works_for_another():
-        first = _find_stderr()
-        over_its_bar = "\r" + line.ljust(os.get_terminal_size(first).columns - 1) if os.isatty(first) else line
-        os.write(first, (over_its_bar + "\n").encode())
-        return
-    from tqdm.auto import tqdm
-
-    tqdm.write(line, file=sys.stderr)
-
-
-def _find_stderr() -> int:
-    """The stderr that this process was started with, also in a kernel, whose own goes to the cell."""
-    try:
-        return sys.stderr.fileno()  # a kernel keeps it under this number
-    except io.UnsupportedOperation:  # on Windows it leaves the process's own alone
-        return 2

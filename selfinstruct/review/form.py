@@ -21,7 +21,7 @@ import ipywidgets as widgets
 from IPython import get_ipython
 
 from ..files import ParameterError
-from ..models.session import OWNER_VARIABLE
+from ..session import OWNER_VARIABLE
 from .items import Review
 from .questions import Question, Shown
 

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from ..progress import progress_bar
 from ..records import Client
 from .instructions import Round
 
@@ -25,9 +26,7 @@ def show_rounds(client: Client, rounds: Iterable[Round], num_instructions_to_gen
 
     A client that has `on_progress` calls it while it waits: then the bar moves inside a round, too.
     """
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=num_instructions_to_generate, desc="instructions", bar_format=BAR, miniters=0)
+    bar = progress_bar(total=num_instructions_to_generate, desc="instructions", bar_format=BAR, miniters=0)
     pace = Pace(num_instructions_to_generate)
 
     def show(text: str, at_once: bool = False) -> None:

@@ -33,6 +33,7 @@ from ..files import (
     write_records,
 )
 from ..models.embedded import weights_sha256
+from ..progress import progress_bar
 from .cost import autocast, choose_precision
 from .gguf_files import write_adapter_gguf, write_merged_gguf
 from .loss import sum_losses, token_losses
@@ -198,13 +199,11 @@ class Training:
 
     def run(self) -> None:
         """All steps that are left, with a bar, a line of loss.jsonl each, and a checkpoint a minute."""
-        from tqdm.auto import tqdm
-
         name = f"{self.out_dir.parent.name}, seed {self.out_dir.name}"
         began, saved = time.monotonic() - self.seconds, time.monotonic()
         if not self.step:
             self._log(None, 0.0)
-        with tqdm(total=len(self.plan), initial=self.step, desc=name, unit="step") as bar:
+        with progress_bar(total=len(self.plan), initial=self.step, desc=name, unit="step") as bar:
             while self.step < len(self.plan):
                 loss = self._update(self.plan[self.step])
                 self.seconds = time.monotonic() - began

@@ -17,8 +17,8 @@ from selfinstruct.files import EndpointError
 from selfinstruct.models import embedded
 from selfinstruct.models.connection import connect
 from selfinstruct.models.endpoint import find_endpoint
-from selfinstruct.models.session import OWNER_VARIABLE
 from selfinstruct.records import Request
+from selfinstruct.session import OWNER_VARIABLE
 
 # a process that serves and then waits, as a notebook kernel does between cells
 KERNEL = "from selfinstruct.models.embedded import serve\ns = serve()\nprint(s.pid, s.base_url, flush=True)\ninput()"

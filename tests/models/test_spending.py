@@ -21,9 +21,9 @@ from helpers.scripted import ScriptedServer, answer
 from selfinstruct.files import InputError, StoppedEarly
 from selfinstruct.models.claims import Reservations
 from selfinstruct.models.connection import connect
-from selfinstruct.models.session import OWNER_VARIABLE, session_name
 from selfinstruct.models.spending import Amount, Budget, load_price
 from selfinstruct.models.store import ResponseStore
+from selfinstruct.session import OWNER_VARIABLE, session_name
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from selfinstruct.models import upkeep
 from selfinstruct.models.connection import connect
 from selfinstruct.models.endpoint import RequestFailed
 from selfinstruct.models.protocol import dump_canonical, make_job, request_key
-from selfinstruct.models.session import session_name
 from selfinstruct.models.store import ResponseStore, count_calls
 from selfinstruct.models.upkeep import (
     drop_responses,
@@ -39,6 +38,7 @@ from selfinstruct.models.upkeep import (
     verify_store,
 )
 from selfinstruct.records import Request
+from selfinstruct.session import session_name
 
 WRITER = """
 import sys

@@ -1,0 +1,99 @@
+"""Bars and news are seen where the person is who waits."""
+
+import os
+import struct
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from helpers.notebooks import FIRST, write_notebook
+
+from selfinstruct import progress
+from selfinstruct.progress import find_stderr, progress_bar, tell_person
+from selfinstruct.runner.run import run_notebooks
+from selfinstruct.session import OWNER_VARIABLE
+
+WORK = """\
+import sys, time
+from selfinstruct import progress
+progress.SECONDS_BETWEEN_LINES = float(sys.argv[1])
+with progress.progress_bar(total=3, desc="training", unit="step", disable=None) as bar:
+    for step in range(3):
+        time.sleep(0.02)
+        bar.set_postfix_str(f"loss {step}")
+        bar.update()
+progress.tell_person("Stopping.")
+"""
+CELL = """\
+import time
+from selfinstruct import progress
+progress.SECONDS_BETWEEN_LINES = 0.01
+with progress.progress_bar(total=2, desc="answers", mininterval=0) as bar:
+    for _ in range(2):
+        time.sleep(0.05)
+        bar.update()
+from selfinstruct.runfolder import open_run
+run = open_run("02_generate_instructions", locals())
+"""
+
+
+def work(seconds: float, stderr: int) -> None:
+    """Run WORK in a process that works for this one, as a kernel of a run does."""
+    environment = {**os.environ, OWNER_VARIABLE: str(os.getpid())}
+    subprocess.run([sys.executable, "-c", WORK, str(seconds)], env=environment, stderr=stderr, check=True)
+
+
+def read_log(tmp_path, seconds: float) -> str:
+    with (tmp_path / "log").open("w+b") as log:
+        work(seconds, log.fileno())
+        log.seek(0)
+        return log.read().decode()
+
+
+def test_in_a_log_a_bar_is_a_line_now_and_then(tmp_path):
+    lines = read_log(tmp_path, 0.01).splitlines()
+    assert lines[-1] == "Stopping."
+    assert len(lines) > 2 and all(line.startswith("  training: ") for line in lines[:-1])
+    assert any("1/3" in line and "loss 1" in line for line in lines)
+    assert not any("\r" in line or "█" in line for line in lines)
+
+
+def test_what_is_soon_over_needs_no_line(tmp_path):
+    assert read_log(tmp_path, 30) == "Stopping.\n"
+
+
+def test_in_a_terminal_it_is_a_bar_that_goes_when_it_is_over():
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")  # not on Windows
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    work(30, theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # Linux says the end so
+        pass
+    os.close(ours)
+    *bar, _, news = shown.decode().split("\r")[:-1]
+    assert any("training:" in part and "|" in part and "loss 1" in part for part in bar)
+    assert bar[-1].strip() == "" and news.startswith("Stopping.")
+
+
+def test_a_notebook_that_a_command_runs_shows_its_bar_there(tmp_path, capfd):
+    write_notebook(tmp_path / "notebooks", FIRST, CELL)
+    run_notebooks(tmp_path / "run", {}, notebooks_dir=tmp_path / "notebooks", out=lambda line: None)
+    assert "  answers: " in capfd.readouterr().err
+    copy = nbformat.read(tmp_path / "run" / "notebooks" / f"{FIRST}.ipynb", as_version=4)
+    assert not any("answers" in str(cell.get("outputs")) for cell in copy.cells)
+
+
+def test_in_a_script_bars_are_tqdms_own(monkeypatch, capfd):
+    monkeypatch.delenv(OWNER_VARIABLE, raising=False)
+    with progress_bar(total=1, desc="here") as bar:
+        bar.update()
+    tell_person("news")
+    assert "here: 100%" in (shown := capfd.readouterr().err) and "news" in shown
+    assert find_stderr() == sys.stderr.fileno() if hasattr(sys.stderr, "fileno") else True
+    assert progress.SECONDS_BETWEEN_LINES == 30
