@@ -22,7 +22,7 @@ FLOORS: list[dict[str, str]] = [
         "records": "rows, Request, Completion",
         "promptfile": "prompt.yaml",
         "display": "tables, numbers, text",
-        "progress": "bars, news",
+        "bars": "bars and news",
     },
     {
         "prompts": "a prompt set is a folder",

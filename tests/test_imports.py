@@ -78,7 +78,7 @@ def test_the_method_knows_no_provider():
         name for name in graph if room(name) in METHOD and name != "steps.estimate"
     ]  # what it costs is a provider's matter
     # a bar knows none either
-    others = {name: {room(other) for other in graph[name]} - METHOD - {"progress"} for name in method}
+    others = {name: {room(other) for other in graph[name]} - METHOD - {"bars"} for name in method}
     assert {name: rooms for name, rooms in others.items() if rooms} == {}
 
 

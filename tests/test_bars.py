@@ -9,27 +9,27 @@ import nbformat
 import pytest
 from helpers.notebooks import FIRST, write_notebook
 
-from selfinstruct import progress
-from selfinstruct.progress import find_stderr, progress_bar, tell_person
+from selfinstruct import bars
+from selfinstruct.bars import find_stderr, progress_bar, tell_person
 from selfinstruct.runner.run import run_notebooks
 from selfinstruct.session import OWNER_VARIABLE
 
 WORK = """\
 import sys, time
-from selfinstruct import progress
-progress.SECONDS_BETWEEN_LINES = float(sys.argv[1])
-with progress.progress_bar(total=3, desc="training", unit="step", disable=None) as bar:
+from selfinstruct import bars
+bars.SECONDS_BETWEEN_LINES = float(sys.argv[1])
+with bars.progress_bar(total=3, desc="training", unit="step", disable=None) as bar:
     for step in range(3):
         time.sleep(0.02)
         bar.set_postfix_str(f"loss {step}")
         bar.update()
-progress.tell_person("Stopping.")
+bars.tell_person("Stopping.")
 """
 CELL = """\
 import time
-from selfinstruct import progress
-progress.SECONDS_BETWEEN_LINES = 0.01
-with progress.progress_bar(total=2, desc="answers", mininterval=0) as bar:
+from selfinstruct import bars
+bars.SECONDS_BETWEEN_LINES = 0.01
+with bars.progress_bar(total=2, desc="answers", mininterval=0) as bar:
     for _ in range(2):
         time.sleep(0.05)
         bar.update()
@@ -96,4 +96,4 @@ def test_in_a_script_bars_are_tqdms_own(monkeypatch, capfd):
     tell_person("news")
     assert "here: 100%" in (shown := capfd.readouterr().err) and "news" in shown
     assert find_stderr() == sys.stderr.fileno() if hasattr(sys.stderr, "fileno") else True
-    assert progress.SECONDS_BETWEEN_LINES == 30
+    assert bars.SECONDS_BETWEEN_LINES == 30
