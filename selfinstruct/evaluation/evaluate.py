@@ -24,7 +24,7 @@ from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
 from ..training.weights import check_libraries, find_base
 from .bits import find_missing_bits, measure_bits
-from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_chat_layout, find_columns
+from .columns import BEFORE, OF_07, PROVIDER, Column, Places, collect_prompts, find_chat_layout, find_columns
 from .comparison import (
     PRIMARY,
     WRITTEN,
@@ -64,6 +64,7 @@ class Evaluation:
     problems: list[str] = field(default_factory=list)
     clients: list[ModelClient] = field(default_factory=list)  # what else asked: their figures are added
     random_seed: int = 42
+    places: Places = OF_07
 
     @property
     def names(self) -> list[str]:
@@ -98,9 +99,14 @@ class Evaluation:
         return ours if self.heldout.name == USER_ORIENTED else {**ours, "the paper's 252": USER_ORIENTED_252}
 
     def plan(self) -> dict[str, float]:
-        """measure -> the least true difference that is found with 80 % power; nothing of it needs a result."""
-        sizes = {PRIMARY: self.heldout.units} if self.columns else {}
-        return plan_comparison({**sizes, **dict.fromkeys(("rouge_l", "stopped"), self.sample.units)})
+        """measure -> the least true difference that is found with 80 % power in each of the pairs to come, after Holm's correction
+        for their number; nothing of it needs a result.
+        """
+        pairs, own = find_pairs(self.names), {one.name for one in self.columns}
+        written = {name for name in self.names if self.can_write or name not in own}
+        judged = {**({PRIMARY: own} if own else {}), "rouge_l": written, "stopped": written - set(self.published)}
+        units = {name: (self.heldout if name == PRIMARY else self.sample).units for name in judged}
+        return plan_comparison(units, {name: sum(set(pair) <= names for pair in pairs) for name, names in judged.items()})
 
     # measuring
 
@@ -115,17 +121,19 @@ class Evaluation:
         concurrency: int = 4,
         max_cost_usd: float = 0.0,
     ) -> dict[str, list[list[Response]]]:
-        """The responses of every column to the sample; run.json records what answered. The last two are for a provider."""
+        """The responses of every column to the sample, {} without one; run.json records what answered. The last two are for a
+        provider.
+        """
         responses, clients, tasks = {}, [], self.sample.tasks
-        for earlier in self.run.find(f"{FOLDER}/predictions/*.jsonl"):  # of another sample, or of columns that are gone
-            earlier.unlink()
-        if self.columns and self.can_write:
-            responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store)
+        for earlier in self.run.find(f"{self.places.predictions}/*.jsonl") if tasks else ():
+            earlier.unlink()  # of another sample, or of columns that are gone
+        if self.columns and self.can_write and tasks:
+            responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store, self.places)
         if self.provider:
             limits = {"store": store, "concurrency": concurrency, "max_cost_usd": max_cost_usd, "step": "07"}
             theirs, client = ask_provider(self.run, tasks, max_tokens, **self.provider, **limits)
             responses, clients = {**responses, **theirs}, [*clients, *client]
-        note_columns(self.run, self.columns, [*self.clients, *clients])
+        note_columns(self.run, self.columns, [*self.clients, *clients], self.places)
         return {**responses, **self.published}
 
     def score(self, bits: Mapping[str, Any], responses: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:

@@ -22,9 +22,10 @@ from ..data.tasks import join_words
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
 from ..runfolder import RunFolder
-from ..training.local import HELDOUT
+from ..steps.export import END_OF_TEXT
 from ..training.rows import build_prompt, strip_end
 
+HELDOUT = "seeds/heldout_tasks.jsonl"
 PUBLISHED = {
     "user_oriented": "human_eval/user_oriented_instructions.jsonl",
     "superni": "data/finetuning/superni_50k/superni_test_set.jsonl",
@@ -105,14 +106,15 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
 
 def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:
     """The held-out instances of one row."""
-    from ..analysis.predictions import find_definition
+    from ..analysis.predictions import find_definition, split_prompt
 
     id = str(row.get("id") or f"{stem}:{where.rpartition(':')[2]}")
     try:
         if "completion" in row and "prompt" in row:
             prompt = row["prompt"].rstrip()
             reference = strip_end(row["completion"]).strip()
-            return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
+            texts = (find_definition(prompt), *split_prompt(prompt))
+            return [EvaluationTask(id, prompt, (_check(reference, where),), *texts)]
         instruction = row["instruction"].strip()
         instances = row.get("instances") or [
             {"input": row.get("input") or "", "output": row.get("target", row.get("output"))}
@@ -136,6 +138,12 @@ def _check(reference: str, where: str) -> str:
     if not reference:
         raise InputError(f"{where}: the reference is empty; every held-out task needs an answer that a person wrote")
     return reference
+
+
+def load_heldout_pairs(count: int, random_seed: int = 42) -> list[tuple[str, str]]:
+    """(prompt, completion) of `count` of our held-out tasks, drawn, for the curve of notebook 06, which decides nothing."""
+    drawn = load_tasks().draw(count, random_seed).tasks if count else ()
+    return [(task.prompt, f" {task.references[0]}{END_OF_TEXT}") for task in drawn]
 
 
 def find_leaks(tasks: Sequence[EvaluationTask], prompts: Iterable[str]) -> list[str]:

@@ -49,9 +49,7 @@ def check_libraries() -> None:
     """Raise EndpointError with the one command to type where torch or what goes with it is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise EndpointError(
-            f"fine-tuning needs {' and '.join(missing)}, not installed here; this brings it: make finetune"
-        )
+        raise EndpointError(f"not installed here, and needed: {', '.join(missing)}; run: make finetune")
 
 
 def import_torch(offline: bool = True) -> Any:
