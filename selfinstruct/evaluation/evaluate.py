@@ -2,6 +2,7 @@
 
     evaluation = open_evaluation(run, tasks="heldout")      # everything that could not work is refused here
     evaluation.plan()                                       # before looking: the least difference that can be seen
+    print(evaluation.estimate(max_tokens=96))               # how long the next two lines take
     bits = evaluation.measure_bits()                        # column -> array (n_seeds, n_tasks)
     responses = evaluation.ask(max_tokens=96)               # column -> the responses of each training seed
     scores = evaluation.score(bits, responses)              # measure -> column -> array (n_seeds, n_tasks)
@@ -16,14 +17,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import count_of
 from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
+from ..steps.estimate import estimate_requests
 from ..training.weights import check_libraries, find_base
-from .bits import find_missing_bits, measure_bits
+from .bits import LossMeter, estimate_bits, find_missing_bits, measure_bits
 from .columns import BEFORE, OF_07, PROVIDER, Column, Places, collect_prompts, find_chat_layout, find_columns
 from .comparison import (
     PRIMARY,
@@ -36,7 +39,17 @@ from .comparison import (
     say_difference,
     summarise_measures,
 )
-from .responses import Response, ask_columns, ask_provider, load_columns, note_columns, score_columns, split_names
+from .responses import (
+    Response,
+    ask_columns,
+    ask_provider,
+    build_requests,
+    list_unasked,
+    load_columns,
+    note_columns,
+    score_columns,
+    split_names,
+)
 from .tasks import USER_ORIENTED_252, TaskSet, describe_tasks, find_leaks, find_tasks, load_tasks
 
 if TYPE_CHECKING:
@@ -110,9 +123,30 @@ class Evaluation:
 
     # measuring
 
+    @cached_property
+    def meter(self) -> LossMeter:
+        """What computes losses; the weights are loaded once, at the first that is missing."""
+        return LossMeter(self.base)
+
+    def estimate(self, max_tokens: int = 96, store: str | Path = "outputs/responses.sqlite") -> str:
+        """How long `measure_bits` and `ask` take, and what a provider may cost, a line each; a first part of the losses is
+        computed, and kept.
+        """
+        tasks, lines = self.sample.tasks, []
+        if self.columns:
+            lines.append(estimate_bits(self.run, self.columns, self.heldout, self.base, self.meter))
+        if self.columns and self.can_write and tasks:
+            left = list_unasked(self.run, self.columns, tasks, self.base, max_tokens, store)
+            cost = estimate_requests(left, "embedded") if left else "all are in the store"
+            lines.append(f"Answers: {cost}.")
+        if self.provider:
+            asked = build_requests(self.run, Column(PROVIDER), tasks, max_tokens)
+            lines.append(f"{PROVIDER}: {estimate_requests(asked, self.provider['model'], self.provider['base_url'])}.")
+        return "\n".join(lines) or "Nothing is computed or asked: these answers are published."
+
     def measure_bits(self) -> dict[str, np.ndarray]:
         """Bits per byte of every column of the run folder, on all held-out tasks."""
-        return measure_bits(self.run, self.columns, self.heldout, self.base) if self.columns else {}
+        return measure_bits(self.run, self.columns, self.heldout, self.base, self.meter) if self.columns else {}
 
     def ask(
         self,

@@ -9,7 +9,7 @@ and so have those of notebook 16 in `evaluation/scaling/predictions/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +45,49 @@ def ask_columns(
 
     It serves `base` in F16, and starts with the first request that `store` does not hold.
     """
-    weights, variants = str(convert_to_f16(base)), [one for column in columns for one in column.adapters]
-    common = {"store": store, "deterministic": True, "adapters": [one.path for one in variants], "step": "07"}
     found: dict[str, list[list[Response]]] = {}
     clients: list[ModelClient] = []
+    for column, adapter, client in _connect_each(columns, base, store):
+        rows = ask_column(run, column, adapter, tasks, client, max_tokens, base, places)
+        found.setdefault(column.name, []).append(rows)
+        clients.append(client)
+    return found, clients
+
+
+def _connect_each(
+    columns: Sequence[Column], base: Path, store: str | Path
+) -> Iterator[tuple[Column, TrainedAdapter | None, ModelClient]]:
+    weights, variants = str(convert_to_f16(base)), [one for column in columns for one in column.adapters]
+    common = {"store": store, "deterministic": True, "adapters": [one.path for one in variants], "step": "07"}
     for column in columns:
         for adapter in column.variants:
             with connect(weights, adapter=adapter.path if adapter else "", **common) as client:
-                found.setdefault(column.name, []).append(
-                    ask_column(run, column, adapter, tasks, client, max_tokens, base, places)
-                )
-                clients.append(client)
-    return found, clients
+                yield column, adapter, client
+
+
+def list_unasked(
+    run: RunFolder,
+    columns: Sequence[Column],
+    tasks: Sequence[EvaluationTask],
+    base: Path,
+    max_tokens: int,
+    store: str | Path,
+) -> list[Request]:
+    """The requests of `ask_columns` that `store` has no answer to; nothing is asked."""
+    return [
+        request
+        for column, _, client in _connect_each(columns, base, store)
+        for request in client.find_missing(build_requests(run, column, tasks, max_tokens, base))
+    ]
+
+
+def build_requests(
+    run: RunFolder, column: Column, tasks: Sequence[EvaluationTask], max_tokens: int, base: Path | None = None
+) -> list[Request]:
+    """A request a task, greedy and without a stop (paper Table 4); without `base` each is one message of a chat."""
+    layout = find_chat_layout(run, base) if column.chat and base else FILLER
+    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 0.0, "as_message": base is None}
+    return [Request(prompt=layout.replace(FILLER, task.prompt), **settings) for task in tasks]
 
 
 def note_columns(
@@ -99,10 +130,8 @@ def ask_column(
     base: Path | None = None,
     places: Places = OF_07,
 ) -> list[Response]:
-    """One response a task, greedily and without a stop (paper Table 4), also written to the folder of predictions."""
-    layout = find_chat_layout(run, base) if column.chat and base else FILLER
-    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 0.0, "as_message": base is None}
-    requests = [Request(prompt=layout.replace(FILLER, task.prompt), **settings) for task in tasks]
+    """One response a task, also written to the folder of predictions."""
+    requests = build_requests(run, column, tasks, max_tokens, base)
     seed = adapter.training_seed if adapter else ""
     label = f"{column.name}{'-' * bool(seed)}{seed}"
     completions = client.complete(requests, desc=label)
