@@ -291,15 +291,18 @@ def _check_columns(run: RunFolder, columns: Sequence[Column], judged: Sequence[s
 
 
 def leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
-    """The tasks that were not trained on, and a line on the others."""
-    leaked = find_leaks(heldout.tasks, prompts)
+    """The tasks that were not trained on, and a line on the others, and on rows that have no answer."""
+    leaked, notes = find_leaks(heldout.tasks, prompts), []
+    if heldout.left_out:
+        notes.append(f"{count_of('row', heldout.left_out)} of {heldout.source} left out: no answer to judge by")
     if not leaked:
-        return heldout, []
+        return heldout, notes
     kept = tuple(one for one in heldout.tasks if one.id not in set(leaked))
     if len(kept) < 2:
         raise InputError(f"{heldout.source}: the columns were trained on these tasks; choose others with tasks=FILE")
     tasks = count_of("held-out task", len(leaked))
-    return replace(heldout, tasks=kept), [f"{tasks} left out: the instruction was trained on ({', '.join(leaked[:3])})"]
+    notes.append(f"{tasks} left out: the instruction was trained on ({', '.join(leaked[:3])})")
+    return replace(heldout, tasks=kept), notes
 
 
 def _describe_training(column: Column) -> dict[str, Any]:

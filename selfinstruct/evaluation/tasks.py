@@ -46,12 +46,13 @@ class EvaluationTask:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Held-out tasks with the name and the sha256 of their file."""
+    """Held-out tasks with the name and the sha256 of their file; `left_out` are rows of a published one that have no answer."""
 
     name: str
     tasks: tuple[EvaluationTask, ...]
     source: str
     sha256: str
+    left_out: int = 0
 
     def draw(self, n: int, random_seed: int = 42) -> TaskSet:
         """`n` of the tasks, in their order; all of them for 0, or where there are no more."""
@@ -87,11 +88,15 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
     """The held-out tasks of a name or a file: in the layout of the published 252 (`instruction`, `instances`), of a file of
     predictions (`instruction`, `input`, `target`), of SuperNI (`prompt`, `completion`), or rows `instruction`, `input`, `output`.
 
-    Of equal prompts in {prompt, completion} rows every completion is a reference. Raises InputError with file:line.
+    Of equal prompts in {prompt, completion} rows every completion is a reference. A published row without an answer is left out,
+    since nobody can mend it. Raises InputError with file:line.
     """
-    path = find_tasks(tasks)
+    path, left_out = find_tasks(tasks), 0
     found: dict[str, EvaluationTask] = {}
     for where, row in iter_objects(path):
+        if tasks in PUBLISHED and not strip_end(str(row.get("completion", "-"))).strip():
+            left_out += 1
+            continue
         for task in _read_row(row, where, path.stem):
             earlier = found.get(task.prompt)
             known = earlier.references if earlier and "completion" in row else ()
@@ -101,7 +106,7 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     name = tasks if tasks in ("heldout", *PUBLISHED) else path.stem
-    return TaskSet(name, tuple(found.values()), show_path(path), sha256)
+    return TaskSet(name, tuple(found.values()), show_path(path), sha256, left_out)
 
 
 def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:

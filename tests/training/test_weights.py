@@ -127,7 +127,7 @@ def test_a_name_that_the_hub_does_not_give(monkeypatch):
 
 def test_missing_torch_is_one_sentence_with_the_command(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(EndpointError, match="needs torch, not installed here; this brings it: make finetune"):
+    with pytest.raises(EndpointError, match="not installed here, and needed: torch; run: make finetune"):
         weights.check_libraries()
 
 
