@@ -212,4 +212,6 @@ def measure_detectable_difference(n: int, sd: float, comparisons: int = 1, confi
     if n == 1:
         return float("inf")
     edge = t.isf((1 - confidence) / 2 / comparisons, n - 1)
-    return float(sd / n**0.5 * nctdtrinc(n - 1, 1 - POWER, edge))  # the shift of t at which 1 - POWER stays below the edge
+    return float(
+        sd / n**0.5 * nctdtrinc(n - 1, 1 - POWER, edge)
+    )  # the shift of t at which 1 - POWER stays below the edge

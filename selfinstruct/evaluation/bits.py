@@ -127,7 +127,9 @@ class LossFile:
     def find_missing(self, tasks: Sequence[EvaluationTask]) -> list[EvaluationTask]:
         return [task for task in tasks if task.id not in self.known]
 
-    def complete(self, missing: Sequence[EvaluationTask], make_measure: MakeMeasure, tell: Callable[[int], Any]) -> None:
+    def complete(
+        self, missing: Sequence[EvaluationTask], make_measure: MakeMeasure, tell: Callable[[int], Any]
+    ) -> None:
         """Compute the losses of `missing`, longest last, and keep them part by part."""
         measure = make_measure(self.adapter)
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,9 @@ class Evaluation:
         written = {name for name in self.names if self.can_write or name not in own}
         judged = {**({PRIMARY: own} if own else {}), "rouge_l": written, "stopped": written - set(self.published)}
         units = {name: (self.heldout if name == PRIMARY else self.sample).units for name in judged}
-        return plan_comparison(units, {name: sum(set(pair) <= names for pair in pairs) for name, names in judged.items()})
+        return plan_comparison(
+            units, {name: sum(set(pair) <= names for pair in pairs) for name, names in judged.items()}
+        )
 
     # measuring
 

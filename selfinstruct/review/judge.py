@@ -229,9 +229,7 @@ def parse_grade(text: str) -> str | None:
     return found[1].upper() if grades - {""} == {found[1].upper()} else None
 
 
-def compare_with_model(
-    client: ModelClient, pairs: Sequence[Pair], max_tokens: int = ANSWER_TOKENS
-) -> list[Verdict]:
+def compare_with_model(client: ModelClient, pairs: Sequence[Pair], max_tokens: int = ANSWER_TOKENS) -> list[Verdict]:
     """What the judge says of each pair, asked twice with places swapped."""
     completions = iter(_complete(client, build_pair_requests(pairs, max_tokens), "pairs by a model"))
     verdicts = []

@@ -60,6 +60,8 @@ def check_training(
         return Path(base_model)  # nothing that is here
     if backend != "local":
         raise ParameterError(f"backend={backend!r}: choose local or provider")
+    if not columns:
+        raise ParameterError(f"columns=[]: name one to train at least, of {', '.join(TRAINED)}")
     if unknown := [name for name in columns if name not in TRAINED]:
         raise ParameterError(f"columns: no column {unknown[0]!r} to train; there are {', '.join(TRAINED)}")
     check_libraries()
@@ -160,6 +162,8 @@ def plan_training(
     """
     if backend == "provider":
         return plan_provider(run)
+    if not training_seeds:
+        raise ParameterError("training_seeds=[]: give one training seed at least, such as [42]")
     tokenizer = load_tokenizer(base)
     pairs = {name: load_pairs(files[name]) for name in dict.fromkeys([*columns, "run_data"])}
     rows = {name: tokenise_rows(texts, tokenizer, settings.max_length) for name, texts in pairs.items()}

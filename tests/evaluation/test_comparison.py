@@ -38,7 +38,9 @@ def test_what_can_be_seen_needs_no_result():
     assert plan["rouge_l"] == pytest.approx(6.3, abs=0.2)
     assert plan["bits_per_byte"] < plan_comparison({"bits_per_byte": 60}, {"bits_per_byte": 6})["bits_per_byte"]
     assert plan_comparison({"rouge_l": 60}, {"rouge_l": 6})["rouge_l"] == pytest.approx(7.9, abs=0.2)
-    assert plan_comparison({"rouge_l": 60}, {"rouge_l": 0})["rouge_l"] == plan["rouge_l"], "one column: nothing to correct"
+    assert plan_comparison({"rouge_l": 60}, {"rouge_l": 0})["rouge_l"] == plan["rouge_l"], (
+        "one column: nothing to correct"
+    )
 
 
 def test_the_loop_s_two_questions_come_first():

@@ -169,7 +169,9 @@ def test_an_adapter_of_another_training_file_is_not_taken_for_the_column_s(run, 
     record.write_text(json.dumps({**made_of, "train_file": {"sha256": sha256}}))
     assert [one.name for one in find_columns(run, base=base)][-1] == "shuffled_outputs"
     write_records(run / "adapters/shuffled_outputs/train.jsonl", [{"prompt": "Add.", "completion": " y"}])
-    with pytest.raises(InputError, match=r"train\.jsonl: it has changed since shuffled_outputs was trained on it; train"):
+    with pytest.raises(
+        InputError, match=r"train\.jsonl: it has changed since shuffled_outputs was trained on it; train"
+    ):
         open_evaluation(run, tasks, str(base))
 
 

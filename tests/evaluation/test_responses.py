@@ -92,7 +92,9 @@ def read_stored(path):
         return {row.response["choices"][0]["text"] for row in store.rows()}
 
 
-def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_same_files(run, base, store, served, tmp_path):
+def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_same_files(
+    run, base, store, served, tmp_path
+):
     train(run, base, ("run_data", "seeds_only"))
     served.respond = tell_request
     whole, other = RunFolder(tmp_path / "whole"), tmp_path / "other.sqlite"
@@ -118,7 +120,9 @@ def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_s
     assert child.exitcode == 0 and stored.isdisjoint(map(tell_request, served.bodies[before:]))
     assert 15 <= len(stored) < 40 and len(served.bodies) == before + 40 - len(stored)
     files = {path.name: path.read_bytes() for path in run.find("evaluation/predictions/*")}
-    assert files == {path.name: path.read_bytes() for path in whole.find("evaluation/predictions/*")} and len(files) == 4
+    assert (
+        files == {path.name: path.read_bytes() for path in whole.find("evaluation/predictions/*")} and len(files) == 4
+    )
 
 
 def test_the_rows_are_those_of_the_published_predictions(run, base, store, served):

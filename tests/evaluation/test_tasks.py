@@ -9,10 +9,12 @@ from helpers.trained import task_set
 
 from selfinstruct.evaluation.evaluate import leave_out_leaks
 from selfinstruct.evaluation.tasks import find_leaks, load_heldout_pairs, load_tasks
-from selfinstruct.files import InputError, iter_lines, project_path
+from selfinstruct.files import PROJECT_ROOT, InputError, iter_lines, project_path
 from selfinstruct.prompts import load_prompts
 from selfinstruct.steps import build_finetuning_rows
 from selfinstruct.steps.export import build_seed_rows
+
+SUPERNI = PROJECT_ROOT / "tests/samples/superni_test_set.jsonl"  # by hand, in the layout of the published file
 
 
 def write(path, *rows):
@@ -57,19 +59,9 @@ def test_rows_of_superni_are_known_by_their_definition_and_keep_every_reference(
     assert found.clusters == ["Add them.", "Add them.", "Name it."] and found.units == 2
 
 
-SUPERNI = """\
-{"prompt": "Given a list of numbers, say if it is sorted.\\n\\nInput: 1, 4, 9\\n\\nOutput:", "completion": " Yes<|endoftext|>"}
-{"prompt": "Given a list of numbers, say if it is sorted.\\n\\nInput: 7, 2\\n\\nOutput:", "completion": " No<|endoftext|>"}
-{"prompt": "You get a premise.\\n\\nWrite a title for it.\\n\\nInput: Premise: Ann sings.\\nAll day.\\n\\nOutput:", "completion": " Songs<|endoftext|>"}
-{"prompt": "You get a premise.\\n\\nWrite what follows.\\n\\nInput: Premise: Ann sings.\\nAll day.\\n\\nOutput:", "completion": " She\\nis hoarse.<|endoftext|>"}
-"""
-
-
-def test_the_published_test_set_in_its_layout(tmp_path):
+def test_the_published_test_set_in_its_layout():
     """As the data set's card shows a row: definition, "Input:" and "Output:" a blank line apart; every completion ends in the mark."""
-    path = tmp_path / "superni_test_set.jsonl"
-    path.write_text(SUPERNI)
-    found = load_tasks(str(path))
+    found = load_tasks(str(SUPERNI))
     assert [task.references for task in found.tasks] == [("Yes",), ("No",), ("Songs",), ("She\nis hoarse.",)]
     assert found.units == 3, "two definitions that begin alike are two tasks"
     last = found.tasks[-1]
@@ -83,7 +75,9 @@ def test_the_published_test_set_in_its_layout(tmp_path):
 
 def test_a_published_row_without_an_answer_is_left_out_and_counted(tmp_path, monkeypatch):
     path = tmp_path / "superni_test_set.jsonl"
-    path.write_text(SUPERNI + '{"prompt": "Copy.\\n\\nInput: -\\n\\nOutput:", "completion": " <|endoftext|>"}\n')
+    path.write_text(
+        SUPERNI.read_text() + '{"prompt": "Copy.\\n\\nInput: -\\n\\nOutput:", "completion": " <|endoftext|>"}\n'
+    )
     with pytest.raises(InputError, match=r"jsonl:5: the reference is empty"):
         load_tasks(str(path))  # somebody's own file can be mended
     monkeypatch.setattr("selfinstruct.evaluation.tasks.find_published_file", lambda name: path)

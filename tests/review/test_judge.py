@@ -69,9 +69,21 @@ def test_a_grade_is_read_from_the_start_of_an_answer(text, grade):
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [(" 1", "first"), ("Response 2", "second"), ("Tie", "tie"), ("**2**.", "second"), ("12", None), ("neither", None),
-     ("1 or 2", None), ("1, 2, or tie", None), ("1.5", None), ("1st", None), ("", None), ("Response 1 is better", "first"),
-     ("both 1 and 2", None)],
+    [
+        (" 1", "first"),
+        ("Response 2", "second"),
+        ("Tie", "tie"),
+        ("**2**.", "second"),
+        ("12", None),
+        ("neither", None),
+        ("1 or 2", None),
+        ("1, 2, or tie", None),
+        ("1.5", None),
+        ("1st", None),
+        ("", None),
+        ("Response 1 is better", "first"),
+        ("both 1 and 2", None),
+    ],
 )
 def test_a_verdict_is_read_from_the_start_of_an_answer(text, verdict):
     assert parse_verdict(text) == verdict
@@ -157,11 +169,14 @@ NONSENSE = {  # what a judge may say that is no verdict -> the grade, of a lette
 
 @pytest.mark.parametrize(("said", "grade"), NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("api", ["completions", "chat"])
-def test_whatever_a_judge_says_ends_in_counted_rows_and_no_verdict_is_invented(sample, tmp_path, said, grade, api, capsys):
+def test_whatever_a_judge_says_ends_in_counted_rows_and_no_verdict_is_invented(
+    sample, tmp_path, said, grade, api, capsys
+):
     items, key = sample
-    with ScriptedServer(lambda body: said) as server, connect(
-        "scripted", server.url, api=api, store=tmp_path / "s.sqlite"
-    ) as client:
+    with (
+        ScriptedServer(lambda body: said) as server,
+        connect("scripted", server.url, api=api, store=tmp_path / "s.sqlite") as client,
+    ):
         told = []
         found = judge_responses(client, items, key, {}, "scripted", base_url=server.url, tell=told.append)
     graded = 24 if grade else 0
@@ -170,28 +185,33 @@ def test_whatever_a_judge_says_ends_in_counted_rows_and_no_verdict_is_invented(s
         {"asked": "pair", "of": 12, "verdicts": 0, "no verdict": 12},
     ]
     assert (found["graded"], found["readable"]) == (graded, 0)
-    assert told[1].startswith(f"The judge names a grade in {graded} of 24 and a pair in 0 of 12; the others are no verdict")
+    assert told[1].startswith(
+        f"The judge names a grade in {graded} of 24 and a pair in 0 of 12; the others are no verdict"
+    )
     assert told[1].endswith("conclude nothing from it; choose another rater_model.")
     assert {row["model_share"] for row in found["corrected"]} == ({float(grade in "AB")} if grade else {None})
-    if "thoughts" in said or said.startswith("<think>") and not grade:
+    if said.startswith("<think>") and not grade:
         assert "No answer from the judge: " in capsys.readouterr().out
     json.dumps(found)
 
 
 def test_a_judge_that_thinks_first_gets_the_room_it_is_given(sample, tmp_path):
     items, _ = sample
-    with ScriptedServer(lambda body: "<think>Hm.\nA flaw.</think>\nB") as server, connect(
-        "scripted", server.url, api="chat", store=tmp_path / "s.sqlite"
-    ) as client:
+    with (
+        ScriptedServer(lambda body: "<think>Hm.\nA flaw.</think>\nB") as server,
+        connect("scripted", server.url, api="chat", store=tmp_path / "s.sqlite") as client,
+    ):
         assert {one.grade for one in grade_with_model(client, items, 300).values()} == {"B"}
         assert {body.get("max_tokens") or body.get("max_completion_tokens") for body in server.bodies} == {300}
 
 
 def test_a_judge_that_cannot_be_reached_is_an_error_and_no_null(sample, tmp_path):
     items, _ = sample
-    with connect("scripted", "http://127.0.0.1:1/v1", store=tmp_path / "s.sqlite", timeout_s=1) as client:
-        with pytest.raises(EndpointError):
-            grade_with_model(client, items[:2])
+    with (
+        connect("scripted", "http://127.0.0.1:1/v1", store=tmp_path / "s.sqlite", timeout_s=1) as client,
+        pytest.raises(EndpointError),
+    ):
+        grade_with_model(client, items[:2])
 
 
 def test_a_few_clear_verdicts_are_said_without_alarm():

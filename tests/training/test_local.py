@@ -42,6 +42,7 @@ def run(tmp_path):
             ParameterError,
             "no column 'run_date' to train; there are seeds_only, generated_only",
         ),
+        ({"columns": []}, ParameterError, r"columns=\[\]: name one to train at least, of seeds_only"),
         ({"base_model": "nowhere.gguf"}, EndpointError, "no such file"),
         (
             {"batch_tokens": 10**9},
@@ -55,6 +56,11 @@ def test_what_cannot_work_is_refused_in_a_sentence(tiny, given, error, words):
     with pytest.raises(error, match=words) as caught:
         local.check_training(**{"base_model": str(tiny), **given})
     assert "\n" not in str(caught.value)
+
+
+def test_no_training_seed_is_refused_before_anything_is_read(run, tiny):
+    with pytest.raises(ParameterError, match=r"training_seeds=\[\]: give one training seed at least"):
+        local.plan_training(run, tiny, {}, Settings(), training_seeds=[])
 
 
 def test_merging_needs_a_file(tiny):

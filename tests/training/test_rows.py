@@ -84,7 +84,7 @@ def count_own(rows, shuffled):
 
 @pytest.mark.parametrize("shares", [(1,), (4, 4), (3, 2, 2), (5, 1, 1, 1, 1), (9, 8, 1), (2,) * 40], ids=str)
 def test_no_row_keeps_an_output_of_the_same_text_where_that_can_be(shares):
-    """"Yes" is half of the outputs, or every text comes twice: whatever is drawn, nobody keeps their own."""
+    """ "Yes" is half of the outputs, or every text comes twice: whatever is drawn, nobody keeps their own."""
     rows = answered(*(f"text {kind}" for kind, count in enumerate(shares) for _ in range(count)))
     stay = max(0, 2 * max(shares) - sum(shares))
     for seed in range(50):
@@ -100,7 +100,9 @@ def test_of_an_output_that_most_rows_share_as_few_as_can_be_stay_and_they_are_co
     shuffled = shuffle_outputs(rows, random.Random(5))
     assert count_unmovable(rows) == count_own(rows, shuffled) == 2
     assert shuffled == shuffle_outputs(rows, random.Random(5))
-    assert any(shuffle_outputs(rows, random.Random(seed)) != shuffled for seed in range(9)), "another seed, another draw"
+    assert any(shuffle_outputs(rows, random.Random(seed)) != shuffled for seed in range(9)), (
+        "another seed, another draw"
+    )
     assert shuffle_outputs([], random.Random(5)) == [] and count_unmovable([]) == 0
 
 
