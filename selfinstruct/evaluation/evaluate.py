@@ -198,7 +198,7 @@ class Evaluation:
         sizes = {"bits per byte": len(self.heldout.tasks)} if self.columns else {}
         sizes |= {"ROUGE-L": len(self.sample.tasks)} if self.can_write or not self.columns else {}
         each = ", ".join(f"{count} for {measure}" for measure, count in sizes.items())
-        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: less than was planned to be seen (80 % power)."
+        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: less than was planned to be seen (80 % power, after Holm)."
 
     def show_extremes(self, responses: Mapping[str, Any], scores: Mapping[str, Any], show_rows: int = 3) -> SideBySide:
         """Before and after, or the first pair there is: largest gains in ROUGE-L, then losses, of the first training seed."""

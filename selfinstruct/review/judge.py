@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, predict_share, share_interval
 from ..files import EndpointError, ParameterError
+from ..models.client import announce
 from ..models.protocol import NO_TEXT
 from ..records import Completion, Request
 from ..steps.estimate import estimate_requests
@@ -96,7 +97,7 @@ def judge_responses(
     max_tokens: int = ANSWER_TOKENS,
     base_url: str = "",
     price_table: str = "",
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = announce,
 ) -> dict[str, Any]:
     """Everything of notebook 15: says what it will come to, asks, and sets the answers against the person's `ratings`.
 

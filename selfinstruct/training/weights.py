@@ -81,10 +81,13 @@ def find_base(path_or_name: str | Path = "") -> Path:
     if text in ("", "embedded"):
         return find_weights()
     path = project_path(path_or_name)
-    if path.suffix == ".gguf":
+    if path.suffix == ".gguf" and path.is_file():
         return find_weights(path)
     if (path / "config.json").is_file():
         return path
+    if path.suffix == ".gguf":
+        advice = 'name the GGUF file of the weights, or "" for the embedded ones'
+        raise EndpointError(f"base_model: {show_path(path)}: no such file; {advice}")
     if path.exists() or not HUB_NAME.fullmatch(text):
         raise ParameterError(
             f"base_model: {show_path(path)} is no GGUF file and no folder with config.json; name one, a model of the hub "
