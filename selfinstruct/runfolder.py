@@ -106,7 +106,13 @@ NOTEBOOKS: dict[str, Notebook] = {
     "13_measure_rouge_overlap": Notebook(uses=(INSTRUCTIONS,)),
     "14_review_quality": Notebook(uses=(ALL_INSTANCES, "review/answers_*.jsonl"), main=False),
     "15_rate_responses": Notebook(
-        uses=("evaluation/predictions/*.jsonl", "ratings/grades_*.jsonl", "review/blind_answers_*.jsonl"), main=False
+        uses=(
+            "evaluation/predictions/*.jsonl",
+            "evaluation/scaling/predictions/*.jsonl",
+            "ratings/grades_*.jsonl",
+            "review/blind_answers_*.jsonl",
+        ),
+        main=False,
     ),
     "16_scale_data": Notebook(uses=(FINETUNING, ALL_INSTANCES, "results/15_rate_responses.json"), main=False),
     "17_compare_with_paper": Notebook(uses=("results/0*.json", "results/1[0-6]*.json")),
@@ -312,6 +318,10 @@ class RunFolder:
     def note(self, **facts: Any) -> None:
         """Merge `facts` into run.json, one level deep: a dict is merged into the dict of that name."""
         write_json(self / _RUN_JSON, _merge(self.state, facts))
+
+    def replace(self, **facts: Any) -> None:
+        """Write `facts` to run.json in the place of what it has by these names."""
+        write_json(self / _RUN_JSON, {**self.state, **facts})
 
     @property
     def spent(self) -> dict[str, Any]:

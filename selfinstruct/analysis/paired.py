@@ -1,6 +1,6 @@
 """Columns that were judged on the same tasks: means and differences with intervals, corrected p values, and what could be seen.
 
-    plan = measure_detectable_difference(252, sd=17)             # before looking: 3.0 points
+    plan = measure_detectable_difference(252, sd=17, comparisons=6)      # before looking: 3.7 points
     compare_columns({"before": before, "after": after}, [("after", "before")])
 
 A column is a model, or one way of asking it; its scores are one number for each task, (n_tasks,), or (n_seeds, n_tasks) where
@@ -55,9 +55,10 @@ def compare_columns(
 
     scores: column -> array (n_tasks,) or (n_seeds, n_tasks), the tasks of all in one order. `p` is two-sided and belongs to
     the interval: below 1 - confidence exactly where the interval leaves out 0. `p_holm` corrects it for the number of pairs.
-    `minimum_detectable_difference` is that of one comparison at 80 % power; `sd` states, before looking, the SD of the
-    difference on one task (with clusters: of a cluster's mean), without it that of these differences is taken. `seed_sd`:
-    the SD of the difference over the training seeds, NaN with one. Equal seeds give equal intervals in any order of tasks.
+    `minimum_detectable_difference` is the one that `p_holm` finds with 80 % power even in Holm's first and strictest step, where
+    each of m pairs is tested at (1 - confidence) / m; `sd` states, before looking, the SD of the difference on one task (with
+    clusters: of a cluster's mean), without it that of these differences is taken. `seed_sd`: the SD of the difference over the
+    training seeds, NaN with one. Equal seeds give equal intervals in any order of tasks.
     Raises ParameterError for columns of other lengths, a score that is NaN, and fewer than two tasks.
     """
     import pandas as pd
@@ -69,7 +70,8 @@ def compare_columns(
         found = _resample_mean(_mean_seeds(columns[a]) - _mean_seeds(columns[b]), clusters, n_resamples, random_seed)
         low, high, p = _read_resamples(found, confidence)
         means = [float(columns[name].mean()) for name in (a, b)]
-        detectable = measure_detectable_difference(found.units, found.unit_sd if sd is None else sd, confidence)
+        spread = found.unit_sd if sd is None else sd
+        detectable = measure_detectable_difference(found.units, spread, len(pairs), confidence)
         rows.append({
             "a": a, "b": b, "mean_a": means[0], "mean_b": means[1], "difference": found.mean, "low": low, "high": high,
             "p": p, "minimum_detectable_difference": detectable, "seed_sd": _measure_seed_sd(columns, a, b),
@@ -191,21 +193,12 @@ def _read_resamples(found: Resampled, confidence: float) -> tuple[float, float, 
     return float(low), float(high), float(min(p, 1.0))
 
 
-def measure_detectable_difference(
-    n: int,
-    sd: float,
-    confidence: float = CONFIDENCE,
-    power: float = POWER,
-    rows_per_cluster: float = 1,
-    correlation: float = 0.0,
-    comparisons: int = 1,
-) -> float:
-    """The smallest true difference that is found with probability `power`, in the unit of `sd`; infinite for n = 1.
+def measure_detectable_difference(n: int, sd: float, comparisons: int = 1, confidence: float = CONFIDENCE) -> float:
+    """The smallest true difference that is found with a probability of 80 %, in the unit of `sd`; infinite for n = 1.
 
-    n: tasks, or rows; sd: standard deviation of the paired difference on one of them. Rows of one task are alike: with
-    `rows_per_cluster` and their intraclass `correlation`, n rows count as n / (1 + (rows_per_cluster - 1) * correlation).
-    `comparisons`: how many are made, for the first step of Holm. Two-sided t test. Nothing of it needs a result: compute it
-    before looking.
+    n: tasks (rows of one task count once); sd: standard deviation of the paired difference on one of them. `comparisons`: how
+    many are made; the first step of Holm tests each at (1 - confidence) / comparisons, and no other step is stricter.
+    Two-sided t test. Nothing of it needs a result: compute it before looking.
 
     >>> round(measure_detectable_difference(252, sd=17), 1), round(measure_detectable_difference(91, sd=17), 1)
     (3.0, 5.0)
@@ -213,12 +206,12 @@ def measure_detectable_difference(
     from scipy.special import nctdtrinc
     from scipy.stats import t
 
-    if n < 1 or sd < 0 or rows_per_cluster < 1 or not 0 <= correlation <= 1 or not 0 < power < 1:
-        given = f"n={n}, sd={sd}, rows_per_cluster={rows_per_cluster}, correlation={correlation}, power={power}"
-        raise ParameterError(f"{given}: n and rows_per_cluster must be 1 or more, sd 0 or more, the others shares")
-    free = n / rows_per_cluster - 1
-    if free <= 0:
+    if n < 1 or sd < 0 or comparisons < 1:
+        given = f"n={n}, sd={sd}, comparisons={comparisons}"
+        raise ParameterError(f"{given}: n and comparisons must be 1 or more, sd 0 or more")
+    if n == 1:
         return float("inf")
-    edge = t.isf((1 - confidence) / 2 / comparisons, free)
-    error = sd * ((1 + (rows_per_cluster - 1) * correlation) / n) ** 0.5
-    return float(error * nctdtrinc(free, 1 - power, edge))  # the shift of t at which 1 - power stays below the edge
+    edge = t.isf((1 - confidence) / 2 / comparisons, n - 1)
+    return float(
+        sd / n**0.5 * nctdtrinc(n - 1, 1 - POWER, edge)
+    )  # the shift of t at which 1 - POWER stays below the edge

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # where a model that does not stop goes on: with the next example, or an end token written out
 _NEXT_EXAMPLE = re.compile(r"\n\s*\n(?:Input|Output|Task)|\n(?:Input|Output)\s*:|<\|endoftext\|>")
-_INPUT_MARK = re.compile(r"\n\s*(?:Now complete the following example|Input\s*:)|\n\s*\n")
+_INPUT_MARKS = re.compile(r"\n\s*(?:Now complete the following example[\s-]*)?Input\s*:"), re.compile(r"\n\s*\n")
+_OUTPUT_MARK = re.compile(r"\n\s*Output\s*:$")
 References = Sequence[str | Sequence[str]]
 
 
@@ -63,13 +64,26 @@ def load_predictions(path: str | Path, tasks: Sequence[tuple[str, str]] = ()) ->
     return [row for _, row in rows]
 
 
-def find_definition(prompt: str) -> str:
-    """The task of a row of `superni_test_set.jsonl`: its definition, the text before the input. White space does not matter.
+def split_prompt(prompt: str) -> tuple[str, str]:
+    """(definition, input) of a row of `superni_test_set.jsonl`, whose prompts are "DEFINITION\\n\\nInput: INPUT\\n\\nOutput:".
 
-    >>> find_definition("Name the capital.\\n\\nInput: Peru\\n\\nOutput:"), find_definition("Name the  capital.\\nInput: Chad")
-    ('Name the capital.', 'Name the capital.')
+    All rows of a task have its definition. One of several paragraphs ends at the first "Input:"; where a prompt has none, at its
+    first blank line.
+
+    >>> split_prompt("Name the capital.\\n\\nInput: Peru\\n\\nOutput:"), split_prompt("Name it.\\n\\nChad")
+    (('Name the capital.', 'Peru'), ('Name it.', 'Chad'))
     """
-    return " ".join(_INPUT_MARK.split(prompt.strip(), maxsplit=1)[0].split())
+    text = _OUTPUT_MARK.sub("", prompt.strip())
+    for mark in _INPUT_MARKS:
+        definition, *rest = mark.split(text, maxsplit=1)
+        if rest:
+            return definition.strip(), rest[0].strip()
+    return text.strip(), ""
+
+
+def find_definition(prompt: str) -> str:
+    """The task of a row of `superni_test_set.jsonl`: its definition; white space makes no other one."""
+    return " ".join(split_prompt(prompt)[0].split())
 
 
 @cache

@@ -1,6 +1,8 @@
 """Bits per byte of the references, teacher-forced: the primary measure, and the file that keeps what is computed.
 
-    measure_bits(run, columns, heldout, base)           # column -> array (n_seeds, n_tasks), lower is better
+    meter = LossMeter(base)                             # loads the weights at its first use
+    estimate_bits(run, columns, heldout, base, meter)   # how long it will take: a first part is computed, and kept
+    measure_bits(run, columns, heldout, base, meter)    # column -> array (n_seeds, n_tasks), lower is better
 
 It has no decoding noise. The end token is left out, so that a model which has only learnt to stop gains nothing by it. Losses are
 kept in `evaluation/losses_*.jsonl` as they are computed: after a stop the same command goes on, and a second one computes nothing.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bars import progress_bar
+from ..display import count_of
 from ..files import append_record, iter_lines
 from ..runfolder import RunFolder
 from ..training.weights import describe_base, load_adapter, load_model
@@ -32,6 +36,8 @@ LONGEST = (
 )
 CHUNK = 30  # tasks whose losses are computed, and kept, at a time
 LAYOUT = "human_eval predictions, no end token"  # of the losses in the cache
+Measure = Callable[[Sequence[tuple[str, str]]], Sequence[Any]]  # (prompt, completion) pairs -> their losses
+MakeMeasure = Callable[[TrainedAdapter | None], Measure]
 
 
 def measure_bits(
@@ -39,7 +45,7 @@ def measure_bits(
     columns: Sequence[Column],
     tasks: TaskSet,
     base: Path,
-    make_measure: Callable[[TrainedAdapter | None], Callable[[Sequence[tuple[str, str]]], Sequence[Any]]] | None = None,
+    make_measure: MakeMeasure,
 ) -> dict[str, np.ndarray]:
     """column -> bits per byte of each task's reference, an array (n_seeds, n_tasks): nats / ln 2 / bytes of its UTF-8.
 
@@ -48,7 +54,6 @@ def measure_bits(
     """
     import numpy as np
 
-    make_measure = make_measure or _LossMeter(base)
     files = _open_files(run, columns, tasks, base)
     missing = {key: file.find_missing(tasks.tasks) for key, file in files.items()}
     bar = progress_bar(
@@ -80,6 +85,30 @@ def find_missing_bits(run: RunFolder, columns: Sequence[Column], tasks: TaskSet,
     return sum(len(one.find_missing(tasks.tasks)) for one in _open_files(run, columns, tasks, base).values())
 
 
+def estimate_bits(
+    run: RunFolder, columns: Sequence[Column], tasks: TaskSet, base: Path, make_measure: MakeMeasure
+) -> str:
+    """How many losses `measure_bits` would compute, and how long that takes: a part of them, of all lengths, is computed now."""
+    found = {file: file.find_missing(tasks.tasks) for file in _open_files(run, columns, tasks, base).values()}
+    left = {file: missing for file, missing in found.items() if missing}
+    if not left:
+        return "Bits per byte: every loss is known."
+    first, missing = next(iter(left.items()))
+    chosen = sorted(missing, key=_measure_length)[:: -(-len(missing) // CHUNK)]
+    make_measure(first.adapter)  # loads the weights
+    began = time.perf_counter()
+    first.complete(chosen, make_measure, lambda count: None)
+    speed = (time.perf_counter() - began) / sum(map(_measure_length, chosen))
+    count = sum(map(len, left.values())) - len(chosen)
+    rest = sum(_measure_length(task) for tasks in left.values() for task in tasks) - sum(map(_measure_length, chosen))
+    minutes = count_of("minute", max(1, round(speed * rest / 60)))
+    return f"Bits per byte: {count:,} losses to compute, about {minutes} ({len(chosen)} have just been measured)."
+
+
+def _measure_length(task: EvaluationTask) -> int:
+    return len(task.prompt) + len(task.references[0])
+
+
 class LossFile:
     """The losses of one adapter, or of the base, on one file of tasks: a line a task, kept as they are computed."""
 
@@ -98,11 +127,13 @@ class LossFile:
     def find_missing(self, tasks: Sequence[EvaluationTask]) -> list[EvaluationTask]:
         return [task for task in tasks if task.id not in self.known]
 
-    def complete(self, missing: Sequence[EvaluationTask], make_measure: Callable, tell: Callable[[int], Any]) -> None:
+    def complete(
+        self, missing: Sequence[EvaluationTask], make_measure: MakeMeasure, tell: Callable[[int], Any]
+    ) -> None:
         """Compute the losses of `missing`, longest last, and keep them part by part."""
         measure = make_measure(self.adapter)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        ordered = sorted(missing, key=lambda task: len(task.prompt) + len(task.references[0]))
+        ordered = sorted(missing, key=_measure_length)
         for start in range(0, len(ordered), CHUNK):
             part = ordered[start : start + CHUNK]
             pairs = [pair for task in part for pair in self._build_pairs(task)]
@@ -134,14 +165,14 @@ class LossFile:
         return [row["nats"] / math.log(2) / row["bytes"] for row in rows]
 
 
-class _LossMeter:
+class LossMeter:
     """Adapter -> how its losses are measured; the base is loaded once, for the first that is missing."""
 
     def __init__(self, base: Path):
         self.base = base
         self._model = self._tokenizer = None
 
-    def __call__(self, adapter: TrainedAdapter | None) -> Callable[[Sequence[tuple[str, str]]], Sequence[Any]]:
+    def __call__(self, adapter: TrainedAdapter | None) -> Measure:
         from ..training.loss import measure_completion_loss
 
         if self._model is None:

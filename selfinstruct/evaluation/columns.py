@@ -9,19 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..files import InputError, ParameterError, iter_lines, read_json, write_json
+from ..files import InputError, ParameterError, iter_lines, read_json, show_path, write_json
 from ..models.embedded import weights_sha256
 from ..runfolder import RunFolder
 from ..training.lora import ADAPTER, PEFT, RECORD
-from ..training.rows import COLUMNS
+from ..training.rows import ADAPTERS, COLUMNS
 from ..training.weights import check_adapter, describe_base, load_tokenizer
 
 BEFORE = COLUMNS[:2]
 PROVIDER = "provider_model"  # the column of a model that a provider serves: it has no loss
 FOLDER = "evaluation"
 FILLER = "\u2237"  # stands for the prompt where the chat template is rendered once
+
+
+class Places(NamedTuple):
+    """The folders of a run folder that one notebook owns: where its adapters are trained, and what they write."""
+
+    adapters: str
+    predictions: str
+
+
+OF_07 = Places(ADAPTERS, f"{FOLDER}/predictions")
+OF_16 = Places("scaling", f"{FOLDER}/scaling/predictions")
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,8 @@ class Column:
 def find_columns(run: RunFolder, judged: Sequence[str] = (), base: Path | None = None) -> list[Column]:
     """The columns to judge: before training, and what notebook 06 has trained in `run`; or those that `judged` names.
 
-    Raises ParameterError for a name that has no adapter, InputError for an adapter that was made for other weights than `base`.
+    Raises ParameterError for a name that has no adapter, InputError for an adapter that was made for other weights than `base` or
+    from another file than the column's.
     """
     trained = _find_trained(run)
     for name in judged:
@@ -72,6 +84,7 @@ def find_columns(run: RunFolder, judged: Sequence[str] = (), base: Path | None =
     if base:
         for one in (one for name in names for one in trained.get(name, ())):
             check_adapter(one.folder, base)
+            check_train_file(one)
     return [Column(name, tuple(trained.get(name, ()))) for name in names]
 
 
@@ -84,13 +97,21 @@ def _find_trained(run: RunFolder) -> dict[str, list[TrainedAdapter]]:
 
 
 def load_trained(folder: Path) -> TrainedAdapter:
-    """The adapter of COLUMN/TRAINING_SEED. Raises InputError where the record is missing: it is written last."""
-    record, weights = (
-        read_json(folder / RECORD),
-        folder / ADAPTER,
-    )  # not there where llama.cpp does not know the architecture
-    sha256 = weights_sha256(weights if weights.is_file() else folder / PEFT / "adapter_model.safetensors")
-    return TrainedAdapter(folder.parent.name, folder.name, folder, sha256, record)
+    """The adapter of COLUMN/TRAINING_SEED. Raises InputError where the record is missing, which is written last, or the adapter."""
+    record = read_json(folder / RECORD)
+    # the first is not there where llama.cpp does not know the architecture
+    files = [path for name in (ADAPTER, f"{PEFT}/adapter_model.safetensors") if (path := folder / name).is_file()]
+    if not files:
+        raise InputError(f"{show_path(folder)}: a record and no adapter; train it again with 06_finetune_model")
+    return TrainedAdapter(folder.parent.name, folder.name, folder, weights_sha256(files[0]), record)
+
+
+def check_train_file(adapter: TrainedAdapter) -> None:
+    """Raise InputError where the column's train.jsonl is another one by now than the adapter was trained on."""
+    path, trained_on = adapter.folder.parent / "train.jsonl", adapter.record.get("train_file", {}).get("sha256")
+    if trained_on and path.is_file() and weights_sha256(path) != trained_on:
+        advice = f"train again with 06_finetune_model, or delete {show_path(adapter.folder)}"
+        raise InputError(f"{show_path(path)}: it has changed since {adapter.column} was trained on it; {advice}")
 
 
 def collect_prompts(run: RunFolder, columns: Sequence[Column]) -> list[str]:

@@ -1,6 +1,6 @@
 """What may be concluded: every column with its interval, the differences with what could have been seen, and the texts.
 
-    plan_comparison({"bits_per_byte": 270, "rouge_l": 60})        # before looking: the least difference that can be seen
+    plan_comparison({"rouge_l": 60}, {"rouge_l": 6})              # before looking: the least difference that can be seen
     table = compare_measures(scores, find_pairs(columns))         # a row a pair and measure, Holm within each measure
     [say_difference(row) for row in table if row["measure"] == PRIMARY]
     find_extremes(tasks, before, after, gains)                    # the two answers, word for word, largest gains and losses first
@@ -60,14 +60,15 @@ LOST, GAINED = "background:#fbe3d6;text-decoration:line-through", "background:#d
 Scores = Mapping[str, Mapping[str, Any]]  # measure -> column -> array (n_seeds, n_tasks)
 
 
-def plan_comparison(sizes: Mapping[str, int]) -> dict[str, float]:
-    """measure -> the least true difference that is found with 80 % power on so many tasks, from the SDs stated in ASSUMED_SD.
+def plan_comparison(sizes: Mapping[str, int], pairs: Mapping[str, int]) -> dict[str, float]:
+    """measure -> the least true difference that is found with 80 % power on so many tasks and in so many pairs, from the SDs
+    stated in ASSUMED_SD: in Holm's strictest step, so that it holds for each of the pairs.
 
     Rows of one task count as one, as they are resampled: the SD of a task's mean is at most that of a row.
     """
     from ..analysis.paired import measure_detectable_difference
 
-    return {name: measure_detectable_difference(n, ASSUMED_SD[name]) for name, n in sizes.items()}
+    return {name: measure_detectable_difference(n, ASSUMED_SD[name], max(pairs[name], 1)) for name, n in sizes.items()}
 
 
 def find_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -124,7 +125,7 @@ def compare_measures(
     """The difference of each pair in each of COMPARED, a record each: measure, pair, difference, low, high, p, p_holm, n, ...
 
     `minimum_detectable_difference` is the one planned with ASSUMED_SD, before looking, `observed_detectable_difference` the same with
-    the SD that these differences have. Holm's correction is within a measure.
+    the SD that these differences have. Holm's correction is within a measure, and both figures are of its strictest step.
     """
     from ..analysis.paired import compare_columns
 

@@ -87,10 +87,13 @@ class Curve:
         }  # fmt: skip
 
 
-def plan_curve(judging: Evaluation) -> dict[str, float]:
-    """Before looking: measure -> the least true difference between two sizes that is found with 80 % power."""
+def plan_curve(points: Sequence[Point], judging: Evaluation) -> dict[str, float]:
+    """Before looking: measure -> the least true difference that is found with 80 % power in each of the pairs of `pair_points`,
+    after Holm's correction for their number.
+    """
     written = {"rouge_l": judging.sample.units} if judging.sample.tasks else {}
-    return plan_comparison({PRIMARY: judging.heldout.units, **written})
+    sizes = {PRIMARY: judging.heldout.units, **written}
+    return plan_comparison(sizes, dict.fromkeys(sizes, len(pair_points(points))))
 
 
 def compare_points(points: Sequence[Point], judging: Evaluation, scores: Mapping[str, Any]) -> Curve:

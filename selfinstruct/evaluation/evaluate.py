@@ -2,6 +2,7 @@
 
     evaluation = open_evaluation(run, tasks="heldout")      # everything that could not work is refused here
     evaluation.plan()                                       # before looking: the least difference that can be seen
+    print(evaluation.estimate(max_tokens=96))               # how long the next two lines take
     bits = evaluation.measure_bits()                        # column -> array (n_seeds, n_tasks)
     responses = evaluation.ask(max_tokens=96)               # column -> the responses of each training seed
     scores = evaluation.score(bits, responses)              # measure -> column -> array (n_seeds, n_tasks)
@@ -16,15 +17,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import count_of
 from ..files import InputError, ParameterError, given_path
 from ..runfolder import RunFolder
+from ..steps.estimate import estimate_requests
 from ..training.weights import check_libraries, find_base
-from .bits import find_missing_bits, measure_bits
-from .columns import BEFORE, FOLDER, PROVIDER, Column, collect_prompts, find_chat_layout, find_columns
+from .bits import LossMeter, estimate_bits, find_missing_bits, measure_bits
+from .columns import BEFORE, OF_07, PROVIDER, Column, Places, collect_prompts, find_chat_layout, find_columns
 from .comparison import (
     PRIMARY,
     WRITTEN,
@@ -36,7 +39,17 @@ from .comparison import (
     say_difference,
     summarise_measures,
 )
-from .responses import Response, ask_columns, ask_provider, load_columns, note_columns, score_columns, split_names
+from .responses import (
+    Response,
+    ask_columns,
+    ask_provider,
+    build_requests,
+    list_unasked,
+    load_columns,
+    note_columns,
+    score_columns,
+    split_names,
+)
 from .tasks import USER_ORIENTED_252, TaskSet, describe_tasks, find_leaks, find_tasks, load_tasks
 
 if TYPE_CHECKING:
@@ -64,6 +77,7 @@ class Evaluation:
     problems: list[str] = field(default_factory=list)
     clients: list[ModelClient] = field(default_factory=list)  # what else asked: their figures are added
     random_seed: int = 42
+    places: Places = OF_07
 
     @property
     def names(self) -> list[str]:
@@ -98,15 +112,43 @@ class Evaluation:
         return ours if self.heldout.name == USER_ORIENTED else {**ours, "the paper's 252": USER_ORIENTED_252}
 
     def plan(self) -> dict[str, float]:
-        """measure -> the least true difference that is found with 80 % power; nothing of it needs a result."""
-        sizes = {PRIMARY: self.heldout.units} if self.columns else {}
-        return plan_comparison({**sizes, **dict.fromkeys(("rouge_l", "stopped"), self.sample.units)})
+        """measure -> the least true difference that is found with 80 % power in each of the pairs to come, after Holm's correction
+        for their number; nothing of it needs a result.
+        """
+        pairs, own = find_pairs(self.names), {one.name for one in self.columns}
+        written = {name for name in self.names if self.can_write or name not in own}
+        judged = {**({PRIMARY: own} if own else {}), "rouge_l": written, "stopped": written - set(self.published)}
+        units = {name: (self.heldout if name == PRIMARY else self.sample).units for name in judged}
+        return plan_comparison(
+            units, {name: sum(set(pair) <= names for pair in pairs) for name, names in judged.items()}
+        )
 
     # measuring
 
+    @cached_property
+    def meter(self) -> LossMeter:
+        """What computes losses; the weights are loaded once, at the first that is missing."""
+        return LossMeter(self.base)
+
+    def estimate(self, max_tokens: int = 96, store: str | Path = "outputs/responses.sqlite") -> str:
+        """How long `measure_bits` and `ask` take, and what a provider may cost, a line each; a first part of the losses is
+        computed, and kept.
+        """
+        tasks, lines = self.sample.tasks, []
+        if self.columns:
+            lines.append(estimate_bits(self.run, self.columns, self.heldout, self.base, self.meter))
+        if self.columns and self.can_write and tasks:
+            left = list_unasked(self.run, self.columns, tasks, self.base, max_tokens, store)
+            cost = estimate_requests(left, "embedded") if left else "all are in the store"
+            lines.append(f"Answers: {cost}.")
+        if self.provider:
+            asked = build_requests(self.run, Column(PROVIDER), tasks, max_tokens)
+            lines.append(f"{PROVIDER}: {estimate_requests(asked, self.provider['model'], self.provider['base_url'])}.")
+        return "\n".join(lines) or "Nothing is computed or asked: these answers are published."
+
     def measure_bits(self) -> dict[str, np.ndarray]:
         """Bits per byte of every column of the run folder, on all held-out tasks."""
-        return measure_bits(self.run, self.columns, self.heldout, self.base) if self.columns else {}
+        return measure_bits(self.run, self.columns, self.heldout, self.base, self.meter) if self.columns else {}
 
     def ask(
         self,
@@ -115,17 +157,19 @@ class Evaluation:
         concurrency: int = 4,
         max_cost_usd: float = 0.0,
     ) -> dict[str, list[list[Response]]]:
-        """The responses of every column to the sample; run.json records what answered. The last two are for a provider."""
+        """The responses of every column to the sample, {} without one; run.json records what answered. The last two are for a
+        provider.
+        """
         responses, clients, tasks = {}, [], self.sample.tasks
-        for earlier in self.run.find(f"{FOLDER}/predictions/*.jsonl"):  # of another sample, or of columns that are gone
-            earlier.unlink()
-        if self.columns and self.can_write:
-            responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store)
+        for earlier in self.run.find(f"{self.places.predictions}/*.jsonl") if tasks else ():
+            earlier.unlink()  # of another sample, or of columns that are gone
+        if self.columns and self.can_write and tasks:
+            responses, clients = ask_columns(self.run, self.columns, tasks, self.base, max_tokens, store, self.places)
         if self.provider:
             limits = {"store": store, "concurrency": concurrency, "max_cost_usd": max_cost_usd, "step": "07"}
             theirs, client = ask_provider(self.run, tasks, max_tokens, **self.provider, **limits)
             responses, clients = {**responses, **theirs}, [*clients, *client]
-        note_columns(self.run, self.columns, [*self.clients, *clients])
+        note_columns(self.run, self.columns, [*self.clients, *clients], self.places)
         return {**responses, **self.published}
 
     def score(self, bits: Mapping[str, Any], responses: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
@@ -154,7 +198,7 @@ class Evaluation:
         sizes = {"bits per byte": len(self.heldout.tasks)} if self.columns else {}
         sizes |= {"ROUGE-L": len(self.sample.tasks)} if self.can_write or not self.columns else {}
         each = ", ".join(f"{count} for {measure}" for measure, count in sizes.items())
-        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: less than was planned to be seen (80 % power)."
+        return f"tasks: {self.heldout.name}, {each}{trained}{base}. Grey band: less than was planned to be seen (80 % power, after Holm)."
 
     def show_extremes(self, responses: Mapping[str, Any], scores: Mapping[str, Any], show_rows: int = 3) -> SideBySide:
         """Before and after, or the first pair there is: largest gains in ROUGE-L, then losses, of the first training seed."""
@@ -249,15 +293,18 @@ def _check_columns(run: RunFolder, columns: Sequence[Column], judged: Sequence[s
 
 
 def leave_out_leaks(heldout: TaskSet, prompts: Sequence[str]) -> tuple[TaskSet, list[str]]:
-    """The tasks that were not trained on, and a line on the others."""
-    leaked = find_leaks(heldout.tasks, prompts)
+    """The tasks that were not trained on, and a line on the others, and on rows that have no answer."""
+    leaked, notes = find_leaks(heldout.tasks, prompts), []
+    if heldout.left_out:
+        notes.append(f"{count_of('row', heldout.left_out)} of {heldout.source} left out: no answer to judge by")
     if not leaked:
-        return heldout, []
+        return heldout, notes
     kept = tuple(one for one in heldout.tasks if one.id not in set(leaked))
     if len(kept) < 2:
         raise InputError(f"{heldout.source}: the columns were trained on these tasks; choose others with tasks=FILE")
     tasks = count_of("held-out task", len(leaked))
-    return replace(heldout, tasks=kept), [f"{tasks} left out: the instruction was trained on ({', '.join(leaked[:3])})"]
+    notes.append(f"{tasks} left out: the instruction was trained on ({', '.join(leaked[:3])})")
+    return replace(heldout, tasks=kept), notes
 
 
 def _describe_training(column: Column) -> dict[str, Any]:

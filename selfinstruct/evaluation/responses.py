@@ -3,22 +3,23 @@
     responses, clients = ask_columns(run, columns, sample.tasks, base, 96, store)      # column -> responses of each training seed
     score_columns(responses, sample.tasks)                          # measure -> column -> array (n_seeds, n_tasks)
 
-Every answer is in the store the moment it comes; the rows of `evaluation/predictions/` have the fields of the published ones.
+Every answer is in the store the moment it comes; the rows of `evaluation/predictions/` have the fields of the published ones,
+and so have those of notebook 16 in `evaluation/scaling/predictions/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.predictions import load_predictions, score_cuts, score_responses
-from ..files import InputError, given_path, write_records
+from ..files import InputError, SelfInstructError, given_path, write_records
 from ..models.connection import connect
 from ..records import Request
 from ..runfolder import RunFolder
 from ..training.weights import convert_to_f16
-from .columns import FILLER, FOLDER, PROVIDER, Column, TrainedAdapter, find_chat_layout
+from .columns import FILLER, OF_07, OF_16, PROVIDER, Column, Places, TrainedAdapter, find_chat_layout, load_trained
 from .tasks import EvaluationTask
 
 if TYPE_CHECKING:
@@ -38,27 +39,67 @@ def ask_columns(
     base: Path,
     max_tokens: int,
     store: str | Path,
+    places: Places = OF_07,
 ) -> tuple[dict[str, list[list[Response]]], list[ModelClient]]:
     """(column -> the responses of each training seed, the clients that asked): all from one server with every adapter loaded.
 
     It serves `base` in F16, and starts with the first request that `store` does not hold.
     """
-    weights, variants = str(convert_to_f16(base)), [one for column in columns for one in column.adapters]
-    common = {"store": store, "deterministic": True, "adapters": [one.path for one in variants], "step": "07"}
     found: dict[str, list[list[Response]]] = {}
     clients: list[ModelClient] = []
-    for column in columns:
-        for adapter in column.variants:
-            with connect(weights, adapter=adapter.path if adapter else "", **common) as client:
-                found.setdefault(column.name, []).append(
-                    ask_column(run, column, adapter, tasks, client, max_tokens, base)
-                )
-                clients.append(client)
+    for column, adapter, client in _connect_each(columns, base, store):
+        rows = ask_column(run, column, adapter, tasks, client, max_tokens, base, places)
+        found.setdefault(column.name, []).append(rows)
+        clients.append(client)
     return found, clients
 
 
-def note_columns(run: RunFolder, columns: Sequence[Column], clients: Sequence[ModelClient]) -> None:
-    """Record in run.json what answered: every adapter with its scale and what it was trained on, and what the requests came to."""
+def _connect_each(
+    columns: Sequence[Column], base: Path, store: str | Path
+) -> Iterator[tuple[Column, TrainedAdapter | None, ModelClient]]:
+    weights, variants = str(convert_to_f16(base)), [one for column in columns for one in column.adapters]
+    common = {"store": store, "deterministic": True, "adapters": [one.path for one in variants], "step": "07"}
+    for column in columns:
+        for adapter in column.variants:
+            with connect(weights, adapter=adapter.path if adapter else "", **common) as client:
+                yield column, adapter, client
+
+
+def list_unasked(
+    run: RunFolder,
+    columns: Sequence[Column],
+    tasks: Sequence[EvaluationTask],
+    base: Path,
+    max_tokens: int,
+    store: str | Path,
+) -> list[Request]:
+    """The requests of `ask_columns` that `store` has no answer to; nothing is asked."""
+    return [
+        request
+        for column, _, client in _connect_each(columns, base, store)
+        for request in client.find_missing(build_requests(run, column, tasks, max_tokens, base))
+    ]
+
+
+def build_requests(
+    run: RunFolder, column: Column, tasks: Sequence[EvaluationTask], max_tokens: int, base: Path | None = None
+) -> list[Request]:
+    """A request a task, greedy and without a stop (paper Table 4); without `base` each is one message of a chat."""
+    layout = find_chat_layout(run, base) if column.chat and base else FILLER
+    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 0.0, "as_message": base is None}
+    return [Request(prompt=layout.replace(FILLER, task.prompt), **settings) for task in tasks]
+
+
+def note_columns(
+    run: RunFolder, columns: Sequence[Column], clients: Sequence[ModelClient], places: Places = OF_07
+) -> None:
+    """Record in run.json what answered: every adapter with its scale and what it was trained on, and what the requests came to.
+
+    What another notebook has listed stays while it is there and the same; of this one's only those of `columns` do.
+    """
+    others = OF_16 if places == OF_07 else OF_07
+    listed = run.state.get("adapters", {})
+    kept = {name: one for name, one in listed.items() if _find_sha256(run / others.adapters / name) == one["sha256"]}
     adapters = {
         f"{one.column}/{one.training_seed}": {
             "sha256": one.sha256, "scale": 1.0,
@@ -66,9 +107,17 @@ def note_columns(run: RunFolder, columns: Sequence[Column], clients: Sequence[Mo
         }
         for column in columns for one in column.adapters
     }  # fmt: skip
-    run.note(adapters=adapters)
+    run.replace(adapters={**kept, **adapters})
     if clients:
         run.note_model(*clients)
+
+
+def _find_sha256(folder: Path) -> str:
+    """The sha256 of the adapter in COLUMN/TRAINING_SEED, "" where there is none any more."""
+    try:
+        return load_trained(folder).sha256
+    except SelfInstructError:
+        return ""
 
 
 def ask_column(
@@ -79,11 +128,10 @@ def ask_column(
     client: ModelClient,
     max_tokens: int,
     base: Path | None = None,
+    places: Places = OF_07,
 ) -> list[Response]:
-    """One response a task, greedily and without a stop (paper Table 4), written to `evaluation/predictions/` as well."""
-    layout = find_chat_layout(run, base) if column.chat and base else FILLER
-    settings = {"max_tokens": max_tokens, "temperature": 0.0, "top_p": 0.0, "as_message": base is None}
-    requests = [Request(prompt=layout.replace(FILLER, task.prompt), **settings) for task in tasks]
+    """One response a task, also written to the folder of predictions."""
+    requests = build_requests(run, column, tasks, max_tokens, base)
     seed = adapter.training_seed if adapter else ""
     label = f"{column.name}{'-' * bool(seed)}{seed}"
     completions = client.complete(requests, desc=label)
@@ -95,7 +143,7 @@ def ask_column(
         )
         for task, one in zip(tasks, completions, strict=True)
     ]  # fmt: skip
-    write_records(run / f"{FOLDER}/predictions/{label}_predictions.jsonl", rows)
+    write_records(run / f"{places.predictions}/{label}_predictions.jsonl", rows)
     return rows
 
 

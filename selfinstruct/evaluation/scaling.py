@@ -36,11 +36,11 @@ from ..training.local import LocalTraining, Planned, check_training
 from ..training.lora import Settings, describe_training, find_progress
 from ..training.rows import load_pairs, tokenise_rows
 from ..training.weights import load_tokenizer
-from .columns import Column, TrainedAdapter, load_trained
+from .columns import OF_16, Column, TrainedAdapter, load_trained
 from .evaluate import Evaluation, leave_out_leaks
 from .tasks import build_prompt, load_tasks
 
-FOLDER = "scaling"  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
+FOLDER = OF_16.adapters  # of a run folder: COLUMN/train.jsonl, COLUMN/TRAINING_SEED/adapter.gguf, ...
 OWN, BETTER = "own", "better"  # the curves: outputs as the run wrote them, and those of a stronger model
 SIZES = (0, 0.25, 0.5, 1)
 
@@ -284,4 +284,5 @@ def open_judging(
     heldout, problems = leave_out_leaks(load_tasks(tasks), [row.prompt for point in points for row in point.rows])
     heldout = heldout.draw(n_tasks, random_seed)
     sample = heldout.draw(n_written_tasks, random_seed) if n_written_tasks else replace(heldout, tasks=())
-    return Evaluation(run, heldout, sample, [], trainings.base, {}, {}, problems, random_seed=random_seed)
+    seed_and_places = {"random_seed": random_seed, "places": OF_16}
+    return Evaluation(run, heldout, sample, [], trainings.base, {}, {}, problems, **seed_and_places)

@@ -22,9 +22,10 @@ from ..data.tasks import join_words
 from ..files import InputError, given_path, project_path, show_path
 from ..paper.release import find_published_file
 from ..runfolder import RunFolder
-from ..training.local import HELDOUT
+from ..steps.export import END_OF_TEXT
 from ..training.rows import build_prompt, strip_end
 
+HELDOUT = "seeds/heldout_tasks.jsonl"
 PUBLISHED = {
     "user_oriented": "human_eval/user_oriented_instructions.jsonl",
     "superni": "data/finetuning/superni_50k/superni_test_set.jsonl",
@@ -45,12 +46,13 @@ class EvaluationTask:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Held-out tasks with the name and the sha256 of their file."""
+    """Held-out tasks with the name and the sha256 of their file; `left_out` are rows of a published one that have no answer."""
 
     name: str
     tasks: tuple[EvaluationTask, ...]
     source: str
     sha256: str
+    left_out: int = 0
 
     def draw(self, n: int, random_seed: int = 42) -> TaskSet:
         """`n` of the tasks, in their order; all of them for 0, or where there are no more."""
@@ -86,11 +88,15 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
     """The held-out tasks of a name or a file: in the layout of the published 252 (`instruction`, `instances`), of a file of
     predictions (`instruction`, `input`, `target`), of SuperNI (`prompt`, `completion`), or rows `instruction`, `input`, `output`.
 
-    Of equal prompts in {prompt, completion} rows every completion is a reference. Raises InputError with file:line.
+    Of equal prompts in {prompt, completion} rows every completion is a reference. A published row without an answer is left out,
+    since nobody can mend it. Raises InputError with file:line.
     """
-    path = find_tasks(tasks)
+    path, left_out = find_tasks(tasks), 0
     found: dict[str, EvaluationTask] = {}
     for where, row in iter_objects(path):
+        if tasks in PUBLISHED and not strip_end(str(row.get("completion", "-"))).strip():
+            left_out += 1
+            continue
         for task in _read_row(row, where, path.stem):
             earlier = found.get(task.prompt)
             known = earlier.references if earlier and "completion" in row else ()
@@ -100,19 +106,20 @@ def load_tasks(tasks: str = "heldout") -> TaskSet:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     name = tasks if tasks in ("heldout", *PUBLISHED) else path.stem
-    return TaskSet(name, tuple(found.values()), show_path(path), sha256)
+    return TaskSet(name, tuple(found.values()), show_path(path), sha256, left_out)
 
 
 def _read_row(row: Mapping[str, Any], where: str, stem: str) -> list[EvaluationTask]:
     """The held-out instances of one row."""
-    from ..analysis.predictions import find_definition
+    from ..analysis.predictions import find_definition, split_prompt
 
     id = str(row.get("id") or f"{stem}:{where.rpartition(':')[2]}")
     try:
         if "completion" in row and "prompt" in row:
             prompt = row["prompt"].rstrip()
             reference = strip_end(row["completion"]).strip()
-            return [EvaluationTask(id, prompt, (_check(reference, where),), find_definition(prompt), prompt)]
+            texts = (find_definition(prompt), *split_prompt(prompt))
+            return [EvaluationTask(id, prompt, (_check(reference, where),), *texts)]
         instruction = row["instruction"].strip()
         instances = row.get("instances") or [
             {"input": row.get("input") or "", "output": row.get("target", row.get("output"))}
@@ -136,6 +143,12 @@ def _check(reference: str, where: str) -> str:
     if not reference:
         raise InputError(f"{where}: the reference is empty; every held-out task needs an answer that a person wrote")
     return reference
+
+
+def load_heldout_pairs(count: int, random_seed: int = 42) -> list[tuple[str, str]]:
+    """(prompt, completion) of `count` of our held-out tasks, drawn, for the curve of notebook 06, which decides nothing."""
+    drawn = load_tasks().draw(count, random_seed).tasks if count else ()
+    return [(task.prompt, f" {task.references[0]}{END_OF_TEXT}") for task in drawn]
 
 
 def find_leaks(tasks: Sequence[EvaluationTask], prompts: Iterable[str]) -> list[str]:

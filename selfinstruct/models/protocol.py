@@ -18,6 +18,7 @@ from .answers import read_answer, read_finish_reason, read_text
 
 APIS = ("completions", "chat", "batch", "batch-completions")
 
+NO_TEXT = "the answer has no text"  # how the reason begins why an answer is not stored
 ABOUT_A_MESSAGE = ("role", "name", "id", "type", "annotations")  # what else a message has, the model wrote
 LONGEST_TOKEN = 128  # characters, of blanks say
 TOKENS_BETWEEN = 4  # around a message of a chat
@@ -165,7 +166,7 @@ def find_unusable(answer: dict[str, Any], job: Job) -> str | None:
     hints += [f"{name}: {_shorten(value)}" for name, value in elsewhere.items()]
     hints += [f"{name}: {_shorten(answer[name])}" for name in ("error", "detail", "warning") if answer.get(name)]
     advice = f"; raise max_tokens ({job.request.max_tokens})" if reason == "length" else ""
-    return f"the answer has no text ({'; '.join(hints)}){advice}"
+    return f"{NO_TEXT} ({'; '.join(hints)}){advice}"
 
 
 def _find_elsewhere(choice: dict[str, Any]) -> dict[str, Any]:

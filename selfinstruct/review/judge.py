@@ -7,7 +7,8 @@
     correct_shares(ratings, grades, key)                     # prediction-powered: corrected by the person's grades
 
 What such a judge is known to do (Zheng et al. 2023, "Judging LLM-as-a-judge"): it favours a place and the longer answer. Both are
-reported, next to its agreement with the person.
+reported, next to its agreement with the person. An answer that names no grade, or more than one, is no verdict: it is counted,
+and never guessed at.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, predict_share, share_interval
-from ..files import ParameterError
-from ..records import Request
+from ..bars import announce
+from ..files import EndpointError, ParameterError
+from ..models.protocol import NO_TEXT
+from ..records import Completion, Request
 from ..steps.estimate import estimate_requests
 from .items import measure_share
 from .questions import MEANINGS, VALID
@@ -41,6 +44,12 @@ PAIR_PROMPT = (
     f"with 1, 2, or tie.\n\n{TASK}Response 1: {{first}}\n\nResponse 2: {{second}}\n\nBetter response (1, 2 or tie):"
 )
 ANSWER_TOKENS = 5
+START = r"[\s*\"'(\[]*"
+NOT_ALONE = r"(?![\w'])(?!\s+[a-z])"  # a letter that is a word of a sentence, as in "A response that"
+GRADE = re.compile(rf"{START}(?:grade\s*:?\s*)?{START}([a-d]){NOT_ALONE}", re.IGNORECASE)
+OTHER_GRADE = re.compile(rf"(?<![\w'])([A-D]){NOT_ALONE}|[/,|&+-]\s*([a-d]){NOT_ALONE}")
+VERDICT = re.compile(rf"{START}(?:response\s*)?{START}(1|2|tie)\b(?![.,]?\d)", re.IGNORECASE)
+ANY_VERDICT = re.compile(r"\b(1|2|tie)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -85,24 +94,25 @@ def judge_responses(
     ratings: Mapping[str, Rating],
     rater_model: str,
     judge_columns: str = "",
+    max_tokens: int = ANSWER_TOKENS,
     base_url: str = "",
     price_table: str = "",
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = announce,
 ) -> dict[str, Any]:
     """Everything of notebook 15: says what it will come to, asks, and sets the answers against the person's `ratings`.
 
-    Rows by name: "rubric" and "pairs" (agreement with the person), "habits", "corrected" (shares of A or B, by column).
+    Rows by name: "answers" (how many are verdicts), "rubric" and "pairs" (agreement with the person), "habits", "corrected" (shares
+    of A or B, by column).
     """
     columns = choose_pair(judge_columns, list(dict.fromkeys(row.column for row in key)))
     pairs = match_pairs(items, key, *columns) if columns else []
-    tell(
-        estimate_requests(
-            [*build_grade_requests(items), *build_pair_requests(pairs)], rater_model, base_url, price_table
-        )
-    )
-    grades, verdicts = grade_with_model(client, items), compare_with_model(client, pairs)
+    requests = [*build_grade_requests(items, max_tokens), *build_pair_requests(pairs, max_tokens)]
+    tell(estimate_requests(requests, rater_model, base_url, price_table))
+    grades, verdicts = grade_with_model(client, items, max_tokens), compare_with_model(client, pairs, max_tokens)
     graded = {id_: rating for id_, rating in grades.items() if rating.grade}
     found, longer = summarise_verdicts(verdicts), {"judge": graded, "person": ratings}
+    answers = count_answers({"grade": (len(graded), len(items)), "pair": (found["readable"], found["pairs"])})
+    tell(say_answers(answers))
     rubric = {**measure_two_raters(ratings, grades), "winner of pairs": compare_verdicts(verdicts, ratings)}
     habits = [{"habit": name, "by": "judge, pairs", **row} for name, row in found["shares"].items()]
     habits += [
@@ -111,9 +121,25 @@ def judge_responses(
     ]
     return {
         "rater": rater_model, "graded": len(graded), "of": len(items), "columns": columns, "pairs": found["pairs"], "readable": found["readable"],
+        "answers": answers,
         "rubric": [{"measure": name, **row} for name, row in rubric.items()], "habits": habits,
         "corrected": [{"column": name, **row} for name, row in correct_shares(ratings, grades, key).items()],
     }  # fmt: skip
+
+
+def count_answers(counts: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    """What was asked for -> (verdicts, things asked about), as rows with what is left: "no verdict"."""
+    asked = {name: count for name, count in counts.items() if count[1]}
+    return [{"asked": name, "of": of, "verdicts": n, "no verdict": of - n} for name, (n, of) in asked.items()]
+
+
+def say_answers(answers: Sequence[Mapping[str, Any]]) -> str:
+    """How many answers of the judge are verdicts, in a sentence, and that few are too few."""
+    parts = [f"a {row['asked']} in {row['verdicts']} of {row['of']}" for row in answers]
+    line = f"The judge names {' and '.join(parts)}; the others are no verdict and count for nothing."
+    if any(2 * row["verdicts"] < row["of"] for row in answers):
+        line += " That is less than half: it does not do this task, so conclude nothing from it; choose another rater_model."
+    return line
 
 
 def choose_pair(judge_columns: str, columns: Sequence[str]) -> tuple[str, str] | None:
@@ -129,23 +155,24 @@ def choose_pair(judge_columns: str, columns: Sequence[str]) -> tuple[str, str] |
     return named[0], named[1]
 
 
-def build_grade_requests(items: Sequence[RatingItem]) -> list[Request]:
+def build_grade_requests(items: Sequence[RatingItem], max_tokens: int = ANSWER_TOKENS) -> list[Request]:
     """One request for each response."""
-    return [_ask(RUBRIC_PROMPT.format(**_cut_texts(item), response=_cut(item.response))) for item in items]
+    prompts = [RUBRIC_PROMPT.format(**_cut_texts(item), response=_cut(item.response)) for item in items]
+    return [_ask(prompt, max_tokens) for prompt in prompts]
 
 
-def build_pair_requests(pairs: Sequence[Pair]) -> list[Request]:
+def build_pair_requests(pairs: Sequence[Pair], max_tokens: int = ANSWER_TOKENS) -> list[Request]:
     """Two requests for each pair: in its order, and swapped."""
     prompts = []
     for pair in pairs:
         one, other = (_cut(item.response) for item in pair.items)
         texts = _cut_texts(pair.items[0])
         prompts += [PAIR_PROMPT.format(**texts, first=a, second=b) for a, b in ((one, other), (other, one))]
-    return [_ask(prompt) for prompt in prompts]
+    return [_ask(prompt, max_tokens) for prompt in prompts]
 
 
-def _ask(prompt: str) -> Request:
-    return Request(prompt=prompt, max_tokens=ANSWER_TOKENS, temperature=0.0, top_p=1.0, stop=("\n",))
+def _ask(prompt: str, max_tokens: int) -> Request:
+    return Request(prompt=prompt, max_tokens=max_tokens, temperature=0.0, top_p=1.0, stop=("\n",))
 
 
 def _cut_texts(item: RatingItem) -> dict[str, str]:
@@ -165,9 +192,11 @@ def match_pairs(items: Sequence[RatingItem], key: Sequence[KeyRow], first: str, 
     return [Pair(task, first, second, (texts[a], texts[b])) for task, a, b in both if a != b]
 
 
-def grade_with_model(client: ModelClient, items: Sequence[RatingItem]) -> dict[str, Rating]:
+def grade_with_model(
+    client: ModelClient, items: Sequence[RatingItem], max_tokens: int = ANSWER_TOKENS
+) -> dict[str, Rating]:
     """id -> the model's grade; None where it gives none, or its request failed."""
-    completions = client.complete(build_grade_requests(items), desc="grades by a model")
+    completions = _complete(client, build_grade_requests(items, max_tokens), "grades by a model")
     rater = f"model: {client.describe().get('model', 'unknown')}"
     return {
         item.id: Rating(id=item.id, rater=rater, grade=parse_grade(one.text))
@@ -175,19 +204,35 @@ def grade_with_model(client: ModelClient, items: Sequence[RatingItem]) -> dict[s
     }
 
 
-def parse_grade(text: str) -> str | None:
-    """The grade that an answer begins with.
-
-    >>> parse_grade(" B: small flaws"), parse_grade("A response that"), parse_grade("**c**")
-    ('B', None, 'C')
+def _complete(client: ModelClient, requests: Sequence[Request], desc: str) -> list[Completion]:
+    """The completions. Of a judge that writes thoughts and no answer every one is empty: that is no verdict, and no fault of the way
+    to it, which is raised.
     """
-    found = re.match(r"[\s*\"'(\[]*(?:grade\s*:?\s*)?[*\"'(\[]*([a-d])(?![\w'])(?!\s+[a-z])", text, re.IGNORECASE)
-    return found[1].upper() if found else None
+    try:
+        return client.complete(requests, desc=desc)
+    except EndpointError as error:
+        if NO_TEXT not in str(error):
+            raise
+        print(f"No answer from the judge: {error}")
+        return [Completion(text="", finish_reason="error", created_at="", error=str(error)) for _ in requests]
 
 
-def compare_with_model(client: ModelClient, pairs: Sequence[Pair]) -> list[Verdict]:
+def parse_grade(text: str) -> str | None:
+    """The grade that an answer begins with; None for no grade, and for more than one.
+
+    >>> parse_grade(" B: small flaws"), parse_grade("A response that"), parse_grade("**c**"), parse_grade("A/B")
+    ('B', None, 'C', None)
+    """
+    found = GRADE.match(text)
+    if not found:
+        return None
+    grades = {found[1].upper(), *(letter.upper() for pair in OTHER_GRADE.findall(text, found.end()) for letter in pair)}
+    return found[1].upper() if grades - {""} == {found[1].upper()} else None
+
+
+def compare_with_model(client: ModelClient, pairs: Sequence[Pair], max_tokens: int = ANSWER_TOKENS) -> list[Verdict]:
     """What the judge says of each pair, asked twice with places swapped."""
-    completions = iter(client.complete(build_pair_requests(pairs), desc="pairs by a model"))
+    completions = iter(_complete(client, build_pair_requests(pairs, max_tokens), "pairs by a model"))
     verdicts = []
     for pair in pairs:
         straight, swapped = parse_verdict(next(completions).text), parse_verdict(next(completions).text)
@@ -197,9 +242,10 @@ def compare_with_model(client: ModelClient, pairs: Sequence[Pair]) -> list[Verdi
 
 
 def parse_verdict(text: str) -> str | None:
-    """ "first", "second" or "tie" from an answer such as "1", "Response 2" or "tie"."""
-    found = re.match(r"[\s*\"'(\[]*(?:response\s*)?[*\"'(\[]*(1|2|tie)\b", text, re.IGNORECASE)
-    return {"1": "first", "2": "second", "tie": "tie"}[found[1].lower()] if found else None
+    """ "first", "second" or "tie" from an answer such as "1", "Response 2" or "tie"; None for none of them, and for two."""
+    found = VERDICT.match(text)
+    named = {one.lower() for one in ANY_VERDICT.findall(text)}
+    return {"1": "first", "2": "second", "tie": "tie"}[found[1].lower()] if found and len(named) == 1 else None
 
 
 def summarise_verdicts(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -25,9 +25,8 @@ from ..records import Record
 from ..runfolder import RunFolder
 from .items import Identified, hash_texts, keep_sample
 
-RESPONSES = (
-    "evaluation/predictions/*_predictions.jsonl"  # of a run: COLUMN_predictions.jsonl, or COLUMN-SEED_predictions.jsonl
-)
+FILES = "*_predictions.jsonl"  # COLUMN_predictions.jsonl, or COLUMN-SEED_predictions.jsonl
+FOLDERS = ("evaluation/predictions", "evaluation/scaling/predictions")  # of a run: of notebook 07, of 16
 SEEDED = re.compile(r"([^-]+)-(\d+)")
 SAMPLE, KEY = "ratings/sample.jsonl", "ratings/key.jsonl"
 PUBLISHED = {  # column, as the released file is called -> what paper_numbers.json calls it; in the order of Figure 6
@@ -73,13 +72,16 @@ class KeyRow(Record):
 
 
 def load_responses(data: str | Sequence[str], run: RunFolder) -> list[Response]:
-    """The responses of one or several files, with commas between or as a list; "" is the run's own, [] where it has none.
+    """The responses of one or several files or folders of them, with commas between or as a list; "" is what notebook 07 wrote in
+    the run, else what 16 did, [] where it has none.
 
     Raises InputError, with file and line, for a file that is not there or a row without a response or its task.
     """
-    files = data.split(",") if isinstance(data, str) else data
-    paths = [given_path(one.strip()) for one in files if one.strip()]
-    paths = paths or run.find(RESPONSES)
+    given = data.split(",") if isinstance(data, str) else data
+    named = [given_path(one.strip()) for one in given if one.strip()]
+    paths = [path for one in named for path in sorted(one.glob(FILES)) or [one]]
+    if not named:
+        paths = next(filter(None, (run.find(f"{folder}/{FILES}") for folder in FOLDERS)), [])
     return sort_columns([row for path in paths for row in _iter_responses(path)])
 
 
@@ -98,7 +100,7 @@ def _iter_responses(path: Path) -> Iterator[Response]:
 def _read_name(path: Path) -> tuple[str, int | None]:
     """(column, training seed) of a file's name; the number in a published name is no seed."""
     name = path.stem.removesuffix("_predictions")
-    seeded = SEEDED.fullmatch(name) if path.parent.parts[-2:] == ("evaluation", "predictions") else None
+    seeded = SEEDED.fullmatch(name) if path.parent.as_posix().endswith(FOLDERS) else None
     return (seeded[1], int(seeded[2])) if seeded else (name, None)
 
 

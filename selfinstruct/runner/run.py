@@ -10,6 +10,7 @@ the kit's code are those of its last run. Executed copies are written to `notebo
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,9 +92,16 @@ def _run_steps(
         lines.append(f"{NO_MODEL_CALLED}.")
     if funnels := build_funnels(run):
         lines += ["", *(funnel.line() for funnel in funnels)]
-    for line in (*lines, "", f"Next: open {show_path(page)}"):
+    for line in (*lines, "", _say_next(run, page, steps)):
         out(line)
     return outcomes
+
+
+def _say_next(run: RunFolder, page: Path, steps: Sequence[Step]) -> str:
+    """What to do after a run; trained adapters say nothing before they are judged."""
+    command = shlex.join(["selfinstruct", "run", "--run-dir", str(run), "--only", "07"])
+    judge = f"{command} judges what was trained; or " if steps and steps[-1].name == "06_finetune_model" else ""
+    return f"Next: {judge}open {show_path(page)}"
 
 
 def estimate_notebooks(run: RunFolder, parameters: Mapping[str, Any], only: Sequence[str], start: str) -> Estimate:

@@ -1,7 +1,7 @@
 """Fine-tuning on the generated data: notebook 06 (paper sections 2.3 and 4.1)."""
 
 from .jobs import plan_job
-from .local import LocalTraining, check_training, find_rows, load_heldout_pairs, plan_training
+from .local import LocalTraining, check_training, find_rows, plan_training
 from .lora import Settings, train_adapter
 from .loss import CompletionLoss, measure_completion_loss
 from .provider import ProviderTraining, plan_provider

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import EndpointError, read_json, show_path
-from .gguf_files import read_field
+from ..files import EndpointError, InputError, read_json, show_path
+from .gguf_files import open_gguf, read_field
 from .loss import token_losses
 from .rows import TokenRow
 from .weights import choose_device, find_unpacked, import_torch
@@ -33,16 +33,24 @@ class Sizes(NamedTuple):
 
 
 def measure_sizes(base: Path) -> Sizes:
-    """The sizes of base weights, from their headers alone."""
+    """The sizes of base weights, from their headers alone; raises InputError for a folder that has none."""
     folder = find_unpacked(base)
-    return _read_folder_sizes(folder) if folder else _read_gguf_sizes(base)
+    if folder is None:
+        return _read_gguf_sizes(base)
+    try:
+        return _read_folder_sizes(folder)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        expected = "expected the config.json and *.safetensors of a model of transformers"
+        raise InputError(f"{show_path(base)}: no weights that can be read; {expected}") from error
 
 
 def _read_folder_sizes(folder: Path) -> Sizes:
     config = read_json(folder / "config.json")
     config = config.get("text_config", config)
-    shapes = [part["shape"] for path in folder.glob("*.safetensors") for name, part in _read_header(path).items()]
+    shapes = [part["shape"] for path in folder.glob("*.safetensors") for part in _read_header(path).values()]
     width = config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 1
+    if not shapes:
+        raise ValueError("no tensors")
     return Sizes(sum(map(_multiply, shapes)), width, config.get("vocab_size", 0))
 
 
@@ -61,9 +69,7 @@ def _multiply(shape: Sequence[int]) -> int:
 
 
 def _read_gguf_sizes(gguf_file: Path) -> Sizes:
-    import gguf
-
-    reader = gguf.GGUFReader(gguf_file)
+    reader = open_gguf(gguf_file)
     width = read_field(reader, f"{read_field(reader, 'general.architecture')}.embedding_length", 1)
     tokens = reader.fields.get("tokenizer.ggml.tokens")
     return Sizes(sum(int(t.n_elements) for t in reader.tensors), width, len(tokens.data) if tokens else 0)

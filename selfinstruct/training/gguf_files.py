@@ -1,6 +1,6 @@
 """GGUF files: read, named and ordered as torch has them, and written whole: F16 copies, adapters, merged weights.
 
-    rewrite_gguf(gguf.GGUFReader("q4.gguf"), Path("f16.gguf"))                        # the same weights in F16
+    rewrite_gguf(open_gguf(Path("q4.gguf")), Path("f16.gguf"))                        # the same weights in F16
     write_adapter_gguf(Path("peft"), model.config, Path("adapter.gguf"))              # what llama.cpp loads beside its base
     write_merged_gguf(Path("base.gguf"), Path("adapter.gguf"), Path("merged.gguf"))   # both in one file
 
@@ -14,6 +14,19 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from ..files import EndpointError, show_path
+
+
+def open_gguf(path: Path) -> Any:
+    """The reader of a GGUF file; raises EndpointError for one that is broken, such as half a download."""
+    import gguf
+
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        what = "not a whole GGUF file, or one of another version"
+        raise EndpointError(f"{show_path(path)}: {what} ({str(error)[:80]}); download it again") from error
 
 
 def read_field(reader: Any, name: str, default: Any = None) -> Any:
@@ -147,9 +160,7 @@ def write_adapter_gguf(peft_dir: Path, config: Any, path: Path) -> Path | None:
 
 def write_merged_gguf(gguf_file: Path, adapter: Path, path: Path) -> Path:
     """The base weights with the adapter (a GGUF file) added in, as one F16 file for any program that reads GGUF."""
-    import gguf
-
-    reader = gguf.GGUFReader(adapter)
+    reader = open_gguf(adapter)
     parts = {name: values for name, values in read_tensors(reader)}
     alpha = read_field(reader, "adapter.lora.alpha")
 
@@ -159,4 +170,4 @@ def write_merged_gguf(gguf_file: Path, adapter: Path, path: Path) -> Path:
         a, b = parts[f"{name}.lora_a"], parts[f"{name}.lora_b"]
         return values + (b @ a) * (alpha / a.shape[0])
 
-    return rewrite_gguf(gguf.GGUFReader(gguf_file), path, add)
+    return rewrite_gguf(open_gguf(gguf_file), path, add)

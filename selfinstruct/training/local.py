@@ -10,7 +10,6 @@ its minutes estimated, and trained, with the weights loaded once.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from ..data.datasets import load_dataset
 from ..data.reading import iter_objects
 from ..display import count_of
-from ..files import InputError, ParameterError, given_path, project_path, show_path
+from ..files import InputError, ParameterError, given_path, show_path
 from ..models.embedded import weights_sha256
 from ..records import FinetuningRow, SeedTask
 from ..runfolder import FINETUNING, RunFolder
-from ..steps.export import END_OF_TEXT
 from .cost import check_memory, choose_precision, count_tokens, time_tokens
 from .curves import load_losses, plot_losses
 from .lora import MEASURES, Progress, Settings, adapted, describe_training, find_progress, train_adapter
@@ -33,7 +31,7 @@ from .rows import (
     ADAPTERS,
     TRAINED,
     TokenRow,
-    build_prompt,
+    count_unmovable,
     lay_out_rows,
     load_pairs,
     mark_tokens,
@@ -45,7 +43,6 @@ from .weights import check_libraries, find_base, load_model, load_tokenizer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HELDOUT = "seeds/heldout_tasks.jsonl"
 FORWARD_SHARE = 2.5  # training a token costs so many times what reading it costs
 
 
@@ -63,6 +60,8 @@ def check_training(
         return Path(base_model)  # nothing that is here
     if backend != "local":
         raise ParameterError(f"backend={backend!r}: choose local or provider")
+    if not columns:
+        raise ParameterError(f"columns=[]: name one to train at least, of {', '.join(TRAINED)}")
     if unknown := [name for name in columns if name not in TRAINED]:
         raise ParameterError(f"columns: no column {unknown[0]!r} to train; there are {', '.join(TRAINED)}")
     check_libraries()
@@ -79,7 +78,8 @@ def find_rows(
     run: RunFolder, data: str, seed_tasks: Sequence[SeedTask], random_seed: int
 ) -> tuple[list[FinetuningRow], dict[str, Any]]:
     """(training rows, where they come from): the run's own export as it is, or a file of prompts and completions as it is, or
-    the rows of any other data set, laid out in the paper's templates with the seed tasks among them.
+    the rows of any other data set, laid out in the paper's templates with the seed tasks among them. `not_shuffled` says how
+    many rows of `shuffled_outputs` keep their output, see `count_unmovable`.
 
     Raises InputError where there is none, or none with an output.
     """
@@ -95,7 +95,7 @@ def find_rows(
             raise InputError(
                 f"{show_path(path)}: no completion to learn in any of its rows; training needs outputs, not instructions alone"
             )
-    return rows, source
+    return rows, {**source, "not_shuffled": count_unmovable(rows)}
 
 
 def _holds_pairs(path: Path) -> bool:
@@ -110,16 +110,6 @@ def _read_pair(value: Mapping[str, Any], where: str) -> FinetuningRow:
     if not all(isinstance(text, str) for text in texts) or not strip_end(texts[1]).strip():
         raise InputError(f'{where}: no completion to learn; every row needs "prompt" and "completion", texts both')
     return FinetuningRow(**value)
-
-
-def load_heldout_pairs(count: int, random_seed: int = 42) -> list[tuple[str, str]]:
-    """(prompt, completion) of `count` held-out tasks drawn at random, for a curve that decides nothing; asked as the published
-    predictions were.
-    """
-    tasks = [value for _, value in iter_objects(project_path(HELDOUT))]
-    chosen = random.Random(random_seed).sample(tasks, min(count, len(tasks)))
-    instances = [(task["instruction"], task["instances"][0]) for task in chosen]
-    return [(build_prompt(text, one["input"]), f" {one['output'].strip()}{END_OF_TEXT}") for text, one in instances]
 
 
 @dataclass(frozen=True)
@@ -172,6 +162,8 @@ def plan_training(
     """
     if backend == "provider":
         return plan_provider(run)
+    if not training_seeds:
+        raise ParameterError("training_seeds=[]: give one training seed at least, such as [42]")
     tokenizer = load_tokenizer(base)
     pairs = {name: load_pairs(files[name]) for name in dict.fromkeys([*columns, "run_data"])}
     rows = {name: tokenise_rows(texts, tokenizer, settings.max_length) for name, texts in pairs.items()}

@@ -76,18 +76,35 @@ def strip_end(completion: str) -> str:
 
 
 def shuffle_outputs(rows: Sequence[FinetuningRow], rng: random.Random) -> list[FinetuningRow]:
-    """Every row with the output of another one: prompts, outputs and their lengths stay, what belongs together does not.
-    Where many rows have one output, such as "Yes", a few get the same text again.
+    """Every row with an output of another text: prompts, outputs and their lengths stay, what belongs together does not.
+    Where more than half of the rows have one output, `count_unmovable` of them keep it.
 
     The space before an output belongs to the template of its prompt, and stays there.
     """
-    order = rng.sample(range(len(rows)), len(rows))
+    alike = list(_group_outputs(rows).values())
+    rng.shuffle(alike)
+    order = [place for group in alike for place in rng.sample(group, len(group))]
+    # rows of one output stand together, so that a step as long as the longest of them leads out of each
+    step = max(map(len, alike), default=0)
     shuffled = list(rows)
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
+    for here, there in zip(order, order[step:] + order[:step], strict=True):
         own, other = rows[here].completion, rows[there].completion.lstrip()
         lead = own[: len(own) - len(own.lstrip())]
         shuffled[here] = FinetuningRow(prompt=rows[here].prompt, completion=lead + other)
     return shuffled
+
+
+def _group_outputs(rows: Sequence[FinetuningRow]) -> dict[str, list[int]]:
+    """output -> the places of the rows that have it."""
+    groups: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(strip_end(row.completion).strip(), []).append(place)
+    return groups
+
+
+def count_unmovable(rows: Sequence[FinetuningRow]) -> int:
+    """How many rows have their own output again however outputs are shuffled: more than half of them have the same one."""
+    return max(0, 2 * max(map(len, _group_outputs(rows).values()), default=0) - len(rows))
 
 
 def lay_out_rows(

@@ -32,7 +32,7 @@ from ..files import (
     usable_cpus,
 )
 from ..models.embedded import find_weights, weights_sha256
-from .gguf_files import Layout, read_field, read_tensors, rewrite_gguf
+from .gguf_files import Layout, open_gguf, read_field, read_tensors, rewrite_gguf
 
 CACHE = PROJECT_ROOT / "outputs/weights"  # unpacked and converted weights, 4 + 2 bytes a parameter; may be deleted
 NEEDED = ("torch", "transformers", "peft", "gguf")
@@ -49,9 +49,7 @@ def check_libraries() -> None:
     """Raise EndpointError with the one command to type where torch or what goes with it is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise EndpointError(
-            f"fine-tuning needs {' and '.join(missing)}, not installed here; this brings it: make finetune"
-        )
+        raise EndpointError(f"not installed here, and needed: {', '.join(missing)}; run: make finetune")
 
 
 def import_torch(offline: bool = True) -> Any:
@@ -83,10 +81,13 @@ def find_base(path_or_name: str | Path = "") -> Path:
     if text in ("", "embedded"):
         return find_weights()
     path = project_path(path_or_name)
-    if path.suffix == ".gguf":
+    if path.suffix == ".gguf" and path.is_file():
         return find_weights(path)
     if (path / "config.json").is_file():
         return path
+    if path.suffix == ".gguf":
+        advice = 'name the GGUF file of the weights, or "" for the embedded ones'
+        raise EndpointError(f"base_model: {show_path(path)}: no such file; {advice}")
     if path.exists() or not HUB_NAME.fullmatch(text):
         raise ParameterError(
             f"base_model: {show_path(path)} is no GGUF file and no folder with config.json; name one, a model of the hub "
@@ -147,8 +148,8 @@ def load_model(base: str | Path = "") -> tuple[Any, Any]:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        raise EndpointError(f"{show_path(path)}: transformers cannot load it ({_first_line(error)})") from error
+    except Exception as error:
+        raise _explain(path, error) from error
     find_targets(model, path.name)
     return model.to(choose_device()).eval(), tokenizer
 
@@ -158,7 +159,17 @@ def load_tokenizer(base: Path) -> Any:
     import_torch()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(unpack_weights(base) if base.is_file() else base)
+    folder = unpack_weights(base) if base.is_file() else base
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:
+        raise _explain(base, error) from error
+
+
+def _explain(path: Path, error: Exception) -> EndpointError:
+    """transformers, tokenizers and safetensors have a tree of errors each, and raise what Python has as well."""
+    advice = "choose other weights, such as the embedded ones"
+    return EndpointError(f"{show_path(path)}: transformers cannot load it ({_first_line(error)}); {advice}")
 
 
 def _first_line(error: Exception) -> str:
@@ -213,16 +224,15 @@ def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _unpack(gguf_file: Path, folder: Path) -> None:
-    import gguf
     from transformers import AutoTokenizer
 
-    reader = gguf.GGUFReader(gguf_file)
+    reader = open_gguf(gguf_file)
     architecture = read_field(reader, "general.architecture")
     try:
         model = _build_llama(reader) if architecture == "llama" else None
         model = model or _load_foreign(gguf_file)
         tokenizer = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
-    except (ValueError, KeyError, ImportError, NotImplementedError) as error:
+    except Exception as error:  # see `_explain`
         why = f"the architecture {architecture} cannot be loaded for training ({_first_line(error)})"
         raise EndpointError(
             f"{show_path(gguf_file)}: {why}; choose other weights, such as the embedded ones"
@@ -284,7 +294,10 @@ def _read_llama_config(reader: Any) -> Any:
 def _load_foreign(gguf_file: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, dtype="float32")
+    how = {"gguf_file": gguf_file.name, "dtype": "float32", "output_loading_info": True}
+    model, found = AutoModelForCausalLM.from_pretrained(gguf_file.parent, **how)
+    if missing := sorted(found["missing_keys"]):  # they would be random numbers
+        raise ValueError(f"{len(missing)} weights are not in the file, the first {missing[0]}")
     model.hf_quantizer = None  # or it refuses to be saved, although its weights are plain float32 by now
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -306,7 +319,7 @@ def convert_to_f16(gguf_file: str | Path = "") -> Path:
     converted = CACHE / f"{weights_sha256(source)[:16]}.f16.gguf"
     if converted.is_file():
         return converted
-    reader = gguf.GGUFReader(source)
+    reader = open_gguf(source)
     if all(
         tensor.tensor_type in (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.F32)
         for tensor in reader.tensors

@@ -61,7 +61,7 @@ def test_what_is_asked_has_no_end_token_and_the_chat_its_own_layout(run, base):
 def test_a_long_reference_is_measured_to_its_end_where_the_model_has_room(base, monkeypatch, room, length):
     model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=room))
     monkeypatch.setattr(module, "load_model", lambda base: (model, None))
-    assert module._LossMeter(base)(None).keywords == {"max_length": length}
+    assert module.LossMeter(base)(None).keywords == {"max_length": length}
 
 
 def test_of_several_references_the_likeliest_counts(run, base):

@@ -34,9 +34,13 @@ def columns(gain=0.0, seeds=1):
 
 
 def test_what_can_be_seen_needs_no_result():
-    plan = plan_comparison({"rouge_l": 60, "bits_per_byte": 270})
+    plan = plan_comparison({"rouge_l": 60, "bits_per_byte": 270}, {"rouge_l": 1, "bits_per_byte": 6})
     assert plan["rouge_l"] == pytest.approx(6.3, abs=0.2)
-    assert plan["bits_per_byte"] < plan_comparison({"bits_per_byte": 60})["bits_per_byte"]
+    assert plan["bits_per_byte"] < plan_comparison({"bits_per_byte": 60}, {"bits_per_byte": 6})["bits_per_byte"]
+    assert plan_comparison({"rouge_l": 60}, {"rouge_l": 6})["rouge_l"] == pytest.approx(7.9, abs=0.2)
+    assert plan_comparison({"rouge_l": 60}, {"rouge_l": 0})["rouge_l"] == plan["rouge_l"], (
+        "one column: nothing to correct"
+    )
 
 
 def test_the_loop_s_two_questions_come_first():
@@ -48,7 +52,7 @@ def test_the_loop_s_two_questions_come_first():
 
 def test_a_null_is_said_to_be_one_with_what_would_have_gone_unseen():
     rows = compare_measures({"bits_per_byte": columns()}, [("run_data", "seeds_only")], {})
-    limit = plan_comparison({"bits_per_byte": 270})["bits_per_byte"]
+    limit = plan_comparison({"bits_per_byte": 270}, {"bits_per_byte": 1})["bits_per_byte"]
     assert rows[0]["minimum_detectable_difference"] == pytest.approx(limit)
     assert 0 < rows[0]["observed_detectable_difference"] < limit, "the SD here is 0.14, and 0.2 was stated"
     words = say_difference(rows[0])
@@ -78,6 +82,9 @@ def test_holm_counts_the_pairs_of_one_measure():
     alone, several = (compare_measures(scores, chosen, {}) for chosen in (pairs[:1], pairs))
     assert [row["measure"] for row in several] == ["bits_per_byte"] * 2 + ["rouge_l"] * 2
     assert alone[0]["p_holm"] == alone[0]["p"] and several[0]["p_holm"] <= 2 * several[0]["p"]
+    plan = plan_comparison({"bits_per_byte": 270}, {"bits_per_byte": 2})["bits_per_byte"]
+    assert several[0]["minimum_detectable_difference"] == plan > alone[0]["minimum_detectable_difference"]
+    assert several[0]["observed_detectable_difference"] > alone[0]["observed_detectable_difference"]
     assert set(ASSUMED_SD) >= {row["measure"] for row in several}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,8 @@ from helpers.scripted import ScriptedServer
 from helpers.trained import measure_by_length, task_set, train, write_base
 
 from selfinstruct.evaluation import bits, columns, evaluate, responses
-from selfinstruct.evaluation.columns import COLUMNS, FILLER, find_chat_layout
-from selfinstruct.evaluation.evaluate import open_evaluation
+from selfinstruct.evaluation.columns import COLUMNS, FILLER, OF_16, Column, find_chat_layout, find_columns, load_trained
+from selfinstruct.evaluation.evaluate import Evaluation, open_evaluation
 from selfinstruct.files import EndpointError, InputError, ParameterError, write_records
 from selfinstruct.models import embedded
 from selfinstruct.models.embedded import EmbeddedServer
@@ -69,7 +70,7 @@ def no_parser(monkeypatch):
 @pytest.fixture
 def fakes(monkeypatch):
     """Losses and answers without a model: an adapter halves the loss, and answers with the prompt's last word."""
-    monkeypatch.setattr(bits, "_LossMeter", lambda base: measure_by_length)
+    monkeypatch.setattr(evaluate, "LossMeter", lambda base: measure_by_length)
     monkeypatch.setattr(evaluate, "check_libraries", lambda: None)
     monkeypatch.setattr(responses, "convert_to_f16", lambda base: base)
     for module in (bits, responses, evaluate):
@@ -101,6 +102,112 @@ def test_notebook_07_judges_every_column_and_a_second_run_asks_nothing(run, base
     run_cells("07_evaluate_model", run.path, **given)
     assert read_results(run.path, "07_evaluate_model") == first and len(fakes.bodies) == asked
     assert len(run.state["adapters"]) == 8
+
+
+def open_both(run, base, tasks):
+    """What notebook 07 judges, and what 16 does, in one run folder."""
+    train(run, base, ("run_data", "seeds_only"))
+    one = train_size(run, base)
+    sample = evaluate.load_tasks(tasks)
+    return open_evaluation(run, tasks, str(base)), Evaluation(run, sample, sample, [one], base, {}, {}, places=OF_16)
+
+
+def train_size(run, base, name="size_0"):
+    """An adapter of notebook 16."""
+    train(run, base, (name,))
+    shutil.copytree(run / f"adapters/{name}", run / f"scaling/{name}", dirs_exist_ok=True)
+    shutil.rmtree(run / f"adapters/{name}")
+    return Column(name, (load_trained(run / f"scaling/{name}/1"),))
+
+
+def read_predictions(run):
+    return {path.relative_to(run.path): path.read_bytes() for path in run.find("evaluation/**/*_predictions.jsonl")}
+
+
+def test_the_predictions_of_07_survive_16_and_the_reverse(run, base, tasks, fakes, store):
+    ours, sizes = open_both(run, base, tasks)
+    ours.ask(24, store)
+    of_07 = read_predictions(run)
+    sizes.ask(24, store)
+    both = read_predictions(run)
+    assert of_07.items() <= both.items() and len(of_07) == 4
+    assert {str(path) for path in both.keys() - of_07.keys()} == {
+        "evaluation/scaling/predictions/size_0-1_predictions.jsonl"
+    }
+    ours.columns = ours.columns[:1]
+    ours.ask(24, store)
+    assert [path.name for path in run.find("evaluation/predictions/*")] == ["before_plain_predictions.jsonl"]
+    assert read_predictions(run).items() <= both.items() and len(read_predictions(run)) == 2
+    sizes.sample = evaluate.replace(sizes.sample, tasks=())
+    assert sizes.ask(24, store) == {} and len(read_predictions(run)) == 2, "nothing is asked, nothing is lost"
+
+
+def test_run_json_lists_the_adapters_that_are_there_and_judged(run, base, tasks, fakes, store):
+    ours, sizes = open_both(run, base, tasks)
+    run.note(adapters={"gone/1": {"sha256": "0", "scale": 1.0}})
+    ours.ask(24, store)
+    sizes.ask(24, store)
+    assert set(run.state["adapters"]) == {"run_data/1", "seeds_only/1", "size_0/1"}
+    open_evaluation(run, tasks, str(base), judged=["before_plain", "run_data"]).ask(24, store)
+    assert set(run.state["adapters"]) == {"run_data/1", "size_0/1"}, "a column that is dropped goes"
+    shutil.rmtree(run / "scaling/size_0")
+    shutil.rmtree(run / "adapters/run_data")
+    open_evaluation(run, tasks, str(base)).ask(24, store)
+    assert set(run.state["adapters"]) == {"seeds_only/1"}, "and so does an adapter that is deleted, whoever judged it"
+    sizes.columns = [train_size(run, base)]
+    sizes.ask(24, store)
+    (run / "scaling/size_0/1/adapter.gguf").write_bytes(b"GGUF adapter.type another")
+    open_evaluation(run, tasks, str(base)).ask(24, store)
+    assert set(run.state["adapters"]) == {"seeds_only/1"}, "trained again since: it has not answered yet"
+
+
+def test_an_adapter_of_another_training_file_is_not_taken_for_the_column_s(run, base, tasks, fakes):
+    train(run, base, ("shuffled_outputs",))
+    record = run / "adapters/shuffled_outputs/1/training.json"
+    sha256 = columns.weights_sha256(run / "adapters/shuffled_outputs/train.jsonl")
+    made_of = json.loads(record.read_text())
+    record.write_text(json.dumps({**made_of, "train_file": {"sha256": sha256}}))
+    assert [one.name for one in find_columns(run, base=base)][-1] == "shuffled_outputs"
+    write_records(run / "adapters/shuffled_outputs/train.jsonl", [{"prompt": "Add.", "completion": " y"}])
+    with pytest.raises(
+        InputError, match=r"train\.jsonl: it has changed since shuffled_outputs was trained on it; train"
+    ):
+        open_evaluation(run, tasks, str(base))
+
+
+def test_a_record_without_its_adapter_says_what_to_do(run, base, tasks):
+    train(run, base, ("run_data",))
+    (run / "adapters/run_data/1/adapter.gguf").unlink()
+    with pytest.raises(InputError, match=r"run_data/1: a record and no adapter; train it again"):
+        open_evaluation(run, tasks, str(base))
+
+
+def test_what_can_be_seen_is_that_of_the_pairs_to_come(run, base, tasks, fakes, store):
+    train(run, base)
+    found = open_evaluation(run, tasks, str(base))
+    rows = found.compare(found.score(found.measure_bits(), found.ask(24, store)), 100)
+    planned = found.plan()
+    assert len([row for row in rows if row["measure"] == "bits_per_byte"]) == 6
+    for row in rows:
+        if row["measure"] in planned:
+            assert row["minimum_detectable_difference"] == pytest.approx(planned[row["measure"]]), row["measure"]
+
+
+def test_it_is_said_beforehand_how_long_judging_takes_and_what_is_measured_for_that_is_kept(
+    run, base, tasks, fakes, store, monkeypatch
+):
+    train(run, base, ("run_data",))
+    monkeypatch.setattr(bits, "CHUNK", 3)
+    found = open_evaluation(run, tasks, str(base))
+    first, second = found.estimate(24, store).splitlines()
+    assert first == "Bits per byte: 21 losses to compute, about 1 minute (3 have just been measured)."
+    assert second.startswith("Answers: 24 requests, ") and "minutes on two quiet cores" in second
+    assert not fakes.bodies and bits.find_missing_bits(run, found.columns, found.heldout, base) == 21
+    found.measure_bits()
+    found.ask(24, store)
+    assert found.estimate(24, store) == "Bits per byte: every loss is known.\nAnswers: all are in the store."
+    theirs = open_evaluation(run, tasks, judged=["none"], model="gpt-4o-mini", base_url="openai").estimate(24, store)
+    assert theirs.startswith("provider_model: 8 requests, ") and "at most $" in theirs
 
 
 def test_a_held_out_task_that_was_trained_on_is_left_out_of_all_columns(run, base, tasks, fakes):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import time
 from collections import Counter
 
 import numpy as np
@@ -12,7 +15,7 @@ from helpers.trained import task_set, train, write_base
 
 from selfinstruct.analysis.predictions import load_predictions
 from selfinstruct.evaluation import responses as module
-from selfinstruct.evaluation.columns import FILLER, PROVIDER, Column
+from selfinstruct.evaluation.columns import FILLER, PROVIDER, Column, find_columns
 from selfinstruct.evaluation.responses import (
     ask_column,
     ask_columns,
@@ -25,6 +28,7 @@ from selfinstruct.evaluation.responses import (
 from selfinstruct.files import InputError, write_records
 from selfinstruct.models import embedded
 from selfinstruct.models.embedded import EmbeddedServer
+from selfinstruct.models.store import ResponseStore
 from selfinstruct.review.responses import load_responses
 from selfinstruct.runfolder import RunFolder
 
@@ -70,6 +74,55 @@ def test_every_column_and_seed_answers_the_same_prompts_greedily_without_a_stop(
     assert state["usage"]["07_evaluate_model"]["requests"] == 12 and len(run.read_keys()) == 12
     assert {name: one["scale"] for name, one in state["adapters"].items()} == {"run_data/1": 1.0, "run_data/2": 1.0}
     assert "model" not in state, "what is judged did not write the run's files"
+
+
+def ask_slowly(run, base, store):
+    """A process that asks for forty answers, as notebook 07 does."""
+    ask_columns(run, find_columns(run), task_set(10).tasks, base, 24, store)
+
+
+def tell_request(body):
+    """An answer that says what was asked, and of which adapter."""
+    return f" {body['lora']} {prompt_of(body)}"
+
+
+def read_stored(path):
+    """The answers in the store."""
+    with ResponseStore(path) as store:
+        return {row.response["choices"][0]["text"] for row in store.rows()}
+
+
+def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_same_files(
+    run, base, store, served, tmp_path
+):
+    train(run, base, ("run_data", "seeds_only"))
+    served.respond = tell_request
+    whole, other = RunFolder(tmp_path / "whole"), tmp_path / "other.sqlite"
+    train(whole, base, ("run_data", "seeds_only"))
+    ask_slowly(whole, base, other)
+    served.bodies.clear()
+    served.latency_s = 0.02
+    processes = multiprocessing.get_context("fork")
+    for kill in range(5):
+        stored, before = read_stored(store), len(served.bodies)
+        child = processes.Process(target=ask_slowly, args=(run, base, store))
+        child.start()
+        while len(served.bodies) < before + 5 and child.is_alive():
+            time.sleep(0.002)
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, f"it had ended before kill {kill}"
+        assert stored.isdisjoint(map(tell_request, served.bodies[before:])) and read_stored(store) >= stored
+    stored, before = read_stored(store), len(served.bodies)
+    child = processes.Process(target=ask_slowly, args=(run, base, store))
+    child.start()
+    child.join()
+    assert child.exitcode == 0 and stored.isdisjoint(map(tell_request, served.bodies[before:]))
+    assert 15 <= len(stored) < 40 and len(served.bodies) == before + 40 - len(stored)
+    files = {path.name: path.read_bytes() for path in run.find("evaluation/predictions/*")}
+    assert (
+        files == {path.name: path.read_bytes() for path in whole.find("evaluation/predictions/*")} and len(files) == 4
+    )
 
 
 def test_the_rows_are_those_of_the_published_predictions(run, base, store, served):

@@ -7,11 +7,14 @@ import json
 import pytest
 from helpers.trained import task_set
 
-from selfinstruct.evaluation.tasks import find_leaks, load_tasks
-from selfinstruct.files import InputError, iter_lines, project_path
+from selfinstruct.evaluation.evaluate import leave_out_leaks
+from selfinstruct.evaluation.tasks import find_leaks, load_heldout_pairs, load_tasks
+from selfinstruct.files import PROJECT_ROOT, InputError, iter_lines, project_path
 from selfinstruct.prompts import load_prompts
 from selfinstruct.steps import build_finetuning_rows
 from selfinstruct.steps.export import build_seed_rows
+
+SUPERNI = PROJECT_ROOT / "tests/samples/superni_test_set.jsonl"  # by hand, in the layout of the published file
 
 
 def write(path, *rows):
@@ -54,6 +57,41 @@ def test_rows_of_superni_are_known_by_their_definition_and_keep_every_reference(
     assert [task.references for task in found.tasks] == [("2", "two"), ("3",), ("x",)]
     assert found.tasks[0].prompt == "Add them.\n\nInput: 1 1\n\nOutput:"
     assert found.clusters == ["Add them.", "Add them.", "Name it."] and found.units == 2
+
+
+def test_the_published_test_set_in_its_layout():
+    """As the data set's card shows a row: definition, "Input:" and "Output:" a blank line apart; every completion ends in the mark."""
+    found = load_tasks(str(SUPERNI))
+    assert [task.references for task in found.tasks] == [("Yes",), ("No",), ("Songs",), ("She\nis hoarse.",)]
+    assert found.units == 3, "two definitions that begin alike are two tasks"
+    last = found.tasks[-1]
+    assert (last.instruction, last.input) == (
+        "You get a premise.\n\nWrite what follows.",
+        "Premise: Ann sings.\nAll day.",
+    )
+    assert last.prompt.endswith("All day.\n\nOutput:") and last.prompt.startswith("You get a premise.\n\nWrite what")
+    assert find_leaks(found.tasks, ["Task: You get a premise.\n\nWrite what follows.\n\nelse\n\n"]) == [last.id]
+
+
+def test_a_published_row_without_an_answer_is_left_out_and_counted(tmp_path, monkeypatch):
+    path = tmp_path / "superni_test_set.jsonl"
+    path.write_text(
+        SUPERNI.read_text() + '{"prompt": "Copy.\\n\\nInput: -\\n\\nOutput:", "completion": " <|endoftext|>"}\n'
+    )
+    with pytest.raises(InputError, match=r"jsonl:5: the reference is empty"):
+        load_tasks(str(path))  # somebody's own file can be mended
+    monkeypatch.setattr("selfinstruct.evaluation.tasks.find_published_file", lambda name: path)
+    found, problems = leave_out_leaks(load_tasks("superni"), [])
+    assert len(found.tasks) == 4 and found.name == "superni"
+    assert len(problems) == 1 and problems[0].startswith("1 row of ") and "no answer to judge by" in problems[0]
+
+
+def test_the_curve_s_sample_is_drawn_the_same_way_each_time_and_may_be_none():
+    pairs = load_heldout_pairs(20)
+    assert pairs == load_heldout_pairs(20) != load_heldout_pairs(20, random_seed=1) and len(pairs) == 20
+    assert all(prompt.endswith("\nOutput:") and completion.startswith(" ") for prompt, completion in pairs)
+    assert all(completion.endswith("<|endoftext|>") for _, completion in pairs)
+    assert load_heldout_pairs(0) == []
 
 
 def test_every_instance_of_a_row_is_judged_and_they_belong_together(tmp_path):

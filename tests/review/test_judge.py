@@ -8,7 +8,7 @@ from helpers.notebooks import read_results, run_cells
 from helpers.ratings import grade_by, write_predictions, write_responses
 from helpers.scripted import ScriptedServer, prompt_of
 
-from selfinstruct.files import ParameterError, write_json
+from selfinstruct.files import EndpointError, ParameterError, write_json
 from selfinstruct.models.connection import connect
 from selfinstruct.review.judge import (
     ANSWER_TOKENS,
@@ -19,11 +19,13 @@ from selfinstruct.review.judge import (
     compare_verdicts,
     compare_with_model,
     correct_shares,
+    count_answers,
     grade_with_model,
     judge_responses,
     match_pairs,
     parse_grade,
     parse_verdict,
+    say_answers,
     summarise_verdicts,
 )
 from selfinstruct.review.questions import MEANINGS
@@ -57,7 +59,9 @@ def judge(tmp_path):
 @pytest.mark.parametrize(
     ("text", "grade"),
     [(" B", "B"), ("**c**", "C"), ("Grade: D.", "D"), ("A: valid", "A"), ("(a)", "A"), ("A response that", None), ("Apple", None),
-     ("", None), ("E", None), ("I would say A", None)],
+     ("", None), ("E", None), ("I would say A", None), ("b", "B"), ("a good response", None), ("A/B", None), ("A or B", None),
+     ("A, B, C or D", None), ("(A) (C)", None), ("b, c", None), ("a-d", None), ("B: a small flaw", "B"), ("B, a good one", "B"),
+     ("B - a flaw", "B"), ("A: This is A", "A"), ("C. A list", "C"), ("ABCD", None), ("D'oh", None)],
 )  # fmt: skip
 def test_a_grade_is_read_from_the_start_of_an_answer(text, grade):
     assert parse_grade(text) == grade
@@ -65,7 +69,21 @@ def test_a_grade_is_read_from_the_start_of_an_answer(text, grade):
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [(" 1", "first"), ("Response 2", "second"), ("Tie", "tie"), ("**2**.", "second"), ("12", None), ("neither", None)],
+    [
+        (" 1", "first"),
+        ("Response 2", "second"),
+        ("Tie", "tie"),
+        ("**2**.", "second"),
+        ("12", None),
+        ("neither", None),
+        ("1 or 2", None),
+        ("1, 2, or tie", None),
+        ("1.5", None),
+        ("1st", None),
+        ("", None),
+        ("Response 1 is better", "first"),
+        ("both 1 and 2", None),
+    ],
 )
 def test_a_verdict_is_read_from_the_start_of_an_answer(text, verdict):
     assert parse_verdict(text) == verdict
@@ -140,6 +158,66 @@ def test_answers_that_say_nothing_count_for_nothing(sample, judge):
     grades = grade_with_model(client, items)
     assert {rating.grade for rating in grades.values()} == {None} and grades[items[0].id].rater == "model: scripted"
     assert correct_shares({}, grades, key)["short"]["model_share"] is None
+
+
+NONSENSE = {  # what a judge may say that is no verdict -> the grade, of a letter that is one after all
+    "empty": ("", None), "prose": ("The response is good", None), "two letters": ("A/B", None), "lower case": ("b", "B"),
+    "thoughts": ("<think>It is a B</think>", None), "cut thoughts": ("<think>A or B? I say B", None),
+    "after thoughts": ("<think>A?</think> C", "C"), "a list": ("1, 2, or tie", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "grade"), NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_whatever_a_judge_says_ends_in_counted_rows_and_no_verdict_is_invented(
+    sample, tmp_path, said, grade, api, capsys
+):
+    items, key = sample
+    with (
+        ScriptedServer(lambda body: said) as server,
+        connect("scripted", server.url, api=api, store=tmp_path / "s.sqlite") as client,
+    ):
+        told = []
+        found = judge_responses(client, items, key, {}, "scripted", base_url=server.url, tell=told.append)
+    graded = 24 if grade else 0
+    assert found["answers"] == [
+        {"asked": "grade", "of": 24, "verdicts": graded, "no verdict": 24 - graded},
+        {"asked": "pair", "of": 12, "verdicts": 0, "no verdict": 12},
+    ]
+    assert (found["graded"], found["readable"]) == (graded, 0)
+    assert told[1].startswith(
+        f"The judge names a grade in {graded} of 24 and a pair in 0 of 12; the others are no verdict"
+    )
+    assert told[1].endswith("conclude nothing from it; choose another rater_model.")
+    assert {row["model_share"] for row in found["corrected"]} == ({float(grade in "AB")} if grade else {None})
+    if said.startswith("<think>") and not grade:
+        assert "No answer from the judge: " in capsys.readouterr().out
+    json.dumps(found)
+
+
+def test_a_judge_that_thinks_first_gets_the_room_it_is_given(sample, tmp_path):
+    items, _ = sample
+    with (
+        ScriptedServer(lambda body: "<think>Hm.\nA flaw.</think>\nB") as server,
+        connect("scripted", server.url, api="chat", store=tmp_path / "s.sqlite") as client,
+    ):
+        assert {one.grade for one in grade_with_model(client, items, 300).values()} == {"B"}
+        assert {body.get("max_tokens") or body.get("max_completion_tokens") for body in server.bodies} == {300}
+
+
+def test_a_judge_that_cannot_be_reached_is_an_error_and_no_null(sample, tmp_path):
+    items, _ = sample
+    with (
+        connect("scripted", "http://127.0.0.1:1/v1", store=tmp_path / "s.sqlite", timeout_s=1) as client,
+        pytest.raises(EndpointError),
+    ):
+        grade_with_model(client, items[:2])
+
+
+def test_a_few_clear_verdicts_are_said_without_alarm():
+    rows = count_answers({"grade": (20, 24), "pair": (0, 0)})
+    assert rows == [{"asked": "grade", "of": 24, "verdicts": 20, "no verdict": 4}]
+    assert say_answers(rows) == "The judge names a grade in 20 of 24; the others are no verdict and count for nothing."
 
 
 def test_the_winner_is_set_against_the_persons_better_grade(sample, judge):

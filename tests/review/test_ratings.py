@@ -102,6 +102,19 @@ def test_nothing_on_the_screen_or_in_the_sample_names_a_column(tmp_path):
     assert "run_data" in (tmp_path / KEY).read_text()
 
 
+def test_what_notebook_16_wrote_is_graded_where_it_is_named_or_alone(tmp_path):
+    run, folder = RunFolder(tmp_path), tmp_path / "evaluation/scaling/predictions"
+    write_predictions(folder / "size_0-42_predictions.jsonl")
+    sizes = load_responses("", run)
+    assert {(row.column, row.training_seed) for row in sizes} == {("size_0", 42)} and len(sizes) == 12
+    write_responses(tmp_path, ["before_plain", "size_9"])  # of a run folder of before, 16's are among those of 07
+    assert {row.column for row in load_responses("", run)} == {"before_plain", "size_9"}
+    assert load_responses(str(folder), run) == sizes
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no such file; data takes files of predictions"):
+        load_responses(str(tmp_path / "empty"), run)
+
+
 def test_equal_responses_are_graded_once_and_count_for_both(tmp_path):
     for name in ("davinci", "text-davinci-001"):
         write_predictions(tmp_path / f"{name}_predictions.jsonl", count=4, response="Nothing.")

@@ -104,6 +104,19 @@ def test_a_run_leaves_files_executed_copies_and_a_report(finished):
     assert lines[-1] == f"Next: open {run}/report.html"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("06_finetune_model", "selfinstruct run --run-dir {} --only 07"), (FIRST, "")]
+)
+def test_adapters_that_nobody_has_judged_are_not_the_end(tmp_path, name, said):
+    write_notebook(tmp_path / "notebooks", name, FIRST_CODE)
+    (tmp_path / "run/finetuning_data").mkdir(parents=True)
+    (tmp_path / "run/finetuning_data/gpt3_finetuning_data_1.jsonl").write_text("{}\n")
+    lines: list[str] = []
+    run_notebooks(tmp_path / "run", only=[name], notebooks_dir=tmp_path / "notebooks", out=lines.append)
+    judge = said.format(tmp_path / "run") + " judges what was trained; or " * bool(said)
+    assert lines[-1] == f"Next: {judge}open {tmp_path / 'run'}/report.html"
+
+
 def test_executed_copies_carry_no_times_or_versions(finished):
     text = (finished[1] / "notebooks" / f"{FIRST}.ipynb").read_text()
     notebook = json.loads(text)

@@ -8,6 +8,7 @@ pytest.importorskip("torch", reason="make finetune brings torch")
 
 from helpers.notebooks import read_results, run_cells
 
+from selfinstruct.evaluation import load_heldout_pairs
 from selfinstruct.files import EndpointError, InputError, ParameterError, load_records, write_json, write_records
 from selfinstruct.models.embedded import weights_sha256
 from selfinstruct.prompts import load_prompts
@@ -41,6 +42,7 @@ def run(tmp_path):
             ParameterError,
             "no column 'run_date' to train; there are seeds_only, generated_only",
         ),
+        ({"columns": []}, ParameterError, r"columns=\[\]: name one to train at least, of seeds_only"),
         ({"base_model": "nowhere.gguf"}, EndpointError, "no such file"),
         (
             {"batch_tokens": 10**9},
@@ -54,6 +56,11 @@ def test_what_cannot_work_is_refused_in_a_sentence(tiny, given, error, words):
     with pytest.raises(error, match=words) as caught:
         local.check_training(**{"base_model": str(tiny), **given})
     assert "\n" not in str(caught.value)
+
+
+def test_no_training_seed_is_refused_before_anything_is_read(run, tiny):
+    with pytest.raises(ParameterError, match=r"training_seeds=\[\]: give one training seed at least"):
+        local.plan_training(run, tiny, {}, Settings(), training_seeds=[])
 
 
 def test_merging_needs_a_file(tiny):
@@ -71,7 +78,7 @@ def test_the_rows_of_a_run_are_its_export(run):
     rows, source = local.find_rows(run, "", SEEDS, 1)
     assert [row.model_dump() for row in rows] == ROWS
     path = run / "finetuning_data/gpt3_finetuning_data_13.jsonl"
-    assert source == {"file": path.name, "sha256": weights_sha256(path), "rows": 13, "left_out": 0}
+    assert source == {"file": path.name, "sha256": weights_sha256(path), "rows": 13, "left_out": 0, "not_shuffled": 0}
 
 
 def test_other_data_are_laid_out_with_the_seed_tasks(run, tmp_path):
@@ -110,12 +117,6 @@ def test_columns_have_equal_steps_and_the_estimate_ends(run, tiny):
     assert again.estimate().startswith("Nothing to train") and "loaded" not in vars(again)
 
 
-def test_the_held_out_sample_is_drawn_the_same_way_each_time():
-    pairs = local.load_heldout_pairs(20)
-    assert pairs == local.load_heldout_pairs(20) != local.load_heldout_pairs(20, random_seed=1)
-    assert all(prompt.endswith("\nOutput:") and completion.startswith(" ") for prompt, completion in pairs)
-
-
 def test_memory_is_reckoned_from_headers(tiny):
     sizes = measure_sizes(unpack_weights(tiny))
     assert cost._read_gguf_sizes(tiny) == sizes and sizes.width == 32
@@ -152,7 +153,5 @@ def test_the_embedded_model_learns_to_stop(run, tmp_path):
     """Minutes: twenty steps on the run's rows, and the loss of held-out tasks is lower than before."""
     files = write_training_files(run.path, SEEDS, load_records(run.find("finetuning_data/*")[0], FinetuningRow), 1)
     base = local.check_training()
-    [record] = local.plan_training(run, base, files, Settings(steps=20), ["run_data"]).train(
-        local.load_heldout_pairs(8)
-    )
+    [record] = local.plan_training(run, base, files, Settings(steps=20), ["run_data"]).train(load_heldout_pairs(8))
     assert record["heldout_loss"]["after"] < record["heldout_loss"]["before"]

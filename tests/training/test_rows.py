@@ -7,14 +7,17 @@ from collections import Counter
 
 import pytest
 from helpers.tiny_model import END_TOKEN
+from helpers.trained import write_base
 
-from selfinstruct.files import InputError, load_records, write_records
+from selfinstruct.files import InputError, load_records, write_json, write_records
 from selfinstruct.records import FinetuningRow, InstanceRow, SeedTask
 from selfinstruct.steps.export import build_finetuning_rows, build_seed_rows
+from selfinstruct.training.lora import Settings, describe_training, find_progress
 from selfinstruct.training.rows import (
     TRAINED,
     TokenRow,
     collate_rows,
+    count_unmovable,
     lay_out_rows,
     load_pairs,
     mark_tokens,
@@ -69,6 +72,50 @@ def test_shuffled_outputs_keep_prompts_outputs_and_the_space_of_each_template():
     assert outputs(shuffled) == outputs(EXPORT)
     assert all(a.completion.strip() != b.completion.strip() for a, b in zip(EXPORT, shuffled, strict=True))
     assert all(row.completion.startswith(" ") == row.prompt.endswith("Output:") for row in shuffled)
+
+
+def answered(*outputs):
+    return [FinetuningRow(prompt=f"Do {i}.\n", completion=f"{text}<|endoftext|>") for i, text in enumerate(outputs)]
+
+
+def count_own(rows, shuffled):
+    texts = ([row.completion.removesuffix("<|endoftext|>").strip() for row in some] for some in (rows, shuffled))
+    return sum(a == b for a, b in zip(*texts, strict=True))
+
+
+@pytest.mark.parametrize("shares", [(4, 4), (3, 2, 2), (4, 1, 1, 1, 1), (9, 8, 1), (2,) * 40], ids=str)
+def test_no_row_keeps_an_output_of_the_same_text_where_that_can_be(shares):
+    """ "Yes" is half of the outputs, or every text comes twice: whatever is drawn, nobody keeps their own."""
+    rows = answered(*(f"text {kind}" for kind, count in enumerate(shares) for _ in range(count)))
+    for seed in range(50):
+        order = random.Random(-seed).sample(rows, len(rows))
+        shuffled = shuffle_outputs(order, random.Random(seed))
+        assert count_own(order, shuffled) == count_unmovable(order) == 0
+        assert outputs(shuffled) == outputs(order) and [row.prompt for row in shuffled] == [row.prompt for row in order]
+
+
+def test_of_an_output_that_most_rows_share_as_few_as_can_be_stay_and_they_are_counted():
+    rows = answered(*["Yes", " Yes", "Yes ", "Yes", "No", "Maybe"])  # blanks around a text make no other one
+    shuffled = shuffle_outputs(rows, random.Random(5))
+    assert count_unmovable(rows) == count_own(rows, shuffled) == 2
+    assert shuffled == shuffle_outputs(rows, random.Random(5))
+    assert any(shuffle_outputs(rows, random.Random(seed)) != shuffled for seed in range(9)), (
+        "another seed, another draw"
+    )
+    assert shuffle_outputs([], random.Random(5)) == [] and count_unmovable([]) == 0
+    assert shuffle_outputs(rows[:1], random.Random(5)) == rows[:1] and count_unmovable(rows[:1]) == 1
+
+
+def test_an_adapter_of_the_file_shuffled_otherwise_is_not_taken_for_this_one(tmp_path):
+    base = write_base(tmp_path)
+    earlier, now = (write_training_files(tmp_path / f"{seed}", SEEDS, EXPORT, seed) for seed in (1, 2))
+    for column, state in {"shuffled_outputs": "replaces", "run_data": "finished"}.items():
+        folder = tmp_path / f"trained/{column}"
+        write_json(folder / "training.json", describe_training(base, earlier[column], Settings()))
+        (folder / "peft").mkdir()
+        (folder / "peft/adapter_model.safetensors").write_bytes(b"")
+        found = find_progress(folder, describe_training(base, now[column], Settings()))
+        assert found.state == state and ("train_file sha256" in found.changed) == (state == "replaces")
 
 
 def test_the_same_arguments_write_the_same_files_and_leave_them_alone(tmp_path):

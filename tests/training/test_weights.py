@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from selfinstruct.files import EndpointError, InputError, ParameterError, write_json  # noqa: E402
 from selfinstruct.training import weights  # noqa: E402
+from selfinstruct.training.cost import measure_sizes  # noqa: E402
 from selfinstruct.training.gguf_files import read_tensors, write_merged_gguf  # noqa: E402
 from selfinstruct.training.lora import train_adapter  # noqa: E402
 
@@ -112,6 +113,45 @@ def test_what_is_no_weights_is_refused(tmp_path):
         weights.find_base(str(tmp_path / "missing.gguf"))
 
 
+@pytest.mark.parametrize("kept", [50, 3000, -2000], ids=["header", "names", "tensors"])
+def test_half_a_download_is_refused_in_a_sentence_before_anything_is_loaded(tiny, tmp_path, kept):
+    path = tmp_path / "half.gguf"
+    path.write_bytes(tiny.read_bytes()[:kept])
+    for use in (measure_sizes, weights.load_tokenizer, weights.load_model, weights.convert_to_f16):
+        with pytest.raises(EndpointError, match=r"half\.gguf: not a whole GGUF file.*; download it again$") as caught:
+            use(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors"),
+    [("{}", b""), ("[]", b"abc"), ('{"model_type": "llama"}', b"abc"), ("{}", b"\x02" + b"\0" * 7 + b"{}")],
+)
+def test_a_folder_without_weights_is_refused_in_a_sentence(tmp_path, config, tensors):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").write_bytes(tensors)
+    with pytest.raises(InputError, match=r"no weights that can be read; expected the config\.json and \*\.safetensors"):
+        measure_sizes(tmp_path)
+    for load in (weights.load_tokenizer, weights.load_model):
+        with pytest.raises(EndpointError, match=r"transformers cannot load it \(.*\); choose other weights") as caught:
+            load(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [("bert", "not supported"), ("gpt2", ""), ("mamba", r"\d+ weights are not in the file, the first ")],
+)
+def test_an_architecture_that_cannot_be_trained_is_refused_before_training(tmp_path, architecture, why, monkeypatch):
+    """Of tensors under other names transformers would make random ones, and say nothing."""
+    monkeypatch.setattr(weights, "CACHE", tmp_path / "cache")
+    path = write_tiny_gguf(tmp_path / "foreign.gguf", architecture=architecture)
+    words = rf"foreign\.gguf: the architecture {architecture} cannot be loaded for training \(.*{why}.*\); choose other"
+    with pytest.raises(EndpointError, match=words):
+        weights.load_tokenizer(path)
+    assert not list((tmp_path / "cache").glob("[0-9a-f]*"))
+
+
 def test_a_name_that_the_hub_does_not_give(monkeypatch):
     import huggingface_hub
 
@@ -127,7 +167,7 @@ def test_a_name_that_the_hub_does_not_give(monkeypatch):
 
 def test_missing_torch_is_one_sentence_with_the_command(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(EndpointError, match="needs torch, not installed here; this brings it: make finetune"):
+    with pytest.raises(EndpointError, match="not installed here, and needed: torch; run: make finetune"):
         weights.check_libraries()
 
 
