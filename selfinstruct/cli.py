@@ -188,7 +188,8 @@ def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: b
         return click.echo(found.table() if found else "No notebook of this sweep asks a model.")
     run_cells = None
     if scheduler:
-        from .runner.cluster import connect_cluster, run_on_cluster
+        from .runner.cluster import run_on_cluster
+        from .workers import connect_cluster
 
         with connect_cluster(scheduler):  # refused before the question
             run_cells = functools.partial(run_on_cluster, scheduler=scheduler)
