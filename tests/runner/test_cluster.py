@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from helpers.clusters import start_cluster
 from helpers.notebooks import wait_until
 from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
@@ -26,50 +24,11 @@ from selfinstruct.runner.cluster import run_on_cluster
 KEY = "sk-scripted-key-that-must-show-nowhere"
 
 
-def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
-    """A Dask command by hand; workers have no key."""
-    command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
-    clean = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
-    return subprocess.Popen(command, env=clean, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 @pytest.fixture
 def scheduler(tmp_path):
     """(address, two workers started by hand)."""
-    where = tmp_path / "scheduler.json"
-    started = [
-        start_process(
-            tmp_path,
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--scheduler-file",
-            str(where),
-            "--no-dashboard",
-        )
-    ]
-    try:
-        assert wait_until(where.is_file, 300)
-        given = [
-            "--scheduler-file",
-            str(where),
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--no-dashboard",
-            "--memory-limit",
-            "0",
-        ]
-        started += [start_process(tmp_path, "worker", *given) for _ in range(2)]
-        import json
-
-        yield json.loads(where.read_text())["address"], started[1:]
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
+    with start_cluster(tmp_path) as (address, started):
+        yield address, started[1:]
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
