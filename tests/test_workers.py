@@ -110,11 +110,19 @@ def test_without_dask_a_scheduler_is_refused_with_the_command_that_brings_it(mon
 
 
 @pytest.fixture
-def dask():
-    return pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
+def raise_slowly():
+    """number ** power on a cluster, in a tenth of a second."""
+    pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
+
+    def compute(number: int, power: int) -> int:  # inside a function: it travels with the call
+        time.sleep(0.1)
+        return number**power
+
+    return compute
 
 
-def test_a_dead_scheduler_is_named_before_anything_runs(dask, monkeypatch):
+def test_a_dead_scheduler_is_named_before_anything_runs(monkeypatch):
+    pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
     monkeypatch.setattr(workers, "CONNECT_S", 1)
     began = time.monotonic()
     with (
@@ -126,26 +134,21 @@ def test_a_dead_scheduler_is_named_before_anything_runs(dask, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_cluster_answers_in_order_and_makes_again_what_a_dead_worker_had(dask, tmp_path):
+def test_a_cluster_answers_in_order_and_makes_again_what_a_dead_worker_had(raise_slowly, tmp_path):
     with start_cluster(tmp_path) as (address, started), open_workers(scheduler=address) as crew:
         assert wait_until(lambda: len(crew._client.nthreads()) == 2)
         three = crew.hold(3)
-        answers = crew.run(_raise_slowly, ((number, three) for number, _ in CALLS))
+        answers = crew.run(raise_slowly, ((number, three) for number, _ in CALLS))
         assert next(answers) == 0
         started[1].kill()
         assert [0, *answers] == ANSWERS
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_dies_stops_the_command_in_one_sentence(dask, tmp_path):
+def test_a_scheduler_that_dies_stops_the_command_in_one_sentence(raise_slowly, tmp_path):
     with start_cluster(tmp_path, 1) as (address, started), open_workers(scheduler=address) as crew:
-        answers = crew.run(_raise_slowly, CALLS)
+        answers = crew.run(raise_slowly, CALLS)
         next(answers)
         started[0].kill()
         with pytest.raises(StoppedEarly, match=r"the scheduler is gone; the same command goes on"):
             list(answers)
-
-
-def _raise_slowly(number: int, power: int) -> int:
-    time.sleep(0.1)
-    return number**power

@@ -297,4 +297,5 @@ def describe_pairs(found: Found, sets: Sequence[Dataset], threshold: float) -> l
     involved = np.unique(np.concatenate([pairs.first, pairs.second])).size
     kept, repeated = int(decide_kept(pairs, count).sum()), len(sets[0].rows) - count
     lines = [f"{head}: {involved:,} of {count_of('instruction', count)} are in one; the filter of step 1 would keep {kept:,}"]
-    return lines + [f"{count_of('row', repeated)} that repeat an instruction word by word were counted once"] * (repeated > 0)
+    again = "repeats an instruction word by word was" if repeated == 1 else "repeat an instruction word by word were"
+    return lines + [f"{count_of('row', repeated)} that {again} counted once"] * (repeated > 0)
