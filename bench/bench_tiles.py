@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from table import Figure, show_table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.table import Figure, show_table
 from selfinstruct.analysis.duplicates import Found, find_duplicates
 from selfinstruct.data import load_dataset
 from selfinstruct.display import show_duration

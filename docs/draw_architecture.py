@@ -18,7 +18,12 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 # from the ground up: a room imports from the floors below it, and from no other room of its own floor
 FLOORS: list[dict[str, str]] = [
     {"files": "paths, JSON lines, errors"},
-    {"records": "rows, Request, Completion", "promptfile": "prompt.yaml", "display": "tables, numbers, text"},
+    {
+        "records": "rows, Request, Completion",
+        "promptfile": "prompt.yaml",
+        "display": "tables, numbers, text",
+        "workers": "here, processes, Dask",
+    },
     {
         "prompts": "a prompt set is a folder",
         "numbering": "lists as models write them",
