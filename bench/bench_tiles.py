@@ -146,7 +146,10 @@ def main(file: str, count: int, threshold: float, dask: bool) -> None:
     found = runs[0].found
     figures = [figure for one in runs for figure in list_figures(one, count)]
     compared = count * (count - 1) / 2 / found.cpu_seconds / 1e6
-    figures += [Figure("pairs ruled on", compared, "M/CPU-s"), Figure("speed-up of two workers", runs[0].wall_s / runs[1].wall_s, "x")]
+    figures += [
+        Figure("pairs ruled on", compared, "M/CPU-s"),
+        Figure("speed-up of two workers", runs[0].wall_s / runs[1].wall_s, "x"),
+    ]
     setting = f"{count:,} instructions made of {len(base):,}: {found.pairs.scores.size:,} pairs above {threshold:g}"
     show_table("tiles", f"{setting}; {found.tiles:,} tiles compared, {found.pruned:,} ruled out by length", figures)
     print("\n".join(extrapolate(runs[0], count)))

@@ -223,9 +223,17 @@ def compare(runs: tuple[str, ...], run_dir: str) -> None:
 @main.command()
 @click.argument("data")
 @click.argument("other", default="")
-@click.option("--threshold", default=0.7, show_default=True, help="Pairs with a ROUGE-L above it; step 1 drops those above 0.7.")
+@click.option(
+    "--threshold", default=0.7, show_default=True, help="Pairs with a ROUGE-L above it; step 1 drops those above 0.7."
+)
 @click.option("--out", metavar="FILE", help="Where the pairs go.  [default: outputs/duplicates/NAME.jsonl]")
-@click.option("--quirks", type=click.Choice(["published", "fixed"]), default="published", show_default=True, help="How words are read: a-z and 0-9, or words of any script.")
+@click.option(
+    "--quirks",
+    type=click.Choice(["published", "fixed"]),
+    default="published",
+    show_default=True,
+    help="How words are read: a-z and 0-9, or words of any script.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes here.  [default: one a processor, where that pays]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Compare on this Dask cluster; see docs/sweeps.md.")
 def duplicates(data: str, other: str, **options: Any) -> None:
@@ -241,8 +249,14 @@ def duplicates(data: str, other: str, **options: Any) -> None:
     """
     from .analysis.duplicates import list_duplicates
 
-    list_duplicates(data, other, **{name: value for name, value in options.items() if value is not None}, tell=click.echo)
-    command = shlex.join(["selfinstruct", "compare", data, other] if other else ["selfinstruct", "run", "--only", "13", "-p", "data", data])
+    list_duplicates(
+        data, other, **{name: value for name, value in options.items() if value is not None}, tell=click.echo
+    )
+    command = shlex.join(
+        ["selfinstruct", "compare", data, other]
+        if other
+        else ["selfinstruct", "run", "--only", "13", "-p", "data", data]
+    )
     click.echo(f"Next: {command}")
 
 

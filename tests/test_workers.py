@@ -47,7 +47,10 @@ def test_processes_answer_in_order_and_one_that_dies_loses_nothing():
 
 
 def test_work_that_kills_every_process_ends_in_one_sentence():
-    with open_workers(2) as crew, pytest.raises(SelfInstructError, match=r"died 4 times; is there enough memory\?.*--workers 1"):
+    with (
+        open_workers(2) as crew,
+        pytest.raises(SelfInstructError, match=r"died 4 times; is there enough memory\?.*--workers 1"),
+    ):
         list(crew.run(os._exit, [(1,)]))
 
 
@@ -102,7 +105,10 @@ def test_the_code_s_version_changes_with_any_of_its_files(tmp_path, monkeypatch)
 
 def test_without_dask_a_scheduler_is_refused_with_the_command_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"--scheduler needs Dask: pip install"), open_workers(scheduler="tcp://127.0.0.1:9"):
+    with (
+        pytest.raises(InputError, match=r"--scheduler needs Dask: pip install"),
+        open_workers(scheduler="tcp://127.0.0.1:9"),
+    ):
         pass
 
 

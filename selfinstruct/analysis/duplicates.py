@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..data.datasets import Dataset, load_dataset
 from ..display import count_of, show_duration
@@ -28,9 +28,6 @@ from ..files import ParameterError, given_path, show_path, write_records
 from ..similarity.tiles import Pairs, Shard, build_shards, count_rows, decide_kept, find_pairs, list_tiles, merge_pairs
 from ..similarity.words import choose_tokenizer
 from ..workers import Processes, Workers, open_workers
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MEASURED = 3  # tiles that an estimate rests on
 PAYS_S = 10.0  # work that is shared among processes: they take a second or two to start
@@ -166,7 +163,7 @@ def find_duplicates(
     kept = Kept(folder, question)
     _compute_tiles(question, kept, workers, pays_s, tell)
     parts = [kept.load(tile) for tile in question.tiles]
-    pairs = merge_pairs(pairs for pairs, _ in parts)
+    pairs = merge_pairs((pairs for pairs, _ in parts), question.same)
     kept.remove()
     return Found(pairs, len(parts), question.pruned, sum(seconds for _, seconds in parts))
 
@@ -185,7 +182,9 @@ def _compute_tiles(
 
         def compute(tiles: Sequence[Tile], crew: Workers) -> float:
             taken = 0.0
-            for tile, (pairs, seconds) in zip(tiles, crew.run(compare_shards, question.list_calls(tiles, crew)), strict=True):
+            for tile, (pairs, seconds) in zip(
+                tiles, crew.run(compare_shards, question.list_calls(tiles, crew)), strict=True
+            ):
                 kept.write(tile, pairs, seconds)
                 bar.update(work[tile])
                 taken += seconds
@@ -247,9 +246,7 @@ def list_duplicates(
         path = given_path(out or f"outputs/duplicates/{'_and_'.join(one.name for one in sets)}.jsonl")
         texts = [one.instructions for one in sets]
         folder = path.with_name(f"{path.name}.tiles")
-        found = find_duplicates(
-            *texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell
-        )
+        found = find_duplicates(*texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell)
     write_pairs(path, found.pairs, sets)
     for line in describe_pairs(found, sets, threshold):
         tell(line)
@@ -296,6 +293,8 @@ def describe_pairs(found: Found, sets: Sequence[Dataset], threshold: float) -> l
         return [f"{head}: {rows}, and {others}"]
     involved = np.unique(np.concatenate([pairs.first, pairs.second])).size
     kept, repeated = int(decide_kept(pairs, count).sum()), len(sets[0].rows) - count
-    lines = [f"{head}: {involved:,} of {count_of('instruction', count)} are in one; the filter of step 1 would keep {kept:,}"]
+    lines = [
+        f"{head}: {involved:,} of {count_of('instruction', count)} are in one; the filter of step 1 would keep {kept:,}"
+    ]
     again = "repeats an instruction word by word was" if repeated == 1 else "repeat an instruction word by word were"
     return lines + [f"{count_of('row', repeated)} that {again} counted once"] * (repeated > 0)

@@ -133,7 +133,9 @@ def load_parses(texts: Iterable[str], parser: Parser, cache: Path, scheduler: st
     known = _read_cache(cache, parser.key, set(wanted))
     fresh = [text for text in wanted if text not in known]
     parts = [fresh[start : start + PART] for start in range(0, len(fresh), PART)]
-    for part, parsed in zip(parts, _parse_parts(parts, parser, scheduler), strict=True):  # a stop loses some parts at most
+    for part, parsed in zip(
+        parts, _parse_parts(parts, parser, scheduler), strict=True
+    ):  # a stop loses some parts at most
         rows = [{"parser": parser.key, "text": text, **row} for text, row in zip(part, parsed, strict=True)]
         append_record(cache, *rows)
         known |= {row["text"]: _unpack(row) for row in rows}
@@ -158,7 +160,9 @@ def _parse_part(texts: Sequence[str], key: str) -> list[dict[str, Any]]:
     """On a worker: the rows of some texts. Raises InputError where its parser is another one."""
     parser = load_parser()
     if parser.key != key:
-        raise InputError(f"a worker parses with {parser.key}, this command with {key}; install the same model everywhere")
+        raise InputError(
+            f"a worker parses with {parser.key}, this command with {key}; install the same model everywhere"
+        )
     return [_pack(_first_sentence(doc)) for doc in _parse(texts, parser)]
 
 

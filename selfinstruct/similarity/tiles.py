@@ -3,7 +3,7 @@
     ids = {}
     shards = build_shards(texts, choose_tokenizer("published", "rouge_score"), ids)
     tiles = list_tiles(shards, shards, 0.7, same=True)
-    found = merge_pairs(find_pairs(shards[i], shards[j], 0.7, i == j) for i, j in tiles)
+    found = merge_pairs((find_pairs(shards[i], shards[j], 0.7, i == j) for i, j in tiles), same=True)
 
 The texts are sorted by length and cut into shards; tile (i, j) compares shard i with shard j. Two texts of m <= n tokens have
 at most m in common, so that their score is at most 2m / (m + n): most tiles of texts of different lengths need not be
@@ -81,7 +81,9 @@ class Shard:
         return Shard(*(np.require(part, requirements="W") for part in vars(self).values()))
 
 
-def build_shards(texts: Iterable[str], split: Callable[[str], list[str]], ids: dict[str, int], size: int = 0) -> list[Shard]:
+def build_shards(
+    texts: Iterable[str], split: Callable[[str], list[str]], ids: dict[str, int], size: int = 0
+) -> list[Shard]:
     """The texts in shards of `size` (0: by their number), the shortest first; without those that have no token.
 
     `ids` gets the id of each token: two sets that are compared share one.
@@ -162,7 +164,7 @@ def _least_common(m: np.ndarray, n: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def find_pairs(queries: Shard, documents: Shard, threshold: float, same: bool = False) -> Pairs:
-    """All (query, document) above the threshold; `same`: of a shard with itself, each pair once, the earlier position first."""
+    """All (query, document) above the threshold; `same`: of a shard with itself, each pair once."""
     import numpy as np
 
     queries, documents = queries.take(), documents.take()
@@ -176,11 +178,11 @@ def find_pairs(queries: Shard, documents: Shard, threshold: float, same: bool = 
             before = members if same else np.full(members.size, last)
             part = documents.cut(first, max(first, min(last, before[-1])))
             pairs = _match_group(queries, part, members, bits, vocabulary, least, before - first)
-            found.append(pairs + [0, first, 0])
+            pairs[:, 1] += first
+            found.append(pairs)
     query, document, lcs = np.concatenate(found).T
     scores = score_lcs(lcs, own[query], documents.lengths[document])
-    ends = queries.positions[query], documents.positions[document]
-    return Pairs(*((np.minimum(*ends), np.maximum(*ends)) if same else ends), scores)
+    return Pairs(queries.positions[query], documents.positions[document], scores)
 
 
 def _match_group(queries: Shard, part: Shard, members, bits: int, vocabulary: int, least, before) -> np.ndarray:
@@ -212,14 +214,16 @@ def _match_lanes(queries: Shard, part: Shard, members, bits: int, vocabulary: in
         room = number
 
 
-def merge_pairs(tiles: Iterable[Pairs]) -> Pairs:
-    """The pairs of all tiles, by first and then by second position."""
+def merge_pairs(tiles: Iterable[Pairs], same: bool = False) -> Pairs:
+    """The pairs of all tiles, by first and then by second position; of one set (`same`) the earlier position is the first."""
     import numpy as np
 
     empty = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    whole = [np.concatenate(column) for column in zip(empty, *tiles, strict=True)]
-    order = np.lexsort((whole[1], whole[0]))
-    return Pairs(*(column[order] for column in whole))
+    first, second, scores = (np.concatenate(column) for column in zip(empty, *tiles, strict=True))
+    if same:
+        first, second = np.minimum(first, second), np.maximum(first, second)
+    order = np.lexsort((second, first))
+    return Pairs(first[order], second[order], scores[order])
 
 
 def decide_kept(pairs: Pairs, count: int) -> np.ndarray:

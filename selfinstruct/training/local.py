@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import load_dataset
 from ..data.reading import iter_objects
-from ..display import count_of, show_duration
+from ..display import show_duration
 from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.embedded import weights_sha256
 from ..records import FinetuningRow, SeedTask

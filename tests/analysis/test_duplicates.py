@@ -26,7 +26,10 @@ from selfinstruct.workers import Workers, open_workers
 def make_texts(count: int) -> list[str]:
     """Different texts, most of them close to some others."""
     rng = random.Random(1)
-    made = [" ".join(rng.choices("write list a the poem city of dog in three".split(), k=rng.randrange(3, 25))) for _ in range(count // 4)]
+    made = [
+        " ".join(rng.choices("write list a the poem city of dog in three".split(), k=rng.randrange(3, 25)))
+        for _ in range(count // 4)
+    ]
     made += [f"{text} {word}" for word in ("now", "please", "today") for text in made]
     return list(dict.fromkeys(made))
 
@@ -187,22 +190,34 @@ def read_pairs(path) -> list[dict]:
 
 
 def test_the_command_writes_every_pair_with_its_rows_and_says_what_comes_next(tmp_path):
-    rows = ["Write a poem about autumn.", "Add two numbers.", "Write a poem about autumn.", "Write a poem about spring."]
+    rows = [
+        "Write a poem about autumn.",
+        "Add two numbers.",
+        "Write a poem about autumn.",
+        "Write a poem about spring.",
+    ]
     data = write_records(tmp_path / "data.jsonl", [{"instruction": row} for row in rows])
     done = invoke(data, "--out", tmp_path / "pairs.jsonl")
     assert done.exit_code == 0, done.output
     assert read_pairs(tmp_path / "pairs.jsonl") == [
         {"rouge_l": 0.8000000000000002, "first_row": 1, "second_row": 4, "first": rows[0], "second": rows[3]}
     ]
-    assert "1 pair with a ROUGE-L above 0.7: 2 of 3 instructions are in one; the filter of step 1 would keep 2" in done.output
+    assert (
+        "1 pair with a ROUGE-L above 0.7: 2 of 3 instructions are in one; the filter of step 1 would keep 2"
+        in done.output
+    )
     assert "1 row that repeats an instruction word by word was counted once" in done.output
     assert f"Next: selfinstruct run --only 13 -p data {data}" in done.output
     assert not list(tmp_path.glob("*.tiles"))
 
 
 def test_the_command_finds_what_two_sets_have_in_common(tmp_path):
-    ours = write_records(tmp_path / "ours.jsonl", [{"instruction": text} for text in ("Name a river.", "Add two numbers.")])
-    theirs = write_records(tmp_path / "theirs.jsonl", [{"instruction": text} for text in ("Sing!", "Add two big numbers.")])
+    ours = write_records(
+        tmp_path / "ours.jsonl", [{"instruction": text} for text in ("Name a river.", "Add two numbers.")]
+    )
+    theirs = write_records(
+        tmp_path / "theirs.jsonl", [{"instruction": text} for text in ("Sing!", "Add two big numbers.")]
+    )
     done = invoke(ours, theirs, "--out", tmp_path / "pairs.jsonl", "--threshold", 0.8)
     assert [(pair["first_row"], pair["second_row"]) for pair in read_pairs(tmp_path / "pairs.jsonl")] == [(2, 2)]
     assert "1 pair with a ROUGE-L above 0.8: 1 of 2 instructions of ours, and 1 of 2 of theirs" in done.output

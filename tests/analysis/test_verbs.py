@@ -8,7 +8,12 @@ from helpers.clusters import start_cluster
 from selfinstruct.analysis import verbs
 from selfinstruct.files import InputError
 
-TEXTS = [f"Write a {kind} about {number} of the {thing}." for number in range(90) for kind in ("story", "list", "note") for thing in ("rivers", "cities")]
+TEXTS = [
+    f"Write a {kind} about {number} of the {thing}."
+    for number in range(90)
+    for kind in ("story", "list", "note")
+    for thing in ("rivers", "cities")
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,9 @@ def test_a_cluster_parses_the_same(here, tmp_path, parser, monkeypatch):
     with start_cluster(tmp_path, 1) as (address, _):
         assert verbs.load_parses(TEXTS, parser, tmp_path / "there.jsonl", address) == here[0]
     assert (tmp_path / "there.jsonl").read_bytes() == here[1]
-    assert verbs.load_parses(TEXTS, parser, tmp_path / "there.jsonl", "tcp://127.0.0.1:9") == here[0]  # nothing to parse
+    assert (
+        verbs.load_parses(TEXTS, parser, tmp_path / "there.jsonl", "tcp://127.0.0.1:9") == here[0]
+    )  # nothing to parse
 
 
 def test_a_worker_with_another_parser_is_refused(parser):

@@ -149,7 +149,8 @@ def test_the_embedded_model_s_time_is_estimated_and_no_other_s():
 
     assert times(model="m") == []
     by_target = {
-        target: times(parameters={**{step: {} for step in STEPS}, FIRST: {TARGET: target}}) for target in (60, 600, 60_000)
+        target: times(parameters={**{step: {} for step in STEPS}, FIRST: {TARGET: target}})
+        for target in (60, 600, 60_000)
     }
     (line,), (ten_times,), (large,) = by_target.values()
     assert times() == [line]
