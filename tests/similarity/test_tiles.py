@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct.similarity import InstructionPool, tiles
+from selfinstruct.similarity import InstructionPool, rouge_l, tiles
 from selfinstruct.similarity.tiles import Pairs, build_shards, decide_kept, find_pairs, list_tiles, merge_pairs
 from selfinstruct.similarity.words import split_ascii, split_unicode
 
@@ -48,12 +48,17 @@ def generated(count: int, seed: int) -> list[str]:
     return made
 
 
-def by_hand(texts: list[str], others: list[str] | None, threshold: float) -> list[tuple[int, int, float]]:
+def score_released(a: str, b: str) -> float:
+    return SCORER.score(a, b)["rougeL"].fmeasure
+
+
+def by_hand(texts, others=None, threshold=0.7, score_pair=rouge_l) -> list[tuple[int, int, float]]:
+    """All pairs, one by one; `rouge_l` is rouge_score's to the bit (test_pool.py) and quicker."""
     found = []
     for i, text in enumerate(texts):
         for j, other in enumerate(texts if others is None else others):
             if others is not None or i < j:
-                score = SCORER.score(text, other)["rougeL"].fmeasure
+                score = score_pair(text, other)
                 found += [(i, j, score)] * (score > threshold)
     return found
 
@@ -69,18 +74,18 @@ def in_tiles(texts, others=None, threshold=0.7, size=0, split=split_ascii, order
     return list(zip(*(column.tolist() for column in found), strict=True))
 
 
-MIXED = [*generated(150, 1), *AWKWARD]
+MIXED = [*generated(100, 1), *AWKWARD]
 
 
 @pytest.fixture(scope="module")
 def expected():
     """The pairs of MIXED, by rouge_score."""
-    return by_hand(MIXED, None, 0.7)
+    return by_hand(MIXED, score_pair=score_released)
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 50, 1000])
 def test_pairs_are_those_of_rouge_score_whatever_the_shards(expected, size):
-    assert len(expected) > 50 and len({len(MIXED[i].split()) - len(MIXED[j].split()) for i, j, _ in expected}) > 2
+    assert len(expected) > 30 and len({len(MIXED[i].split()) - len(MIXED[j].split()) for i, j, _ in expected}) > 2
     assert in_tiles(MIXED, size=size, order=random.Random(1).shuffle) == expected
 
 
