@@ -3,8 +3,8 @@
     python bench/bench_tiles.py                                        20,000, made of the seed tasks; half a minute
     python bench/bench_tiles.py instructions.jsonl.gz --count 1000000  a million, made of that file's; --dask adds a local cluster
 
-The instructions are those of the file, then the same again and again, each with one to four words changed, added or left out
-(seeded: everybody gets the same ones).
+The instructions are those of the file (of a small count a part of them, so that each comes nineteen times), then the same again and
+again, each with one to four words changed, added or left out (seeded: everybody gets the same ones).
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import random
 import resource
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import click
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,7 +35,7 @@ from selfinstruct.workers import Processes, open_workers
 
 MANY, MACHINES = 10_000_000, 16
 CALCULATED_CPU_S = {1_000_000: 450.0}  # for the 52,002 instructions of Alpaca, before anybody had measured it
-PAIR_BYTES = 24  # two positions and a score
+COPIES = 19  # 52,002 instructions in a million
 
 
 class Measured(NamedTuple):
@@ -89,20 +91,39 @@ def open_crew(name: str, count: int):
             yield crew
 
 
-def used(who: int) -> tuple[float, float]:
-    """(processor seconds, peak megabytes of one process) of this process, or of those that it started and that have ended."""
-    found = resource.getrusage(who)
-    return found.ru_utime + found.ru_stime, found.ru_maxrss / 1e3
+class Watch(threading.Thread):
+    """Looks ten times a second how much memory each process takes that this one has started; `peak_mb` is the most of one."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak_mb, self._ended = 0.0, threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it has just ended
+                    self.peak_mb = max(self.peak_mb, process.memory_info().rss / 1e6)
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
 
 
-def measure(texts: Sequence[str], name: str, count: int, threshold: float) -> Measured:
-    before = used(resource.RUSAGE_SELF)[0] + used(resource.RUSAGE_CHILDREN)[0]
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, open_crew(name, count) as crew:
+def used_cpu() -> float:
+    """Processor seconds of this process and of those that it started and that have ended."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in found)
+
+
+def measure(texts: Sequence[str], name: str, count: int, threshold: float = 0.7) -> Measured:
+    before, began = used_cpu(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Watch() as watch, open_crew(name, count) as crew:
         found = find_duplicates(texts, folder=Path(folder) / "tiles", workers=crew, threshold=threshold, pays_s=0)
-    wall = time.perf_counter() - began
-    (own, command_mb), (others, worker_mb) = used(resource.RUSAGE_SELF), used(resource.RUSAGE_CHILDREN)
-    return Measured(name, count, wall, own + others - before, worker_mb, command_mb, found)
+    wall, command_mb = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return Measured(name, count, wall, used_cpu() - before, watch.peak_mb, command_mb, found)
 
 
 def list_figures(one: Measured, count: int) -> list[Figure]:
@@ -116,20 +137,19 @@ def list_figures(one: Measured, count: int) -> list[Figure]:
     ]
 
 
-def extrapolate(one: Measured, count: int) -> list[str]:
+def extrapolate(one: Measured, start: Measured, count: int) -> list[str]:
     """What MANY instructions take on MACHINES workers, and how that is calculated from the run with one worker."""
-    times = MANY / count
-    rest = max(one.wall_s - one.found.cpu_seconds, 0.0)
+    times, pairs = MANY / count, one.found.pairs.scores.size * MANY / count
+    rest = max(one.cpu_s - one.found.cpu_seconds - start.cpu_s, 0.0)
     tiles, command = one.found.cpu_seconds * times**2 / MACHINES, rest * times
-    gigabytes = one.found.pairs.scores.size * times**2 * PAIR_BYTES * 2 / 1e9
+    memory = (one.command_mb - start.command_mb) * times / 1e3
     return [
         f"{MANY:,} on {MACHINES} workers, extrapolated: {show_duration(tiles + command)}",
-        f"= {one.found.cpu_seconds:,.1f} CPU-s in tiles x ({MANY:,} / {count:,})^2 / {MACHINES} = {show_duration(tiles)}",
-        f"+ {rest:,.1f} s outside of tiles (cutting, sending, merging) x {MANY:,} / {count:,} = {show_duration(command)}",
-        f"The same lengths of texts are taken for granted, {MACHINES} cores like this one, and shards of {SHARD:,} texts: here "
-        f"they have {min(SHARD, max(count // 8, 1000)):,}.",
-        f"As many times repeated, they would have {one.found.pairs.scores.size * times**2:,.0f} pairs, {gigabytes:,.1f} GB while "
-        "they are sorted; a set that is not made of copies has fewer.",
+        f"= {one.found.cpu_seconds:,.2f} CPU-s in tiles x ({MANY:,} / {count:,})^2 / {MACHINES} = {show_duration(tiles)}",
+        f"+ {rest:,.2f} CPU-s outside of tiles (cutting, sending, sorting) x {MANY:,} / {count:,} = {show_duration(command)}",
+        f"for cores like this one and texts of these lengths, in shards of {SHARD:,}: here {min(SHARD, max(count // 8, 1000)):,}.",
+        f"With {COPIES} near copies of each, as here, {pairs:,.0f} pairs. Memory: {one.worker_mb:,.0f} MB a worker, as here; the "
+        f"command {start.command_mb / 1e3 + memory:,.1f} GB, in proportion.",
     ]
 
 
@@ -139,7 +159,10 @@ def extrapolate(one: Measured, count: int) -> list[str]:
 @click.option("--threshold", default=0.7, show_default=True)
 @click.option("--dask", is_flag=True, help="Two workers of a local Dask cluster, too.")
 def main(file: str, count: int, threshold: float, dask: bool) -> None:
-    base = load_dataset(file).instructions
+    start = measure(
+        make_texts(["Name a river."], 100), "processes", 1
+    )  # what all runs begin with, whatever they compare
+    base = load_dataset(file).instructions[: -(-count // COPIES)]
     texts = make_texts(base, count)
     runs = [measure(texts, "processes", workers, threshold) for workers in (1, 2)]
     runs += [measure(texts, "Dask", 2, threshold)] if dask else []
@@ -152,7 +175,7 @@ def main(file: str, count: int, threshold: float, dask: bool) -> None:
     ]
     setting = f"{count:,} instructions made of {len(base):,}: {found.pairs.scores.size:,} pairs above {threshold:g}"
     show_table("tiles", f"{setting}; {found.tiles:,} tiles compared, {found.pruned:,} ruled out by length", figures)
-    print("\n".join(extrapolate(runs[0], count)))
+    print("\n".join(extrapolate(runs[0], start, count)))
     first, *others = (one.digest for one in runs)
     if any(other != first for other in others):
         raise SystemExit("The answers of the runs are NOT EQUAL.")

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +99,7 @@ class Question:
 
 def compare_shards(queries: Shard, documents: Shard, threshold: float, same: bool) -> tuple[Pairs, float]:
     """On a worker: the pairs of a tile, and the processor seconds that they took."""
+    _load_loops()
     began = time.thread_time()
     return find_pairs(queries, documents, threshold, same), time.thread_time() - began
 
@@ -191,7 +192,6 @@ def _compute_tiles(
             return taken
 
         measured = left[:: max(len(left) // MEASURED, 1)][:MEASURED]
-        _load_loops()
         speed = compute(measured, Workers()) / (sum(work[tile] for tile in measured) or 1)
         left = [tile for tile in left if tile not in measured]
         seconds = speed * sum(work[tile] for tile in left)
@@ -208,6 +208,7 @@ def _describe_rest(left: int, measured: int, seconds: float, crew: Workers, kept
     )
 
 
+@cache
 def _load_loops() -> None:
     """Compile the loops, or read them from numba's cache: that is no part of what a tile takes."""
     [shard] = build_shards([" ".join("a" * size) for size in (1, 1, 1, 20, 20, 20, 40, 40, 40, 70)], str.split, {})

@@ -6,8 +6,8 @@
     found = merge_pairs((find_pairs(shards[i], shards[j], 0.7, i == j) for i, j in tiles), same=True)
 
 The texts are sorted by length and cut into shards; tile (i, j) compares shard i with shard j. Two texts of m <= n tokens have
-at most m in common, so that their score is at most 2m / (m + n): most tiles of texts of different lengths need not be
-looked at, and inside a tile most lengths. The pairs, their scores and their order depend on the texts alone: not on the size
+at most m in common, so that their score is at most 2m / (m + n): whole tiles, and lengths inside a tile, need not be looked
+at. The pairs, their scores and their order depend on the texts alone: not on the size
 of the shards, nor on who computes which tile when. A tile needs the memory of its two shards and of the pairs that it finds.
 """
 
