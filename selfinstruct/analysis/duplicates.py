@@ -178,6 +178,7 @@ def _compute_tiles(
     left = [tile for tile in question.tiles if not kept.has(tile)]
     work, total = question.work, sum(question.work.values())
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}"
+    _load_loops()
     with tqdm(total=total, desc="comparing", bar_format=bar_format, disable=len(left) < 2) as bar:
         bar.update(total - sum(work[tile] for tile in left))
 

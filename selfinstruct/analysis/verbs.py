@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import InputError, SelfInstructError, append_record, iter_lines
+from ..files import InputError, SelfInstructError, append_record, iter_lines, usable_cpus
 from ..paper_numbers import paper_number
 from ..parsing import check_quirks
 from ..workers import open_workers
@@ -147,7 +147,7 @@ def _parse_parts(parts: Sequence[Sequence[str]], parser: Parser, scheduler: str)
     from tqdm.auto import tqdm
 
     total = sum(map(len, parts))
-    if not scheduler and total < PAYS:
+    if not scheduler and (total < PAYS or usable_cpus() < 2):
         yield from ([_pack(one) for one in parse_texts(part, parser)] for part in parts)
     elif parts:
         with open_workers(scheduler=scheduler) as workers, tqdm(total=total, desc="parsing") as bar:
