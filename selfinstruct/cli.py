@@ -226,7 +226,9 @@ def compare(runs: tuple[str, ...], run_dir: str) -> None:
 @click.option(
     "--threshold", default=0.7, show_default=True, help="Pairs with a ROUGE-L above it; step 1 drops those above 0.7."
 )
-@click.option("--out", metavar="FILE", help="Where the pairs go (./FILE: here).  [default: outputs/duplicates/NAME.jsonl]")
+@click.option(
+    "--out", metavar="FILE", help="Where the pairs go (./FILE: here).  [default: outputs/duplicates/NAME.jsonl]"
+)
 @click.option(
     "--quirks",
     type=click.Choice(["published", "fixed"]),

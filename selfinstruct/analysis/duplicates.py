@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from ..data.datasets import Dataset, load_dataset
 from ..display import count_of, show_duration
-from ..files import ParameterError, given_path, show_path, write_records
+from ..files import ParameterError, explain_write_error, given_path, show_path, write_records
 from ..similarity.tiles import Pairs, Shard, build_shards, count_rows, decide_kept, find_pairs, list_tiles, merge_pairs
 from ..similarity.words import choose_tokenizer
 from ..workers import Processes, Workers, open_workers
@@ -109,7 +109,10 @@ class Kept:
 
     def __init__(self, folder: Path, question: Question):
         self.folder = folder / question.identify()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_write_error(self.folder, error, 0) from error
 
     def has(self, tile: Tile) -> bool:
         """True if the tile is finished and sound: a power cut may leave a file without its contents."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARD, SMALLEST_SHARD = 50_000, 1_000  # texts
-SHARD_TOKENS = 2_500_000  # ten megabytes
+SHARD_TOKENS = 2_000_000  # eight megabytes: Dask warns of more than ten
 LEAST_SHARDS = 8  # of a small set: enough tiles for a few workers
 ROOM = 8192  # pairs of a group of queries; where there are more it is compared once more
 NEVER = 2**31  # an LCS that no two texts have

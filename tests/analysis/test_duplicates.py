@@ -230,6 +230,8 @@ def test_what_the_command_cannot_do_is_one_line(tmp_path):
     data = write_records(tmp_path / "data.jsonl", [{"instruction": "Sing."}])
     high = invoke(data, "--threshold", 7, "--out", tmp_path / "pairs.jsonl")
     assert high.exit_code == 1 and "threshold 7: " in high.output
+    blocked = invoke(data, "--out", data / "pairs.jsonl")
+    assert blocked.exit_code == 1 and "cannot be written" in blocked.output
     assert invoke(data, "--workers", 0).exit_code == 2
 
 

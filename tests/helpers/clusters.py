@@ -17,6 +17,9 @@ def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
     """A Dask command by hand; workers have no key."""
     command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
     clean = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
+    clean["DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"] = (
+        "3s"  # how long somebody knocks at a dead worker's door; 30 s by default
+    )
     return subprocess.Popen(command, env=clean, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
