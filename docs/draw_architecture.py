@@ -23,6 +23,7 @@ FLOORS: list[dict[str, str]] = [
         "promptfile": "prompt.yaml",
         "display": "tables, numbers, text",
         "bars": "bars and news",
+        "workers": "here, processes, Dask",
     },
     {
         "prompts": "a prompt set is a folder",

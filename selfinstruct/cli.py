@@ -1,6 +1,6 @@
 """The command line, which only reads options, calls the package and prints what comes back.
 
-selfinstruct run | sweep | compare | report | export | doctor | fetch | store ... | review ...
+selfinstruct run | sweep | compare | duplicates | report | export | doctor | fetch | store ... | review ...
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: b
         return click.echo(found.table() if found else "No notebook of this sweep asks a model.")
     run_cells = None
     if scheduler:
-        from .runner.cluster import connect_cluster, run_on_cluster
+        from .runner.cluster import run_on_cluster
+        from .workers import connect_cluster
 
         with connect_cluster(scheduler):  # refused before the question
             run_cells = functools.partial(run_on_cluster, scheduler=scheduler)
@@ -217,6 +218,48 @@ def compare(runs: tuple[str, ...], run_dir: str) -> None:
     if len(runs) < 2:
         raise ParameterError(f"{runs[0]} alone: name at least two run folders or data sets")
     compare_runs(make_run(run_dir), {"runs": ",".join(runs)}, click.echo)
+
+
+@main.command()
+@click.argument("data")
+@click.argument("other", default="")
+@click.option(
+    "--threshold", default=0.7, show_default=True, help="Pairs with a ROUGE-L above it; step 1 drops those above 0.7."
+)
+@click.option(
+    "--out", metavar="FILE", help="Where the pairs go (./FILE: here).  [default: outputs/duplicates/NAME.jsonl]"
+)
+@click.option(
+    "--quirks",
+    type=click.Choice(["published", "fixed"]),
+    default="published",
+    show_default=True,
+    help="How words are read: a-z and 0-9, or words of any script.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes here.  [default: one a processor, where that pays]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Compare on this Dask cluster; see docs/sweeps.md.")
+def duplicates(data: str, other: str, **options: Any) -> None:
+    """Find all near-duplicates among the instructions of DATA, or of DATA with OTHER; exact, for any number of them.
+
+    \b
+    selfinstruct duplicates alpaca.json                             every pair with a ROUGE-L above 0.7
+    selfinstruct duplicates alpaca.json heldout.jsonl               what one has in common with the other
+    selfinstruct duplicates big.jsonl --scheduler tcp://HOST:8786   on several machines
+
+    DATA is a run folder or any data set that notebooks 10 to 13 read. Answers do not depend on who computes them. The same
+    command goes on after a stop.
+    """
+    from .analysis.duplicates import list_duplicates
+
+    list_duplicates(
+        data, other, **{name: value for name, value in options.items() if value is not None}, tell=click.echo
+    )
+    command = shlex.join(
+        ["selfinstruct", "compare", data, other]
+        if other
+        else ["selfinstruct", "run", "--only", "13", "-p", "data", data]
+    )
+    click.echo(f"Next: {command}")
 
 
 @main.command()

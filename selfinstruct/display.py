@@ -9,6 +9,7 @@ Text of models is data: in a table it is escaped and never a formula, printed it
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -24,6 +25,12 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
+_TIMES = (
+    ("second", 1, 89.5),
+    ("minute", 60, 89.5),
+    ("hour", 3600, 239.5),
+    ("day", 86400, math.inf),
+)  # seconds; how many at most
 _NUMERIC = re.compile(r"-?(\d[\d,.]*(e[-+]\d+)?%?|inf)|–")  # a number that somebody has already written as text
 
 
@@ -58,6 +65,18 @@ def count_of(noun: str, count: int) -> str:
     first, *rest = noun.split(" ", 1)
     plural = "" if count == 1 else "s"
     return " ".join([f"{count:,} {first}{plural}", *rest])
+
+
+def show_duration(seconds: float) -> str:
+    """An estimated time in the unit that a person would say it in; never less than a second.
+
+    >>> show_duration(20), show_duration(90), show_duration(500_000), show_duration(3e6)
+    ('20 seconds', '1.5 minutes', '139 hours', '35 days')
+    """
+    noun, size, _ = next(unit for unit in _TIMES if seconds < unit[1] * unit[2])
+    number = seconds / size
+    exact = noun != "second" and number < 9.95
+    return f"{number:.1f} {noun}s" if exact else count_of(noun, max(1, round(number)))
 
 
 def _is_number(value: Any) -> bool:

@@ -18,6 +18,7 @@ from selfinstruct.display import (
     count_of,
     reveal,
     show,
+    show_duration,
     show_number,
     show_problems,
     show_text,
@@ -58,6 +59,15 @@ def styles(table):
 )  # fmt: skip
 def test_a_count_has_its_noun_in_the_right_number(noun, count, text):
     assert count_of(noun, count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "1 second"), (1.4, "1 second"), (89, "89 seconds"), (89.6, "1.5 minutes"), (600, "10 minutes"), (5340, "89 minutes"),
+     (5400, "1.5 hours"), (8370 * 60, "140 hours"), (239 * 3600, "239 hours"), (864_000, "10 days"), (4e8, "4,630 days")],
+)  # fmt: skip
+def test_an_estimated_time_is_in_the_unit_that_people_use(seconds, text):
+    assert show_duration(seconds) == text
 
 
 def test_the_examples_in_the_docstrings_hold():

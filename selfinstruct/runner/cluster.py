@@ -10,7 +10,6 @@ what it had asked is answered from the one store.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -19,15 +18,14 @@ import tarfile
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from .. import __version__
-from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, project_path
+from ..files import EndpointError, SelfInstructError, StoppedEarly, project_path
 from ..models.claims import Claims
 from ..models.connection import connect
 from ..models.door import DOOR_VARIABLE, STORE_VARIABLE
@@ -35,8 +33,8 @@ from ..models.protocol import StoredResponse
 from ..models.spending import Pace
 from ..models.store import ResponseStore
 from ..records import Request
-from ..runfolder import NOTEBOOKS_DIR, RunFolder
-from .manifest import hash_kit
+from ..runfolder import RunFolder
+from ..workers import RETRIES, connect_cluster
 from .plan import Cell, SweepPlan
 from .run import declare_steps, run_notebooks
 from .sweep import Results
@@ -45,12 +43,8 @@ if TYPE_CHECKING:
     from distributed import Client, Worker
 
 TOPIC, DOOR = "selfinstruct-store", "selfinstruct-door"
-CONNECT_S, WORKERS_S, ANSWER_S = 10, 60, 900.0
-CLAIM_S = 600.0
+ANSWER_S, CLAIM_S = 900.0, 600.0
 ASKERS = 32  # requests that the command has under way at most
-RETRIES = 3  # workers that may die over one cell
-INSTALL = "pip install -e '.[distributed]'"
-STARTING = "start one: `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1`"
 
 
 def run_on_cluster(plan: SweepPlan, sweep: RunFolder, cells: Sequence[Cell], scheduler: str) -> Results:
@@ -69,48 +63,6 @@ def run_on_cluster(plan: SweepPlan, sweep: RunFolder, cells: Sequence[Cell], sch
         }
         for future, found in as_completed(futures, with_results=True, raise_errors=False):
             yield futures[future], service.receive(futures[future], future, found)
-
-
-@contextmanager
-def connect_cluster(scheduler: str) -> Iterator[Client]:
-    """A client of the cluster, whose workers are checked."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError(f"--scheduler needs Dask: {INSTALL}") from error
-    try:
-        client = Client(scheduler, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler at {scheduler} ({type(error).__name__}); {STARTING}") from error
-    try:
-        client.wait_for_workers(1, timeout=WORKERS_S)
-        check_versions(client.run(describe_versions), describe_versions())
-        yield client
-    except TimeoutError as error:
-        raise InputError(f"{scheduler}: no worker came in {WORKERS_S} s; {STARTING}") from error
-    finally:
-        client.close()
-
-
-def describe_versions() -> dict[str, str]:
-    """What must be the same everywhere for a cell to come out the same: the kit with its code, and Python."""
-    import platform
-
-    notebooks = b"".join(path.read_bytes() for path in sorted(NOTEBOOKS_DIR.glob("*.ipynb")))
-    code = hashlib.sha256(notebooks + hash_kit().encode()).hexdigest()[:12]
-    return {"kit": __version__, "code": code, "Python": platform.python_version()}
-
-
-def check_versions(workers: Mapping[str, Mapping[str, str]], here: Mapping[str, str]) -> None:
-    """Raise InputError that names every worker whose versions are not those of this command."""
-    found = [
-        f"{address}: {name} {versions.get(name)}, here {value}"
-        for address, versions in workers.items()
-        for name, value in here.items()
-        if versions.get(name) != value
-    ]
-    if found:
-        raise InputError(f"workers differ from this command: {'; '.join(found)}; install the same kit everywhere")
 
 
 # on the command's side

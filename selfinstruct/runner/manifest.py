@@ -18,7 +18,7 @@ from ..runfolder import REJECTIONS, RunFolder
 from .parameters import find_named_path
 
 # what runs notebooks or shows results is not what makes them
-_NOT_METHOD = ("cli.py", "runner/", "models/probe.py")
+_NOT_METHOD = ("cli.py", "runner/", "workers.py", "models/probe.py")
 
 
 def measure_fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:
@@ -39,11 +39,6 @@ def _find_data_files(value: str) -> list[Path]:
     if path is None:
         return []
     return [path] if path.is_file() else files_of(path)
-
-
-def hash_kit() -> str:
-    """The sha256 over the kit's code and seeds, as they go into every fingerprint."""
-    return hashlib.sha256("".join(f"{path.name} {_sha256(path)}" for path in _find_method_files()).encode()).hexdigest()
 
 
 def _find_method_files() -> list[Path]:

@@ -79,7 +79,7 @@ def _grow(values: array, more: Sequence[int]) -> None:
         values.extend(more)
 
 
-def _group_queries(lengths: np.ndarray):
+def group_queries(lengths: np.ndarray):
     """Yield (positions of queries, bits a lane, or 0 for one query that goes alone); groups are as full as can be."""
     import numpy as np
 
@@ -99,7 +99,7 @@ def _group_queries(lengths: np.ndarray):
                 yield from ((group[i : i + 1], 0) for i in range(group.size))
 
 
-def _build_table(queries: Documents, members: np.ndarray, bits: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+def build_table(queries: Documents, members: np.ndarray, bits: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
     """(row of each token id, table (rows, columns) of position bits) for one group of queries."""
     import numpy as np
 
@@ -125,19 +125,19 @@ def lcs_rows(documents: Documents, queries: Documents, vocabulary: int) -> list[
 
     tokens, starts, _ = documents.arrays()
     lengths, rows = np.diff(queries.starts), [None] * len(queries)
-    for members, bits in _group_queries(lengths):
+    for members, bits in group_queries(lengths):
         if not bits:
             (member,) = members
-            rows[member] = _row_of_one(documents, queries, member, vocabulary)
+            rows[member] = row_of_one(documents, queries, member, vocabulary)
             continue
         out = np.empty((members.size, len(documents)), np.uint8)
-        rows_by_lanes(tokens, starts, *_build_table(queries, members, bits, vocabulary), out)
+        rows_by_lanes(tokens, starts, *build_table(queries, members, bits, vocabulary), out)
         for member, row in zip(members, out, strict=True):
             rows[member] = row
     return rows
 
 
-def _row_of_one(documents: Documents, queries: Documents, member: int, vocabulary: int) -> np.ndarray:
+def row_of_one(documents: Documents, queries: Documents, member: int, vocabulary: int) -> np.ndarray:
     """LCS of a query that goes alone with every document, a band of its tokens after the other."""
     import numpy as np
 
@@ -149,7 +149,7 @@ def _row_of_one(documents: Documents, queries: Documents, member: int, vocabular
     carries = np.zeros(tokens.size if len(ids) > BAND else 0, np.uint8)
     for first in range(0, max(len(ids), 1), BAND):
         band = Documents([ids[first : first + BAND]])
-        rows_by_words(tokens, starts, *_build_table(band, np.array([0]), 0, vocabulary), carries, out)
+        rows_by_words(tokens, starts, *build_table(band, np.array([0]), 0, vocabulary), carries, out)
     return out[0]
 
 
@@ -170,7 +170,7 @@ def best_scores(documents: Documents, queries: Documents, vocabulary: int, own: 
             documents, queries, members, bits, vocabulary, lengths[members], own[members]
         )
 
-    groups = list(_group_queries(lengths))
+    groups = list(group_queries(lengths))
     if len(groups) == 1:
         search(groups[0])
     else:
@@ -188,9 +188,9 @@ def _best_of_group(documents: Documents, queries: Documents, members, bits: int,
     shape = (class_lengths.size, 8 * ROW_BYTES // bits if bits else 1)
     best, where = np.zeros(shape, np.uint8 if bits else np.int32), np.full(shape, -1)
     if bits:
-        best_by_lanes(*documents.arrays(), *_build_table(queries, members, bits, vocabulary), own, best, where)
+        best_by_lanes(*documents.arrays(), *build_table(queries, members, bits, vocabulary), own, best, where)
     else:
-        row = _row_of_one(documents, queries, members[0], vocabulary)
+        row = row_of_one(documents, queries, members[0], vocabulary)
         best_by_words(row, documents.arrays()[2], own, best, where)
     scores, positions = np.zeros(own.size), np.full(own.size, -1)
     pick_best(best, where, lengths, class_lengths, own, len(documents), scores, positions)

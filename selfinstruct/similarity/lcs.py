@@ -223,3 +223,32 @@ def pick_best(best, where, lengths, class_lengths, own, documents, scores, posit
                 scores[query], positions[query] = score, place
         if positions[query] < 0 and documents > (own[query] >= 0):
             positions[query] = own[query] == 0  # nothing in common with anything: the first other document
+
+
+@compile_loop
+def pairs_by_lanes(tokens, starts, classes, row_of, table, least, before, found):
+    """Each (document, lane, LCS) with an LCS of least[class, lane] or more and a document that comes before before[lane], into
+    found (room, 3); returns how many there are, also where they are more than its room.
+    """
+    lanes, number = _lanes(table), 0
+    counts = np.empty((1, lanes), np.uint8)
+    for document in range(classes.size):
+        _match_lanes(tokens, starts[document], starts[document + 1], row_of, table, counts, 0)
+        enough, some = least[classes[document]], False
+        for lane in range(lanes):
+            some |= counts[0, lane] >= enough[lane]
+        if some:  # rare
+            for lane in range(before.size):
+                if counts[0, lane] >= enough[lane] and document < before[lane]:
+                    if number < found.shape[0]:
+                        found[number, 0], found[number, 1], found[number, 2] = document, lane, counts[0, lane]
+                    number += 1
+    return number
+
+
+@compile_loop
+def keep_first(first, second, kept):
+    """Drop each text that is too similar to a kept one before it; the pairs are sorted by (second, first), first < second."""
+    for pair in range(first.size):
+        if kept[first[pair]]:
+            kept[second[pair]] = False

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..display import count_of
+from ..display import count_of, show_duration
 from ..models.endpoint import is_embedded
 from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
 from ..models.spending import Price, load_price
@@ -86,22 +86,22 @@ class Estimate:
         if self.price:
             priced = f"prices of {self.price.as_of or 'no date'}"
         return [
-            *self._list_minutes(),
+            *self._list_time(),
             f"{self.model}: {priced}. Tokens: about 4 characters each.",
             f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as "
             "the embedded model's; `at most` is if every completion used its max_tokens.",
         ]
 
-    def _list_minutes(self) -> list[str]:
+    def _list_time(self) -> list[str]:
         """How long the embedded model takes; of any other model's speed nothing is known."""
         if not self.embedded:
             return []
         writing = self.total.completion_tokens / EMBEDDED_TOKENS_PER_SECOND
-        minutes = max((writing + self.total.calls * EMBEDDED_SECONDS_PER_PROMPT) / 60, 0.1)
+        seconds = writing + self.total.calls * EMBEDDED_SECONDS_PER_PROMPT
         speed = (
             f"{EMBEDDED_TOKENS_PER_SECOND} tokens written a second, {EMBEDDED_SECONDS_PER_PROMPT} s to read each prompt"
         )
-        return [f"About {minutes:,.1f} minutes on two quiet cores: {speed}."]
+        return [f"About {show_duration(seconds)} on two quiet cores: {speed}."]
 
 
 def estimate_run(
@@ -222,7 +222,7 @@ def estimate_requests(requests: Sequence[Request], model: str, base_url: str = "
     )
     if is_embedded(model, base_url):
         reading = EMBEDDED_SECONDS_PER_PROMPT * prompt_tokens / EMBEDDED_PROMPT_TOKENS
-        return f"{line}; about {(reading + most / EMBEDDED_TOKENS_PER_SECOND) / 60:,.1f} minutes on two quiet cores"
+        return f"{line}; about {show_duration(reading + most / EMBEDDED_TOKENS_PER_SECOND)} on two quiet cores"
     price = load_price(model, price_table, base_url)
     dollars = f"at most ${price.cost(prompt_tokens, most):,.2f}" if price else "no price known (price_table=FILE)"
     return f"{line}; {dollars}; what the store knows costs nothing"

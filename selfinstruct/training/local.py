@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import load_dataset
 from ..data.reading import iter_objects
-from ..display import count_of
+from ..display import show_duration
 from ..files import InputError, ParameterError, given_path, show_path
 from ..models.embedded import weights_sha256
 from ..records import FinetuningRow, SeedTask
@@ -217,7 +217,7 @@ class LocalTraining:
         # the way there alone takes less than half as long as there and back
         total = (tokens + len(left) * (MEASURES + 1) * held / FORWARD_SHARE) * seconds
         speed = f"{1000 * seconds:.1f} s for 1,000, measured just now"
-        return f"About {count_of('minute', max(1, round(total / 60)))} for {tokens:,} tokens ({speed})."
+        return f"About {show_duration(max(total, 60))} for {tokens:,} tokens ({speed})."
 
     def _time_token(self, one: Planned) -> float:
         model, _ = self.loaded

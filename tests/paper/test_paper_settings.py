@@ -24,7 +24,7 @@ DECLARED = {path.stem: notebook_parameters(path) for path in sorted(NOTEBOOKS_DI
 OURS = {
     "run_dir", "store", "model", "base_url", "concurrency", "requests_per_minute", "tokens_per_minute", "max_cost_usd",
     "max_tokens_total", "price_table", "deterministic", "show_rows", "show_form", "data", "data_set", "draws", "rater", "second_rater",
-    "rater_model", "judge_columns", "data_sets", "copied_threshold", "seed_tasks_path", "random_seed", "timeout_s",
+    "rater_model", "scheduler", "judge_columns", "data_sets", "copied_threshold", "seed_tasks_path", "random_seed", "timeout_s",
     "other_set", "step", "n_draws", "machine_from",
     # fine-tuning and judging on weights of one's own; the paper's are a provider's defaults
     "backend", "base_model", "batch_tokens", "better_model", "columns", "heldout_sample", "job_wait_s", "judged", "learning_rate",

@@ -117,7 +117,7 @@ def test_an_estimate_comes_before_anything_is_asked(sample, tmp_path):
     assert (
         line.startswith("24 requests, about ")
         and f"at most {ANSWER_TOKENS * 24} of answers" in line
-        and "minutes" in line
+        and "seconds on two quiet cores" in line
     )
     prices = write_json(
         tmp_path / "prices.json", {"as_of": "2026-11-01", "models": {"m": {"prompt": 1000, "completion": 1000}}}

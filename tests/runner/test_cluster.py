@@ -3,76 +3,32 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from helpers.clusters import start_cluster
 from helpers.notebooks import wait_until
 from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
 from helpers.sweeping import write_plan
 
-from selfinstruct.files import InputError
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import sweep as sweeps
 from selfinstruct.runner.sweep import run_sweep
 
 pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
 
-from selfinstruct.runner import cluster
-from selfinstruct.runner.cluster import check_versions, connect_cluster, run_on_cluster
+from selfinstruct.runner.cluster import run_on_cluster
 
 KEY = "sk-scripted-key-that-must-show-nowhere"
-
-
-def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
-    """A Dask command by hand; workers have no key."""
-    command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
-    clean = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
-    return subprocess.Popen(command, env=clean, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture
 def scheduler(tmp_path):
     """(address, two workers started by hand)."""
-    where = tmp_path / "scheduler.json"
-    started = [
-        start_process(
-            tmp_path,
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--scheduler-file",
-            str(where),
-            "--no-dashboard",
-        )
-    ]
-    try:
-        assert wait_until(where.is_file, 300)
-        given = [
-            "--scheduler-file",
-            str(where),
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--no-dashboard",
-            "--memory-limit",
-            "0",
-        ]
-        started += [start_process(tmp_path, "worker", *given) for _ in range(2)]
-        import json
-
-        yield json.loads(where.read_text())["address"], started[1:]
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
+    with start_cluster(tmp_path) as (address, started):
+        yield address, started[1:]
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -126,23 +82,3 @@ def test_a_local_cluster_runs_a_sweep(tmp_path, monkeypatch):
     assert [
         cell.name for cell in plan.list_cells() if not sweeps.is_finished(plan, RunFolder(tmp_path / "sweep"), cell)
     ] == []
-
-
-def test_a_dead_scheduler_is_named_before_anything_runs(monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_S", 1)
-    began = time.monotonic()
-    with (
-        pytest.raises(InputError, match=r"no Dask scheduler at tcp://127.0.0.1:9 .*dask scheduler"),
-        connect_cluster("tcp://127.0.0.1:9"),
-    ):
-        pass
-    assert time.monotonic() - began < 20
-
-
-def test_workers_of_other_versions_are_named():
-    here = {"kit": "0.1.0", "code": "abc", "Python": "3.11.7"}
-    check_versions({"tcp://a:1": here}, here)
-    with pytest.raises(
-        InputError, match=r"tcp://b:2: code xyz, here abc; tcp://b:2: Python 3.12.1, here 3.11.7; install"
-    ):
-        check_versions({"tcp://a:1": here, "tcp://b:2": {"kit": "0.1.0", "code": "xyz", "Python": "3.12.1"}}, here)

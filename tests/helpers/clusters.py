@@ -1,0 +1,40 @@
+"""A Dask cluster of real processes, started by hand as docs/sweeps.md says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.notebooks import wait_until
+
+
+def start_process(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
+    """A Dask command by hand; workers have no key."""
+    command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
+    clean = {key: value for key, value in os.environ.items() if key != "OPENAI_API_KEY"}
+    clean["DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"] = (
+        "3s"  # how long somebody knocks at a dead worker's door; 30 s by default
+    )
+    return subprocess.Popen(command, env=clean, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def start_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """(address, [scheduler, worker, worker ...]): they are killed in the end."""
+    where = folder / "scheduler.json"
+    given = ["--scheduler-file", str(where), "--no-dashboard"]
+    started = [start_process(folder, "scheduler", "--host", "127.0.0.1", "--port", "0", *given)]
+    try:
+        assert wait_until(where.is_file, 300)
+        given += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
+        started += [start_process(folder, "worker", *given) for _ in range(workers)]
+        yield json.loads(where.read_text())["address"], started
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
