@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .files import InputError, show_path
+from .files import InputError, ParameterError, show_path
 
 Parser = Literal["numbered", "fields", "whole"]
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -62,6 +62,27 @@ class Words(_Strict):
     output: str = "Output"
 
 
+class Rounds(_Strict):
+    """The rounds of step 1; None is as the model has it: the embedded one its own, any other the released ones."""
+
+    requests_per_round: int | None = Field(None, ge=1)
+    classification_requests: int | None = Field(None, ge=0)
+    blocked_starts: tuple[str, ...] | None = None
+
+    def list_given(self) -> dict[str, Any]:
+        """What the file says of them; first words in lower case."""
+        given = self.model_dump(exclude_none=True)
+        if self.blocked_starts is not None:
+            given["blocked_starts"] = [word.strip().lower() for word in self.blocked_starts]
+        return given
+
+
+BY_MODEL = Rounds()
+RELEASED = Rounds(requests_per_round=5, classification_requests=0, blocked_starts=())
+# parameters of notebook 02 that are keys of prompt.yaml now
+MOVED = tuple(Rounds.model_fields)
+
+
 class Layout(_Strict):
     """A prompt.yaml. Of step 1 where nothing else is said."""
 
@@ -78,7 +99,7 @@ class Layout(_Strict):
     transform: tuple[str, ...]
     grounding: str
     pieces: int = Field(ge=1)
-    rounds: Literal["by model", "released"] = "by model"
+    rounds: Rounds = BY_MODEL
     sampling: Steps = Steps()
     words: Words = Words()
 
@@ -91,6 +112,15 @@ class Layout(_Strict):
     @classmethod
     def _read_grounding(cls, value: Any) -> Any:
         return "" if value in (None, "none") else value
+
+    @field_validator("rounds", mode="before")
+    @classmethod
+    def _read_rounds(cls, value: Any) -> Any:
+        named = {"by model": BY_MODEL, "released": RELEASED}
+        if isinstance(value, str) and value not in named:
+            keys = ", ".join(Rounds.model_fields)
+            raise ValueError(f"Input should be 'by model' or 'released', or have lines for some of {keys}")
+        return named[value] if isinstance(value, str) else value
 
     @field_validator("item", "ends_with")
     @classmethod
@@ -132,6 +162,16 @@ def load_layout(paths: Sequence[Path]) -> Layout:
             f"{where}: `instances: true` needs `machine: 0`, since a machine-written instruction has none yet"
         )
     return layout
+
+
+def refuse_moved(names: Iterable[str]) -> None:
+    """Raise ParameterError where one of `names` is a parameter of earlier kits that prompt.yaml has now, and say how to write it."""
+    given = set(names)
+    for name in (one for one in MOVED if one in given):
+        raise ParameterError(
+            f"{name} is no parameter any more: a prompt set says it, with `rounds: {{{name}: ...}}` in its prompt.yaml; "
+            "name the set with prompt_set (seeds/prompts/README.md)"
+        )
 
 
 def find_line(path: Path, key: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import InputError, ParameterError, iter_lines, project_path, show_path
-from .promptfile import Layout, Words, fill, find_line, load_layout
+from .promptfile import BY_MODEL, RELEASED, Layout, Words, fill, find_line, load_layout
 from .records import SeedTask, load_seed_tasks
 
 SETS = "seeds/prompts"
@@ -309,7 +309,8 @@ def load_prompts(prompt_set: str | Path = "", seed_tasks_path: str | Path = "", 
 
 def _list_layout(layout: Layout) -> dict[str, Any]:
     """What of the layout is part of the set's hash; a key that came later counts only where it is not as it was before."""
-    return layout.model_dump(exclude={"source", *(("rounds",) if layout.rounds == "by model" else ())})
+    found = layout.model_dump(exclude={"source", *(("rounds",) if layout.rounds == BY_MODEL else ())})
+    return {**found, "rounds": "released"} if layout.rounds == RELEASED else found
 
 
 def _check_files(folder: Path, layout: Layout) -> None:

@@ -63,6 +63,7 @@ def test_named_arms_and_a_grid_are_crossed_and_any_parameter_may_vary(write):
         (GOOD.replace("grid:", "gird:"), 5, 'unknown key "gird" of a sweep; did you mean "grid"?'),
         (GOOD.replace("num_prompt_instructions", "num_prompt_instruction"), 6, 'did you mean "num_prompt_instructions"?'),
         (GOOD.replace("num_instructions_to", "num_instruction_to"), 4, 'did you mean "num_instructions_to_generate"?'),
+        (GOOD.replace("num_prompt_instructions", "blocked_starts"), 6, "with `rounds: {blocked_starts: ...}` in its prompt.yaml"),
         (GOOD.replace("[8, 4]", "[]"), 6, "an empty grid: num_prompt_instructions needs at least one value"),
         ("random_seeds: [1]\n", 1, "an empty grid: give `grid`"),
         (GOOD.replace("[8, 4]", "[8, many]"), 6, "num_prompt_instructions takes an int, such as -1; got 'many'"),

@@ -174,7 +174,7 @@ def test_power_before_anything_ran_and_after_some_pairs(server, tmp_path):
     before = "\n".join(describe_power(plan, RunFolder(tmp_path / "sweep")))
     assert "from the rounds of outputs/example" in before and "<- this plan" in before
     # five requests are two rounds of the example's three, whatever a round of this plan is
-    by_model = write_plan(tmp_path, server.url, smallest_difference=1, parameters={"requests_per_round": 0})
+    by_model = write_plan(tmp_path, server.url, smallest_difference=1, parameters={"prompt_set": "short"})
     again = "\n".join(describe_power(by_model, RunFolder(tmp_path / "sweep")))
     assert "as if 2 of them were independent" in again and before.splitlines()[1:] == again.splitlines()[1:]
     after = "\n".join(describe_power(plan, write_sweep(tmp_path / "sweep", ARMS)))
