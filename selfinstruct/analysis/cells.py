@@ -22,7 +22,6 @@ from ..display import show_number
 from ..files import InputError, load_records, read_json, write_text
 from ..records import MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
-from .compare import Sample, compare_datasets, compare_lengths, compare_samples
 from .statistics import find_unit
 from .verbs import Parser, find_verb_noun, load_parses
 
@@ -273,15 +272,16 @@ def _read_parameters(cell: Cell) -> Mapping[str, Mapping[str, Any]]:
 
 
 def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row for each parameter that is not the same in all cells but for the random seed: what each arm has. `–` where an arm
-    has none, or several.
+    """A row for each parameter that is not the same in all runs but for the random seed: what each arm has. `–` where an arm has
+    none; data of others, which has no parameters at all, does not differ by that.
     """
     arms: dict[str, dict[str, set[str]]] = {}
     for cell in cells:
         found = arms.setdefault(cell.arm, {})
         named = {name: value for given in _read_parameters(cell).values() for name, value in given.items()}
         model = cell.run.state.get("model", {}) if cell.run else {}
-        for name, value in {**named, "model": model.get("model", named.get("model"))}.items():
+        named |= {"model": model["model"]} if "model" in model else {}
+        for name, value in named.items():
             if name not in {*FREE_PARAMETERS, "random_seed"}:
                 found.setdefault(name, set()).add(str(value))
     names = list(dict.fromkeys(name for found in arms.values() for name in found))
@@ -289,7 +289,7 @@ def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         {"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}}
         for name in names
     ]
-    return [row for row in rows if len(set(list(row.values())[1:])) > 1]
+    return [row for row in rows if len({row[arm] for arm, known in arms.items() if known}) > 1]
 
 
 def _join_values(values: set[str]) -> str:
@@ -351,38 +351,6 @@ def _show_part(found: Mapping[tuple[str, str], int], step: str, rule: str) -> st
     count, whole = found[step, rule], found[step, "candidates"]
     share = f" ({count / whole:.1%})" if whole and rule not in ("requests", "candidates") else ""
     return f"{count:,}{share}"
-
-
-def compare_rows(cells: Sequence[Cell], random_seed: int = 42) -> list[dict[str, Any]]:
-    """The differences of single runs and data sets from the first one, row by row: records as of `compare_samples`.
-
-    [] where an arm has several runs: those are compared run by run.
-    """
-    if len({cell.arm for cell in cells}) < len(cells):
-        return []
-    datasets, steps = [cell.dataset for cell in cells], _collect_step_1(cells)
-    found = compare_samples(steps, random_seed=random_seed) if len(steps) > 1 else []
-    for compare in (compare_datasets, compare_lengths):
-        found += compare(datasets, random_seed=random_seed)
-    return found
-
-
-def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
-    """The numbers of step 1, a round being the unit; no two runs have a round in common."""
-    found = {}
-    for cell in cells:
-        per_round = count_requests_per_round([cell]).get(cell.name)
-        units = [f"{cell.arm}, round {at}" for at in range(len(cell.rounds))]
-        flags = [
-            (at < one.admitted, unit)
-            for one, unit in zip(cell.rounds, units, strict=True)
-            for at in range(one.candidates)
-        ]
-        if per_round and flags:
-            each = [one.admitted / per_round for one in cell.rounds]
-            share = Sample(*map(list, zip(*flags, strict=True)))
-            found[cell.arm] = {"admitted_per_request": Sample(each, units), "admitted_share": share}
-    return found
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], run: RunFolder) -> list[str]:

@@ -37,14 +37,14 @@ def name_axis(number: str) -> str:
 
 
 def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
-    """A row for each verdict: the difference with its interval, and a small dot for the difference of each pair of runs.
+    """A row for each verdict: the difference with its interval, and a small dot for the difference of each pair of runs in `values`.
 
     The grey band is the difference that the plan asks for. A diamond differs, a circle does not differ by more than that, and
     for a square more seeds are needed.
     """
     scale = 100 if verdicts and find_unit(verdicts[0].number) else 1
     for row, one in enumerate(reversed(verdicts)):
-        base, found = values[one.reference], values[one.arm]
+        base, found = values.get(one.reference, {}), values.get(one.arm, {})
         dots = [scale * (found[seed] - base[seed]) for seed in sorted(found) if seed in base]
         colour = COLOURS[1] if one.kind == "differs" else COLOURS[0]
         ax.plot(dots, [row + 0.22] * len(dots), ".", color="0.6", markersize=3)
@@ -62,8 +62,7 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
 
 
 def _name_row(one: Verdict) -> str:
-    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
-    return f"{shorten_name(one.arm)}\n{seeds}, {show_number(round(100 * one.level, 2))} %"
+    return f"{shorten_name(one.arm)}\n{one.basis}, {show_number(round(100 * one.level, 2))} %"
 
 
 def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes:

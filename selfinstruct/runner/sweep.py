@@ -36,6 +36,7 @@ from .run import declare_steps, run_notebooks
 
 COMPARE = "21_sweep_and_compare"
 EXAMPLE = "outputs/example"
+LONGEST_VALUE = 60  # characters of a parameter's value in the list of those that differ
 CAPS = ("max_cost_usd", "max_tokens_total")
 Say = Callable[[str], None]
 Results = Iterator[tuple[Cell, SelfInstructError | None]]  # cells as they end, with the error of one that failed
@@ -172,9 +173,19 @@ def compare_runs(run: RunFolder, parameters: Mapping[str, Any], out: Say) -> dic
     lines: list[str] = []
     run_notebooks(run, parameters, [COMPARE], out=lines.append)
     results = run.results(COMPARE)
-    for line in ("", *results.get("sentences", []), *lines[-1:]):
+    for line in ("", *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
         out(line)
     return results
+
+
+def _list_differing(results: Mapping[str, Any]) -> list[str]:
+    """The parameters that single runs differ in, a line each; those of a sweep are its grid."""
+    rows = results.get("differing_parameters", []) if results.get("rows") else []
+    lines = []
+    for row in rows:
+        values = (f"{str(value)[:LONGEST_VALUE]} ({arm})" for arm, value in row.items() if arm != "parameter")
+        lines.append(f"{row['parameter']}: {', '.join(values)}")
+    return ["What was done differently:", *(f"  {line}" for line in lines), ""] if lines else []
 
 
 def describe_power(plan: SweepPlan, sweep: RunFolder) -> list[str]:

@@ -14,7 +14,6 @@ from selfinstruct.analysis.cells import (
     build_funnels,
     collect_rounds,
     collect_values,
-    compare_rows,
     count_requests_per_round,
     find_differing_parameters,
     load_cells,
@@ -166,22 +165,6 @@ def test_what_cannot_be_read_is_named(tmp_path):
 def test_without_a_sweep_the_run_is_compared_with_the_example(tmp_path):
     write_run(tmp_path / "mine", [(6, 1)])
     assert [cell.arm for cell in load_cells(RunFolder(tmp_path / "mine"))[0]] == ["mine", "example"]
-
-
-def test_single_runs_are_compared_row_by_row_and_step_1_round_by_round(tmp_path):
-    for name, rounds in (("a", [(9, 1)] * 12), ("b", [(4, 6), (6, 4)] * 6)):
-        write_run(tmp_path / name, rounds)
-    cells, _ = load_cells(RunFolder(tmp_path), f"{tmp_path / 'a'},{tmp_path / 'b'}")
-    found = {row["number"]: row for row in compare_rows(cells)}
-    assert (
-        found["admitted_per_request"]["difference"] == pytest.approx(-0.8)
-        and found["admitted_per_request"]["excludes_zero"]
-    )
-    assert found["admitted_share"]["difference"] == pytest.approx(-0.4) and "mean_instruction_words" in found
-
-
-def test_runs_of_several_seeds_are_not_compared_row_by_row(sweep):
-    assert compare_rows(load_cells(sweep)[0]) == []
 
 
 def test_the_forest_has_a_row_for_each_arm_with_interval_and_pairs():
