@@ -34,8 +34,11 @@ MEASURES = (
     "admitted_per_request", "admitted", "requests", "candidates", "admitted_share", "novelty", "mean_instruction_words",
     "mean_input_words", "mean_output_words", "classification_share", "instances_per_instruction", "with_instances_share",
     "copied_share", "tokens_per_admitted", "usd_per_admitted", "verb_noun_diversity_share",
+    "trial_accepted_per_request", "trial_copied_share", "trial_cost_per_accepted_usd", "trial_accuracy",
+    "trial_valid_instances_per_task", "trial_parse_rate",
 )  # fmt: skip
 STEP_1, STEP_2, STEP_4 = "02_generate_instructions", "03_identify_classification", "05_filter_and_export"
+TRIAL = "20_ablate_prompts"  # a number of its trial A is `trial_` and the name that `ablation.Trial.summary` has for it
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,15 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
     cells = []
     for name, cell in done.items():
         folder = RunFolder(run / cell["folder"])
-        part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
-        dataset = replace(load_dataset(folder, part), name=cell["arm"])
-        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, dataset))
+        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, replace(_load_run(folder), name=cell["arm"])))
     return cells, problems
+
+
+def _load_run(folder: RunFolder) -> Dataset:
+    """A run's instances, before step 4 its instructions; nothing of one that is a trial alone."""
+    if folder.results(TRIAL) and not (folder / INSTRUCTIONS).is_file():
+        return Dataset(str(folder), [], str(folder), run=folder)
+    return load_dataset(folder, "instances" if (folder / ALL_INSTANCES).is_file() else "instructions")
 
 
 def _load_either(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
@@ -162,6 +170,7 @@ def _measure_cell(cell: Cell, rules: Iterable[str]) -> dict[str, float | None]:
         **_measure_texts(cell),
         **_measure_later(results[STEP_2], results[STEP_4], cell.dataset),
         **_measure_cost(cell),
+        **_measure_trial(cell),
     }
 
 
@@ -217,6 +226,12 @@ def _measure_cost(cell: Cell) -> dict[str, float | None]:
         "tokens_per_admitted": tokens / admitted,
         "usd_per_admitted": None if None in costs else sum(costs) / admitted,
     }
+
+
+def _measure_trial(cell: Cell) -> dict[str, float | None]:
+    """The numbers of trial A of notebook 20, as `ablation.run_trial` gave them."""
+    values = cell.run.results(TRIAL).get("values", []) if cell.run else []
+    return {f"trial_{name}": value for name, (value, *_) in (values[0] if values else {}).items()}
 
 
 def _parse_pairs(cells: Sequence[Cell], parser: Parser, cache: Path) -> list[list[tuple[str, str]]]:
@@ -319,7 +334,9 @@ def tabulate_verdicts(verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[st
 
 
 def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Funnel beside funnel: what became of the candidates of steps 1 and 4, over all runs of an arm, a row for each rule."""
+    """Funnel beside funnel: what became of the candidates of steps 1 and 4 and of trials, over all runs of an arm, a row for each
+    rule.
+    """
     counts: dict[str, Counter[tuple[str, str]]] = {}
     for cell in cells:
         if cell.run:
@@ -344,6 +361,8 @@ def _count_funnel(cell: Cell) -> Counter[tuple[str, str]]:
         found["1"] |= {"requests": first["requested"]} if "requested" in first else {}
     if fourth:
         found["4"] |= {name: fourth[name] for name in ("candidates", "accepted")}
+    if trial := cell.run.results(TRIAL) if cell.run else {}:
+        found["trial"] = {**trial["rejected"], **{name: trial[name] for name in ("requests", "candidates", "accepted")}}
     return Counter({(step, rule): count for step, rules in found.items() for rule, count in rules.items()})
 
 

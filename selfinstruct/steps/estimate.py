@@ -129,7 +129,7 @@ def estimate_run(
     expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
     for step, given in {**chosen, **({STEPS[0]: first} if STEPS[0] in chosen else {})}.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
-        steps.append(_estimate_step(step, calls, requests, prompts.choose_api(api), price, expected[step]))
+        steps.append(estimate_step(step, calls, requests, prompts.choose_api(api), price, expected[step]))
     return Estimate(model, tuple(steps), price, admitted_per_request, embedded)
 
 
@@ -146,7 +146,7 @@ def _count_instructions(given: Mapping[str, Any], admitted: float) -> int:
     return round(_count_requests(given, admitted) * admitted)
 
 
-def _estimate_step(
+def estimate_step(
     step: str, calls: int, requests: Sequence[Request], api: str, price: Price | None, completion: int
 ) -> StepEstimate:
     """What `calls` requests come to, from the sample `requests`, with `completion` tokens expected of each."""

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.notebooks import run_cells
 from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
 from helpers.sweeping import run_without_kernels, write_plan, write_sweep
 
 from selfinstruct import cli
+from selfinstruct.ablation import AblationPanel, run_trial
 from selfinstruct.files import EndpointError, SelfInstructError, StoppedEarly
+from selfinstruct.models import connect
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import sweep as sweeps
+from selfinstruct.runner.plan import load_plan
 from selfinstruct.runner.sweep import describe_power, is_finished, run_sweep
 
 KEY = "sk-scripted-key-that-must-show-nowhere"
@@ -167,6 +171,37 @@ def test_a_changed_output_is_run_again(server, quick, tmp_path):
     (tmp_path / "sweep" / first.folder / "machine_generated_instructions.jsonl").write_text("")
     assert not is_finished(plan, RunFolder(tmp_path / "sweep"), first)
     assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in others)
+
+
+def test_a_sweep_of_trials_has_the_numbers_of_run_trial_and_of_the_panel_to_the_last_digit(server, quick, tmp_path):
+    asked = {"model": "scripted-1", "base_url": server.url, "store": str(tmp_path / "store.sqlite")}
+    given = {"n_draws": 4, "other_set": "", "machine_from": "", **asked}
+    lines = [f"  {name}: {json.dumps(value)}" for name, value in given.items()]
+    text = "\n".join(['notebooks: ["20"]\nrandom_seeds: 2\nparameters:', *lines, "grid:\n  prompt_set: [ours, alpaca]\n"])
+    (tmp_path / "sweep.yaml").write_text(text)
+    plan = load_plan(tmp_path / "sweep.yaml")
+    assert plan.measure == "trial_accepted_per_request"
+    assert "16" in start(plan, tmp_path / "sweep")[1].splitlines()[3].split()  # the estimate comes first
+    assert len(server.bodies) == 16  # A alone
+    assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in plan.list_cells())
+    names = run_cells("21_sweep_and_compare", tmp_path / "sweep", parse_verbs=False)
+    rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
+    for arm, seed in plan.list_cells():
+        found = {row["number"]: float(row["value"]) for row in rows if (row["arm"], row["random_seed"]) == (arm, str(seed))}
+        prompt_set = arm.removeprefix("prompt_set=")
+        with connect(**asked) as client:
+            trial = run_trial(client, prompt_set, "instructions", 4, seed)
+        panel = AblationPanel(asked, prompt_set, n_draws=4, random_seed=seed)
+        assert panel.run().summary() == trial.summary()
+        panel.close_clients()
+        expected = {f"trial_{name}": value for name, (value, *_) in trial.summary().items() if value is not None}
+        assert found == expected and "trial_accepted_per_request" in found
+    assert len(server.bodies) == 16
+    assert [row["step"] for row in analysis_rows(names)][:1] == ["trial"]
+
+
+def analysis_rows(names):
+    return names["analysis"].build_funnels(names["cells"])
 
 
 def test_power_before_anything_ran_and_after_some_pairs(server, tmp_path):
