@@ -1,4 +1,4 @@
-"""prompt.yaml: how a prompt set builds its prompts and reads the answers, validated before anything runs.
+"""prompt.yaml: how a prompt set builds its prompts and reads the answers, validated before anything runs; and its demonstrations.
 
     layout = load_layout([ours / "prompt.yaml", mine / "prompt.yaml"])      # a later file wins, key by key
     layout.demonstrations, layout.parser                                    # (8, "numbered")
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .files import InputError, ParameterError, show_path
+from .files import InputError, ParameterError, iter_lines, show_path
 
 Parser = Literal["numbered", "fields", "whole"]
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -60,6 +60,9 @@ class Words(_Strict):
     example: str = "Example"
     input: str = "Input"
     output: str = "Output"
+
+
+ENGLISH = Words()
 
 
 class Rounds(_Strict):
@@ -226,3 +229,66 @@ def _list_keys(above: tuple[Any, ...]) -> list[str]:
 def _advise(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(known)}"
+
+
+# demonstrations, the other half of a set's files
+
+
+def load_demonstrations(path: Path) -> list[dict[str, Any]]:
+    """The demonstrations of a JSONL file. Raises InputError with file:line where there is none, or one without an instruction."""
+    demonstrations = [value for _, value in iter_lines(path)]
+    if not demonstrations:
+        raise InputError(f"{show_path(path)}: no demonstrations in it")
+    for number, value in enumerate(demonstrations, 1):
+        if not isinstance(value.get("instruction"), str):
+            raise InputError(f'{show_path(path)}:{number}: missing "instruction"; every demonstration needs one')
+    return demonstrations
+
+
+def render_classification(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-2 prefix from {instruction, is_classification} demonstrations, without its header."""
+    blocks = [
+        f"{words.task}: {demo['instruction']}\n{words.is_classification} "
+        f"{words.yes if demo['is_classification'] else words.no}\n\n"
+        for demo in demonstrations
+    ]
+    return "".join(blocks) + f"{words.task}:"
+
+
+def render_output_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-3 prefix for classification tasks, without its header: each class label, then an input it is right for."""
+    blocks = []
+    for demo in demonstrations:
+        pairs = [
+            _join_lines(f"{words.class_label}: {pair['class_label']}", pair["input"]) for pair in demo["instances"]
+        ]
+        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *pairs]) + "\n\n")
+    return "".join(blocks) + f"{words.task}:"
+
+
+def render_input_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-3 prefix for generation tasks, without its header: numbered examples, or the output directly where no input is
+    needed.
+    """
+    blocks = []
+    for demo in demonstrations:
+        direct = demo.get("direct", False)
+        examples = [
+            _join_lines(
+                "" if direct else f"{words.example} {number}", pair["input"], f"{words.output}: {pair['output']}"
+            )
+            for number, pair in enumerate(demo["instances"], 1)
+        ]
+        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *examples]) + "\n\n")
+    return "".join(blocks) + f"{words.task}:"
+
+
+def _join_lines(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)
+
+
+RENDERERS = {
+    "classification": render_classification,
+    "output_first": render_output_first,
+    "input_first": render_input_first,
+}

@@ -12,15 +12,13 @@ from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_t
 from selfinstruct.filters import instruction_rejection
 from selfinstruct.models.protocol import CONTINUE_TEXT, approximate_tokens, build_body
 from selfinstruct.parsing import parse_instances
+from selfinstruct.promptfile import render_classification, render_input_first, render_output_first
 from selfinstruct.prompts import (
     PAPER_REQUESTS,
     SETS,
     build_instruction_prompt,
     list_prompt_sets,
     load_prompts,
-    render_classification,
-    render_input_first,
-    render_output_first,
     request_settings,
 )
 from selfinstruct.records import Instance, Request

@@ -27,7 +27,8 @@ from ..models.connection import connect
 from ..models.protocol import approximate_tokens
 from ..models.spending import Price, load_price
 from ..prompts import FILES, SETS, PromptSet, find_folder, list_prompt_sets, load_prompts
-from .trial import STEPS, Comparison, Trial, TrialEstimate, compare_trials, is_embedded_client, plan_trial, run_trial
+from .draws import STEPS, Comparison, Trial, TrialEstimate, compare_trials
+from .trial import is_embedded_client, plan_trial, run_trial
 from .view import show_box, show_comparison, show_draws, show_summary
 
 _STEPS = {"1: instructions": STEPS[0], "2: is it classification?": STEPS[1], "3: instances": STEPS[2]}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..display import show, show_number
 from ..similarity.words import split_ascii
-from .trial import Comparison, Draw, Interval, Trial, Verdict
+from .draws import Comparison, Draw, Interval, Trial, Verdict
 
 _BOX = (
     "white-space:pre-wrap;overflow-wrap:anywhere;max-height:{height}em;overflow:auto;margin:0;padding:0.3em 0.6em;"

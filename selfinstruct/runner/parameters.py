@@ -23,7 +23,7 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..ablation.trial import STEPS
+from ..ablation.draws import STEPS
 from ..data.datasets import check_data
 from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..ablation.trial import STEPS, load_machine_instructions, plan_trial
+from ..ablation.draws import STEPS
+from ..ablation.trial import load_machine_instructions, plan_trial
 from ..analysis.cells import MEASURES, TRIAL
 from ..analysis.verdicts import DEFAULT_SEEDS
 from ..files import InputError, ParameterError, SelfInstructError, show_path
