@@ -27,7 +27,7 @@ from ..analysis.cells import (
 )
 from ..analysis.verdicts import ALPHA, SMALLEST_SHARE, count_seeds, find_detectable
 from ..display import count_of, show_number
-from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, write_json
+from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, show_path, write_json
 from ..runfolder import RunFolder
 from . import manifest
 from .execution import lock_folder
@@ -69,12 +69,24 @@ def run_sweep(
             _write_states(plan, sweep, states)
     failed = {cell.name: state["error"] for cell, state in states.items() if state["state"] == "failed"}
     results = compare_sweep(plan, sweep, out) if len(failed) < len(cells) else {}
+    for line in advise_next(plan, results):
+        out(line)
     if failed:
         why = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
         raise SelfInstructError(
             f"{len(failed)} of {len(cells)} cells failed ({why}); the same command tries them again, alone"
         )
     return results
+
+
+def advise_next(plan: SweepPlan, results: Mapping[str, Any]) -> list[str]:
+    """What to do after the sentences, in a line; [] where nothing was compared."""
+    file, wanted = show_path(plan.path), max((one["more_seeds"] for one in results.get("verdicts", [])), default=0)
+    if not results:
+        return []
+    if wanted:
+        return [f"Next: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."]
+    return [f"Next: another arm or seed in {file}, and the same command; only new cells run."]
 
 
 def is_finished(plan: SweepPlan, sweep: RunFolder, cell: Cell) -> bool:
@@ -213,7 +225,7 @@ def describe_power(plan: SweepPlan, sweep: RunFolder) -> list[str]:
         lines.append(
             f"For the {show_number(smallest)} asked for: {count_of('seed', count_seeds(spread, smallest, alpha))}."
         )
-    return lines
+    return [*lines, f"Next: selfinstruct sweep {show_path(plan.path)}"]
 
 
 def _find_spread(plan: SweepPlan, sweep: RunFolder) -> tuple[float | None, str, float | None]:

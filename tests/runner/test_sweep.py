@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_two_arms_and_two_seeds_from_plan_to_sentence(server, tmp_path):
     lines = start(plan, tmp_path / "sweep")
     assert set(read_states(tmp_path / "sweep").values()) == {"done"}
     assert lines[0].startswith("2 arms x 2 seeds = 4 cells, 4 to run")
-    assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-1]
+    assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-2]
+    assert re.fullmatch(r"Next: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1])
     results = json.loads((tmp_path / "sweep/results/21_sweep_and_compare.json").read_text())
     assert results["arms"] == {arm: [1, 2] for arm in ARMS} and len(results["sentences"]) == 1
     rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
@@ -208,6 +210,7 @@ def test_power_before_anything_ran_and_after_some_pairs(server, tmp_path):
     plan = write_plan(tmp_path, server.url, smallest_difference=1)
     before = "\n".join(describe_power(plan, RunFolder(tmp_path / "sweep")))
     assert "from the rounds of outputs/example" in before and "<- this plan" in before
+    assert before.splitlines()[-1].startswith("Next: selfinstruct sweep ")
     # five requests are two rounds of the example's three, whatever a round of this plan is
     by_model = write_plan(tmp_path, server.url, smallest_difference=1, parameters={"prompt_set": "short"})
     again = "\n".join(describe_power(by_model, RunFolder(tmp_path / "sweep")))
