@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from .files import InputError, ParameterError, project_path, show_path
-from .promptfile import BY_MODEL, ENGLISH, RELEASED, RENDERERS, Layout, Words, fill, find_line, load_demonstrations, load_layout
+from .promptfile import (
+    BY_MODEL,
+    ENGLISH,
+    RELEASED,
+    RENDERERS,
+    Layout,
+    Words,
+    fill,
+    find_line,
+    load_demonstrations,
+    load_layout,
+)
 from .records import SeedTask, load_seed_tasks
 
 SETS = "seeds/prompts"

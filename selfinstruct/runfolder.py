@@ -129,7 +129,11 @@ FREE_PARAMETERS = {
 
 
 # of parameters that a prompt set has now: an earlier kit recorded these where nobody chose
-_EARLIER_DEFAULTS: dict[str, Any] = {"requests_per_round": 0, "classification_requests": -1, "blocked_starts": "by model"}
+_EARLIER_DEFAULTS: dict[str, Any] = {
+    "requests_per_round": 0,
+    "classification_requests": -1,
+    "blocked_starts": "by model",
+}
 
 
 class RunFolder:

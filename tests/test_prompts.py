@@ -237,16 +237,21 @@ def test_a_set_of_its_own_layout_or_language_asks_with_its_own_header_alone(name
 
 def test_rounds_are_by_model_or_released_or_key_by_key(tmp_path):
     sets = {
-        text: load_prompts(write_set(tmp_path, prompt_yaml=text)) for text in ("rounds: released\n", "rounds: by model\n")
+        text: load_prompts(write_set(tmp_path, prompt_yaml=text))
+        for text in ("rounds: released\n", "rounds: by model\n")
     }
     assert [settle_rounds(True, one)["requests_per_round"] for one in sets.values()] == [5, 3]
-    mine = load_prompts(write_set(tmp_path, prompt_yaml="rounds: {classification_requests: 2, blocked_starts: [Build]}\n"))
+    mine = load_prompts(
+        write_set(tmp_path, prompt_yaml="rounds: {classification_requests: 2, blocked_starts: [Build]}\n")
+    )
     expected = {"requests_per_round": 3, "classification_requests": 2, "blocked_starts": ["build"]}
     assert settle_rounds(True, mine) == expected and settle_rounds(False, mine) == {**expected, "requests_per_round": 5}
     assert len({one.sha256 for one in (*sets.values(), mine)}) == 3
     with pytest.raises(InputError, match=r"prompt.yaml:1: rounds: .*'by model' or 'released', .* requests_per_round"):
         load_prompts(write_set(tmp_path, prompt_yaml="rounds: mine\n"))
-    with pytest.raises(InputError, match=r'prompt.yaml:2: unknown key "rounds.requests"; did you mean "requests_per_round"'):
+    with pytest.raises(
+        InputError, match=r'prompt.yaml:2: unknown key "rounds.requests"; did you mean "requests_per_round"'
+    ):
         load_prompts(write_set(tmp_path, prompt_yaml="rounds:\n  requests: 4\n"))
 
 

@@ -38,7 +38,9 @@ class RowVerdict(Verdict):
         if self.kind == "differs":
             return f"{name.format('differs from')} by {self.show_difference()} over rows."
         if not self.interval:
-            return f"{name.format('cannot be told from')}: one round gives no interval; so far {self.show_difference()}."
+            return (
+                f"{name.format('cannot be told from')}: one round gives no interval; so far {self.show_difference()}."
+            )
         most = self._show(max(abs(self.low or 0.0), abs(self.high or 0.0)))
         return f"{name.format('does not differ from')} by more than {most} {self.interval} over rows."
 

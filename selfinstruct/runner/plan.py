@@ -128,7 +128,9 @@ def load_plan(path: Path, notebooks_dir: Path = NOTEBOOKS_DIR) -> SweepPlan:
         raise ParameterError(f"{where[('random_seeds',)]}: random seed {repeated[0]} twice; each needs its own")
     with where.named("reference"):
         _check_member(plan.reference, ["", *arms], "arm", "reference")
-    measure = plan.measure or (MEASURES[0] if [one.stem for one in notebooks] != [TRIAL] else "trial_accepted_per_request")
+    measure = plan.measure or (
+        MEASURES[0] if [one.stem for one in notebooks] != [TRIAL] else "trial_accepted_per_request"
+    )
     with where.named("measure"):
         if not measure.endswith("_share"):  # each rule that drops has one
             _check_member(measure, MEASURES, "number", "measure")

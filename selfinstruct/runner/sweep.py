@@ -85,7 +85,9 @@ def advise_next(plan: SweepPlan, results: Mapping[str, Any]) -> list[str]:
     if not results:
         return []
     if wanted:
-        return [f"Next: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."]
+        return [
+            f"Next: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."
+        ]
     return [f"Next: another arm or seed in {file}, and the same command; only new cells run."]
 
 

@@ -146,7 +146,11 @@ def sent(monkeypatch):
     """What goes to the browser: the size in bytes of each message."""
     sizes = []
     send = widgets.Widget._send
-    count = lambda self, message, buffers=None: (sizes.append(len(json.dumps(message))), send(self, message, buffers))[1]
+
+    def count(self, message, buffers=None):
+        sizes.append(len(json.dumps(message)))
+        send(self, message, buffers)
+
     monkeypatch.setattr(widgets.Widget, "_send", count)
     return sizes
 
@@ -158,7 +162,9 @@ def test_a_press_that_the_store_answers_sends_one_update_for_each_area(panel, se
     sent.clear()
     press(panel, "run")
     assert "20 answered from the store" in panel.status.value and "On the same 20 draws" in panel.comparison.value
-    assert 4 <= len(sent) <= 5 and sum(sent) < 60_000, sent  # answers, sums, comparison, status where it changed, the focus
+    assert 4 <= len(sent) <= 5 and sum(sent) < 60_000, (
+        sent
+    )  # answers, sums, comparison, status where it changed, the focus
 
 
 def test_an_edit_sends_the_prompt_and_no_list_of_files_that_is_there(panel, sent):

@@ -57,10 +57,16 @@ def test_equal_runs_do_not_differ_by_more_than_the_interval_s_end(load):
 
 def test_few_rounds_have_wider_intervals_and_one_has_none(load):
     few, many = (
-        next(row for row in compare_rows(load(a=[(4, 6), (6, 4)] * times, b=[(5, 5), (6, 4)] * times)) if row["number"] == MEASURE)
+        next(
+            row
+            for row in compare_rows(load(a=[(4, 6), (6, 4)] * times, b=[(5, 5), (6, 4)] * times))
+            if row["number"] == MEASURE
+        )
         for times in (1, 8)
     )
-    assert few["high"] - few["low"] > 12.7 / 1.96 * (many["high"] - many["low"])  # Student's t with one degree of freedom
+    assert few["high"] - few["low"] > 12.7 / 1.96 * (
+        many["high"] - many["low"]
+    )  # Student's t with one degree of freedom
     [verdict], sentences = judge_rows(compare_rows(load(a=[(4, 6)], b=[(6, 4)])), MEASURE)
     assert verdict.interval == "" and "one round gives no interval; so far +0.4" in sentences[0]
 
@@ -68,7 +74,10 @@ def test_few_rounds_have_wider_intervals_and_one_has_none(load):
 def test_the_reference_may_be_any_of_them(load):
     cells = load(a=[(9, 1)] * 6, b=[(4, 6), (6, 4)] * 3, c=[(9, 1)] * 6)
     found = [row for row in compare_rows(cells, reference="b") if row["number"] == MEASURE]
-    assert [(row["data_set"], row["against"], row["difference"] > 0) for row in found] == [("a", "b", True), ("c", "b", True)]
+    assert [(row["data_set"], row["against"], row["difference"] > 0) for row in found] == [
+        ("a", "b", True),
+        ("c", "b", True),
+    ]
     with pytest.raises(ParameterError, match='reference="d": no such arm; there are a, b, c'):
         compare_rows(cells, reference="d")
 

@@ -35,7 +35,10 @@ def test_single_runs_and_data_sets_are_compared_row_by_row(tmp_path, monkeypatch
     assert done.exit_code == 0, done.output
     found = read_results(tmp_path, NAME)
     assert list(found["arms"]) == ["example", "all_instances"] and found["verdicts"] == []
-    assert found["headline"].startswith("all_instances differs from example in ") and " over rows, most clearly in " in found["headline"]
+    assert (
+        found["headline"].startswith("all_instances differs from example in ")
+        and " over rows, most clearly in " in found["headline"]
+    )
     assert found["headline"] in done.output and "the luck of a run" in done.output
     rows = {row["number"]: row for row in found["rows"]}
     assert {"mean_instruction_words", "empty_input_share", "median_output_words"} <= rows.keys()

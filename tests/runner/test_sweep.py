@@ -62,7 +62,9 @@ def test_two_arms_and_two_seeds_from_plan_to_sentence(server, tmp_path):
     assert set(read_states(tmp_path / "sweep").values()) == {"done"}
     assert lines[0].startswith("2 arms x 2 seeds = 4 cells, 4 to run")
     assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-2]
-    assert re.fullmatch(r"Next: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1])
+    assert re.fullmatch(
+        r"Next: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1]
+    )
     results = json.loads((tmp_path / "sweep/results/21_sweep_and_compare.json").read_text())
     assert results["arms"] == {arm: [1, 2] for arm in ARMS} and len(results["sentences"]) == 1
     rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
@@ -179,7 +181,9 @@ def test_a_sweep_of_trials_has_the_numbers_of_run_trial_and_of_the_panel_to_the_
     asked = {"model": "scripted-1", "base_url": server.url, "store": str(tmp_path / "store.sqlite")}
     given = {"n_draws": 4, "other_set": "", "machine_from": "", **asked}
     lines = [f"  {name}: {json.dumps(value)}" for name, value in given.items()]
-    text = "\n".join(['notebooks: ["20"]\nrandom_seeds: 2\nparameters:', *lines, "grid:\n  prompt_set: [ours, alpaca]\n"])
+    text = "\n".join(
+        ['notebooks: ["20"]\nrandom_seeds: 2\nparameters:', *lines, "grid:\n  prompt_set: [ours, alpaca]\n"]
+    )
     (tmp_path / "sweep.yaml").write_text(text)
     plan = load_plan(tmp_path / "sweep.yaml")
     assert plan.measure == "trial_accepted_per_request"
@@ -189,7 +193,9 @@ def test_a_sweep_of_trials_has_the_numbers_of_run_trial_and_of_the_panel_to_the_
     names = run_cells("21_sweep_and_compare", tmp_path / "sweep", parse_verbs=False)
     rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
     for arm, seed in plan.list_cells():
-        found = {row["number"]: float(row["value"]) for row in rows if (row["arm"], row["random_seed"]) == (arm, str(seed))}
+        found = {
+            row["number"]: float(row["value"]) for row in rows if (row["arm"], row["random_seed"]) == (arm, str(seed))
+        }
         prompt_set = arm.removeprefix("prompt_set=")
         with connect(**asked) as client:
             trial = run_trial(client, prompt_set, "instructions", 4, seed)
