@@ -44,7 +44,7 @@ def declared() -> dict[str, list[Parameter]]:
         (
             "requests_per_round",
             "4",
-            "no parameter any more: a prompt set says it, with `rounds: {requests_per_round: ...}` in its",
+            "requests_per_round is no parameter any more: a prompt set says it, with `rounds: {",
         ),
         ("prompt_set", "germann", "prompt_set='germann': did you mean \"german\"?"),
         ("rouge_threshold", "-3", "rouge_threshold=-3.0: must be from 0 to 1"),

@@ -187,7 +187,7 @@ def test_a_sweep_of_trials_has_the_numbers_of_run_trial_and_of_the_panel_to_the_
     (tmp_path / "sweep.yaml").write_text(text)
     plan = load_plan(tmp_path / "sweep.yaml")
     assert plan.measure == "trial_accepted_per_request"
-    assert "16" in start(plan, tmp_path / "sweep")[1].splitlines()[3].split()  # the estimate comes first
+    assert "16" in start(plan, tmp_path / "sweep")[1].splitlines()[4].split()  # the estimate comes first
     assert len(server.bodies) == 16  # A alone
     assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in plan.list_cells())
     names = run_cells("21_sweep_and_compare", tmp_path / "sweep", parse_verbs=False)
