@@ -67,7 +67,7 @@ def compare_rows(cells: Sequence[Cell], random_seed: int = 42, reference: str = 
         rounds = {cell.arm: len(cell.rounds) for cell in cells}
         records = compare_samples(steps, random_seed=random_seed)
         found = [_widen(one, min(rounds[one["data_set"]], rounds[one["against"]])) for one in records]
-    for compare in (compare_datasets, compare_lengths):
+    for compare in (compare_datasets, compare_lengths) if all(one.rows for one in datasets) else ():  # a trial has none
         known = {(one["number"], one["data_set"]) for one in found}
         found += [
             one for one in compare(datasets, random_seed=random_seed) if (one["number"], one["data_set"]) not in known
