@@ -43,12 +43,6 @@ def _find_data_files(value: str) -> list[Path]:
     return [path] if path.is_file() else files_of(path)
 
 
-def _find_set_files(prompt_set: str) -> list[Path]:
-    """The files of a prompt set, and those that it may take from: what it leaves out comes from `ours`, and "" is `short` at times."""
-    folders = dict.fromkeys(find_folder(name) for name in (prompt_set or "ours", "ours", "short"))
-    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
-
-
 def hash_kit() -> str:
     """The sha256 over the kit's code and seeds, as they go into every fingerprint."""
     return hashlib.sha256("".join(f"{path.name} {_sha256(path)}" for path in _find_method_files()).encode()).hexdigest()
@@ -65,6 +59,12 @@ def _find_method_files() -> list[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find_set_files(prompt_set: str) -> list[Path]:
+    """The files of a prompt set, and those that it may take from: what it leaves out comes from `ours`, and "" is `short` at times."""
+    folders = dict.fromkeys(find_folder(name) for name in (prompt_set or "ours", "ours", "short"))
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
 
 
 def take_snapshot(run: RunFolder) -> dict[Path, tuple[int, int]]:
