@@ -277,7 +277,7 @@ def find_folder(prompt_set: str | Path) -> Path:
     close = difflib.get_close_matches(str(prompt_set), known, n=1)
     advice = f'did you mean "{close[0]}"? ' if close else ""
     raise ParameterError(
-        f"prompt_set={str(prompt_set)!r}: {advice}choose one of {', '.join(known)}, or give a folder's path"
+        f"prompt_set={str(prompt_set)!r}: {advice}choose one of {', '.join(known)}, or give a folder's path, such as ./mine"
     )
 
 

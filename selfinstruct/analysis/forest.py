@@ -42,7 +42,11 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
     The grey band is the difference that the plan asks for. A diamond differs, a circle does not differ by more than that, and
     for a square more seeds are needed.
     """
-    scale = 100 if verdicts and find_unit(verdicts[0].number) else 1
+    if not verdicts:
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "no two arms to compare", ha="center", transform=ax.transAxes)
+        return ax
+    scale = 100 if find_unit(verdicts[0].number) else 1
     for row, one in enumerate(reversed(verdicts)):
         base, found = values.get(one.reference, {}), values.get(one.arm, {})
         dots = [scale * (found[seed] - base[seed]) for seed in sorted(found) if seed in base]
@@ -52,10 +56,10 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
             ax.plot([scale * one.low, scale * one.high], [row, row], color=colour, linewidth=1.4)
         ax.plot([scale * one.difference], [row], MARKS[one.kind], color=colour, markersize=4)
     ax.axvline(0, color="0.2", linewidth=0.8)
-    if verdicts:
-        smallest = scale * verdicts[0].smallest
-        ax.axvspan(-smallest, smallest, color="0.93", zorder=0, linewidth=0)
-        ax.set_xlabel(f"difference from {shorten_name(verdicts[0].reference)}:\n{name_axis(verdicts[0].number)}")
+    smallest = scale * verdicts[0].smallest
+    ax.axvspan(-smallest, smallest, color="0.93", zorder=0, linewidth=0)
+    ax.set_xlabel(f"difference from {shorten_name(verdicts[0].reference)}:\n{name_axis(verdicts[0].number)}")
+    ax.locator_params(axis="x", nbins=6)
     ax.set_yticks(range(len(verdicts)), [_name_row(one) for one in reversed(verdicts)])
     ax.set_ylim(-0.6, len(verdicts) - 0.3)
     return ax

@@ -42,7 +42,7 @@ class RowVerdict(Verdict):
                 f"{name.format('cannot be told from')}: one round gives no interval; so far {self.show_difference()}."
             )
         most = self._show(max(abs(self.low or 0.0), abs(self.high or 0.0)))
-        return f"{name.format('does not differ from')} by more than {most} {self.interval} over rows."
+        return f"{name.format('does not differ from')} by more than {most}: {self.show_difference()} over rows."
 
     @property
     def basis(self) -> str:
@@ -108,7 +108,8 @@ def judge_rows(
     records: Sequence[Mapping[str, Any]], measure: str, smallest_difference: float = 0.0
 ) -> tuple[list[RowVerdict], list[str]]:
     """(a verdict about `measure` for each data set that has it, what to say): for each data set a sentence about `measure`, and
-    one about all its numbers, then what intervals over rows are. `smallest_difference` is as of `compare_arms`.
+    one about all its numbers, then what intervals over rows are. Where none has `measure`, the verdicts are about the number that
+    differs most clearly. `smallest_difference` is as of `compare_arms`.
     """
     arms: dict[str, list[RowVerdict]] = {}
     for record in records:
@@ -116,6 +117,9 @@ def judge_rows(
         arms.setdefault(record["data_set"], []).append(_judge(record, smallest))
     chosen = [one for found in arms.values() for one in found if one.number == measure]
     lines = [one.sentence for one in chosen] + [_sum_up(found) for found in arms.values()]
+    if lines and not chosen:
+        clearest = max((one for found in arms.values() for one in found), key=_measure_clearness).number
+        chosen = [one for found in arms.values() for one in found if one.number == clearest]
     return chosen, [*lines, OVER_ROWS] if lines else []
 
 

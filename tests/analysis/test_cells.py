@@ -201,3 +201,9 @@ def test_curves_of_yield_and_novelty(sweep):
     assert list(second.get_lines()[0].get_ydata()) == pytest.approx([0.8, 0.7])
     assert [text.get_text() for text in first.get_legend().get_texts()] == ["low", "high"]
     assert first.get_xlabel() and "0 to 1" in second.get_ylabel()
+
+
+def test_a_forest_of_nothing_says_so():
+    _, ax = new_figure()
+    plot_forest([], {}, ax)
+    assert [text.get_text() for text in ax.texts] == ["no two arms to compare"] and not ax.axison
