@@ -27,6 +27,7 @@ UNITS = {
     "novelty": "novelty: 1 − best ROUGE-L with all before, mean",
     "mean_instruction_words": "words per instruction, mean",
     "tokens_per_admitted": "tokens per admitted instruction",
+    "trial_accepted_per_request": "instructions accepted per request of a trial",
 }
 
 
@@ -43,9 +44,7 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
     for a square more seeds are needed.
     """
     if not verdicts:
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no two arms to compare", ha="center", transform=ax.transAxes)
-        return ax
+        return _say_nothing(ax, "no two arms to compare")
     scale = 100 if find_unit(verdicts[0].number) else 1
     for row, one in enumerate(reversed(verdicts)):
         base, found = values.get(one.reference, {}), values.get(one.arm, {})
@@ -65,6 +64,12 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
     return ax
 
 
+def _say_nothing(ax: Axes, why: str) -> Axes:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, why, ha="center", transform=ax.transAxes)
+    return ax
+
+
 def _name_row(one: Verdict) -> str:
     return f"{shorten_name(one.arm)}\n{one.basis}, {show_number(round(100 * one.level, 2))} %"
 
@@ -74,6 +79,8 @@ def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes
     those that the round admitted (1 minus their best ROUGE-L with what was known, the mean).
     """
     arms = list(dict.fromkeys(cell.arm for cell in cells if cell.rounds))
+    if not arms:
+        return _say_nothing(ax, "no rounds of step 1 to draw")
     for cell in cells:
         if not cell.rounds:
             continue

@@ -86,9 +86,9 @@ def advise_next(plan: SweepPlan, results: Mapping[str, Any]) -> list[str]:
         return []
     if wanted:
         return [
-            f"Next: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."
+            f"To go on: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."
         ]
-    return [f"Next: another arm or seed in {file}, and the same command; only new cells run."]
+    return [f"To go on: another arm or seed in {file}, and the same command; only new cells run."]
 
 
 def is_finished(plan: SweepPlan, sweep: RunFolder, cell: Cell) -> bool:

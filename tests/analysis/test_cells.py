@@ -203,7 +203,14 @@ def test_curves_of_yield_and_novelty(sweep):
     assert first.get_xlabel() and "0 to 1" in second.get_ylabel()
 
 
-def test_a_forest_of_nothing_says_so():
+@pytest.mark.parametrize(
+    ("draw", "why"),
+    [
+        (lambda ax: plot_forest([], {}, ax), "no two arms to compare"),
+        (lambda ax: plot_rounds([], ax), "no rounds of step 1 to draw"),
+    ],
+)
+def test_a_figure_of_nothing_says_so(draw, why):
     _, ax = new_figure()
-    plot_forest([], {}, ax)
-    assert [text.get_text() for text in ax.texts] == ["no two arms to compare"] and not ax.axison
+    draw(ax)
+    assert [text.get_text() for text in ax.texts] == [why] and not ax.axison

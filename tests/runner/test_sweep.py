@@ -63,7 +63,7 @@ def test_two_arms_and_two_seeds_from_plan_to_sentence(server, tmp_path):
     assert lines[0].startswith("2 arms x 2 seeds = 4 cells, 4 to run")
     assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-2]
     assert re.fullmatch(
-        r"Next: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1]
+        r"To go on: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1]
     )
     results = json.loads((tmp_path / "sweep/results/21_sweep_and_compare.json").read_text())
     assert results["arms"] == {arm: [1, 2] for arm in ARMS} and len(results["sentences"]) == 1
