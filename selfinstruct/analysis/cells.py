@@ -43,11 +43,14 @@ TRIAL = "20_ablate_prompts"  # a number of its trial A is `trial_` and the name 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of step 1 brought: admitted instructions, candidates, and how new the admitted ones are on average."""
+    """What one round of step 1 brought: admitted instructions, candidates, how new the admitted ones are on average, and how many
+    candidates each rule dropped.
+    """
 
     admitted: int
     candidates: int
     novelty: float | None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,17 @@ def _count_rounds(records: Sequence[MachineInstruction], ledger: Sequence[Reject
     admitted: list[list[MachineInstruction]] = [[] for _ in range(last + 1)]
     for record in records:
         admitted[record.request_idx].append(record)
-    dropped = Counter(row.request_idx or 0 for row in ledger)
+    dropped: list[Counter[str]] = [Counter() for _ in admitted]
+    for row in ledger:
+        dropped[row.request_idx or 0][row.reason] += 1
     return tuple(
         Round(
             len(found),
-            len(found) + dropped[at],
+            len(found) + rules.total(),
             _mean([1 - max(one.most_similar.values(), default=0) for one in found]),
+            dict(rules),
         )
-        for at, found in enumerate(admitted)
+        for found, rules in zip(admitted, dropped, strict=True)
     )
 
 

@@ -9,14 +9,14 @@ move with other rows of the same runs. It does not hold what another random seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 from ..display import count_of
 from ..files import ParameterError
-from .cells import Cell, count_requests_per_round
+from .cells import Cell, Round, count_requests_per_round
 from .compare import Sample, compare_datasets, compare_lengths, compare_samples
 from .verdicts import SMALLEST_SHARE, Verdict, find_t_quantile
 
@@ -77,20 +77,33 @@ def compare_rows(cells: Sequence[Cell], random_seed: int = 42, reference: str = 
 
 def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
     """The numbers of step 1, a round being the unit; no two runs have a round in common."""
-    found = {}
+    rules, found = list(dict.fromkeys(rule for cell in cells for rule in cell.dropped)), {}
     for cell in cells:
         per_round = count_requests_per_round([cell]).get(cell.name)
+        if not per_round or not any(one.candidates for one in cell.rounds):
+            continue
         units = [f"{cell.arm}, round {at}" for at in range(len(cell.rounds))]
-        flags = [
-            (at < one.admitted, unit)
-            for one, unit in zip(cell.rounds, units, strict=True)
-            for at in range(one.candidates)
-        ]
-        if per_round and flags:
-            each = [one.admitted / per_round for one in cell.rounds]
-            share = Sample(*map(list, zip(*flags, strict=True)))
-            found[cell.arm] = {"admitted_per_request": Sample(each, units), "admitted_share": share}
+        rounds = list(zip(units, cell.rounds, strict=True))
+        found[cell.arm] = {
+            "admitted_per_request": Sample([one.admitted / per_round for one in cell.rounds], units),
+            "admitted_share": _collect_share(rounds, lambda one: one.admitted),
+            **{
+                f"{rule}_share": _collect_share(rounds, lambda one, rule=rule: one.dropped.get(rule, 0))
+                for rule in rules
+            },
+            "novelty": _spread([(unit, [one.novelty] * one.admitted) for unit, one in rounds]),
+        }
     return found
+
+
+def _collect_share(rounds: Iterable[tuple[str, Round]], count: Callable[[Round], int]) -> Sample:
+    """How many of each round's candidates are counted, a flag for each candidate."""
+    return _spread([(unit, [at < count(one) for at in range(one.candidates)]) for unit, one in rounds])
+
+
+def _spread(found: Iterable[tuple[str, Sequence[Any]]]) -> Sample:
+    pairs = [(value, unit) for unit, values in found for value in values]
+    return Sample([value for value, _ in pairs], [unit for _, unit in pairs])
 
 
 def _widen(record: dict[str, Any], units: int) -> dict[str, Any]:

@@ -32,6 +32,12 @@ def test_every_number_over_rows_and_step_1_round_by_round(load):
     found = {row["number"]: row for row in rows}
     assert found[MEASURE]["difference"] == pytest.approx(-0.8) and found[MEASURE]["excludes_zero"]
     assert found["admitted_share"]["difference"] == pytest.approx(-0.4) and "mean_instruction_words" in found
+    assert (
+        found["too_similar_share"]["difference"] == pytest.approx(0.4) and found["too_similar_share"]["excludes_zero"]
+    )
+    news = [0.8 - 0.1 * at for at in range(12)]  # as the helper writes them: 1 - (0.2 + 0.1 x round)
+    expected = sum(n * one for n, one in zip([4, 6] * 6, news, strict=True)) / 60 - sum(news) / 12
+    assert found["novelty"]["difference"] == pytest.approx(expected, abs=1e-4)
     assert len(found) == len(rows)  # no number twice
 
 
