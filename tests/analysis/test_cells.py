@@ -214,3 +214,25 @@ def test_a_figure_of_nothing_says_so(draw, why):
     _, ax = new_figure()
     draw(ax)
     assert [text.get_text() for text in ax.texts] == [why] and not ax.axison
+
+
+def test_the_numbers_of_trials_of_every_step_are_columns_as_they_were_recorded(tmp_path):
+    found = {
+        "2": {"accuracy": [0.625, 0.3, 0.86], "cost_per_accepted_usd": [None, None, None]},
+        "3": {"valid_instances_per_task": [1 / 3, 0, 1], "copied_share": [0.1, 0, 1], "parse_rate": [2 / 3, 0.2, 1]},
+    }
+    for arm, values in found.items():
+        counts = {"requests": 8, "candidates": 8, "accepted": 5, "rejected": {"wrong": 3}}
+        write_json(
+            tmp_path / f"cells/{arm}/seed1/results/20_ablate_prompts.json", {"values": [values, values], **counts}
+        )
+    cells = {arm: {"arm": arm, "random_seed": 1, "folder": f"cells/{arm}/seed1", "state": "done"} for arm in found}
+    write_json(tmp_path / "sweep.json", {"cells": cells})
+    cells, _ = load_cells(RunFolder(tmp_path))
+    assert measure_cells(cells) == [
+        {"trial_accuracy": 0.625},
+        {"trial_valid_instances_per_task": 1 / 3, "trial_copied_share": 0.1, "trial_parse_rate": 2 / 3},
+    ]
+    rows = {row[""]: row["2"] for row in build_funnels(cells)}
+    assert rows == {"requests": "8", "candidates": "8", "wrong": "3 (37.5%)", "accepted": "5 (62.5%)"}
+    assert {name for one in measure_cells(cells) for name in one} <= set(MEASURES)
