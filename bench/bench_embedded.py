@@ -45,7 +45,7 @@ class Setting:
     slots: int = 1
     flash_attention: bool = False
     threads: int = 0  # 0: as the kit chooses
-    rounds: tuple[int, int, Sequence[str]] = EMBEDDED_ROUNDS
+    rounds: dict[str, Any] = field(default_factory=dict)  # what differs from EMBEDDED_ROUNDS
 
 
 def _step_1(name: str, **changes: Any) -> Setting:
@@ -55,9 +55,9 @@ def _step_1(name: str, **changes: Any) -> Setting:
 SETTINGS = (
     Setting("default"),
     Setting("rounds as released: 5 plain requests, no first words dropped", rounds=PAPER_ROUNDS),
-    Setting("no requests for classification tasks", rounds=(3, 0, EMBEDDED_ROUNDS[2])),
-    Setting("no first words dropped", rounds=(3, 1, ())),
-    Setting("2 of 5 requests for classification tasks", rounds=(5, 2, EMBEDDED_ROUNDS[2])),
+    Setting("no requests for classification tasks", rounds={"classification_requests": 0}),
+    Setting("no first words dropped", rounds={"blocked_starts": []}),
+    Setting("2 of 5 requests for classification tasks", rounds={"requests_per_round": 5, "classification_requests": 2}),
     _step_1("step 1 as in the paper", **PAPER_STEP_1),
     _step_1("step 1: presence penalty 1", presence_penalty=1.0),
     Setting("steps 2 and 3: our full prompts", prompts="ours"),
@@ -114,8 +114,7 @@ def run_steps(
     def settle(step: str) -> dict[str, Any]:
         return {**request_settings(step, embedded=True), **setting.requests.get(step, {})}
 
-    names = ("requests_per_round", "classification_requests", "blocked_starts")
-    prompts, shape = load_prompts(setting.prompts), dict(zip(names, setting.rounds, strict=True))
+    prompts, shape = load_prompts(setting.prompts), {**EMBEDDED_ROUNDS, **setting.rounds}
     before, started = client.usage.completion_tokens, time.perf_counter()
     rounds = list(
         generate_instructions(

@@ -1,4 +1,4 @@
-"""prompt.yaml: how a prompt set builds its prompts and reads the answers, validated before anything runs.
+"""prompt.yaml: how a prompt set builds its prompts and reads the answers, validated before anything runs; and its demonstrations.
 
     layout = load_layout([ours / "prompt.yaml", mine / "prompt.yaml"])      # a later file wins, key by key
     layout.demonstrations, layout.parser                                    # (8, "numbered")
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .files import InputError, show_path
+from .files import InputError, ParameterError, iter_lines, show_path
 
 Parser = Literal["numbered", "fields", "whole"]
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -62,6 +62,30 @@ class Words(_Strict):
     output: str = "Output"
 
 
+ENGLISH = Words()
+
+
+class Rounds(_Strict):
+    """The rounds of step 1; None is as the model has it: the embedded one its own, any other the released ones."""
+
+    requests_per_round: int | None = Field(None, ge=1)
+    classification_requests: int | None = Field(None, ge=0)
+    blocked_starts: tuple[str, ...] | None = None
+
+    def list_given(self) -> dict[str, Any]:
+        """What the file says of them; first words in lower case."""
+        given = self.model_dump(exclude_none=True)
+        if self.blocked_starts is not None:
+            given["blocked_starts"] = [word.strip().lower() for word in self.blocked_starts]
+        return given
+
+
+BY_MODEL = Rounds()
+RELEASED = Rounds(requests_per_round=5, classification_requests=0, blocked_starts=())
+# parameters of notebook 02 that are keys of prompt.yaml now
+MOVED = tuple(Rounds.model_fields)
+
+
 class Layout(_Strict):
     """A prompt.yaml. Of step 1 where nothing else is said."""
 
@@ -78,7 +102,7 @@ class Layout(_Strict):
     transform: tuple[str, ...]
     grounding: str
     pieces: int = Field(ge=1)
-    rounds: Literal["by model", "released"] = "by model"
+    rounds: Rounds = BY_MODEL
     sampling: Steps = Steps()
     words: Words = Words()
 
@@ -91,6 +115,15 @@ class Layout(_Strict):
     @classmethod
     def _read_grounding(cls, value: Any) -> Any:
         return "" if value in (None, "none") else value
+
+    @field_validator("rounds", mode="before")
+    @classmethod
+    def _read_rounds(cls, value: Any) -> Any:
+        named = {"by model": BY_MODEL, "released": RELEASED}
+        if isinstance(value, str) and value not in named:
+            keys = ", ".join(Rounds.model_fields)
+            raise ValueError(f"Input should be 'by model' or 'released', or have lines for some of {keys}")
+        return named[value] if isinstance(value, str) else value
 
     @field_validator("item", "ends_with")
     @classmethod
@@ -132,6 +165,16 @@ def load_layout(paths: Sequence[Path]) -> Layout:
             f"{where}: `instances: true` needs `machine: 0`, since a machine-written instruction has none yet"
         )
     return layout
+
+
+def refuse_moved(names: Iterable[str]) -> None:
+    """Raise ParameterError where one of `names` is a parameter of earlier kits that prompt.yaml has now, and say how to write it."""
+    given = set(names)
+    for name in (one for one in MOVED if one in given):
+        raise ParameterError(
+            f"{name} is no parameter any more: a prompt set says it, with `rounds: {{{name}: ...}}` in its prompt.yaml; "
+            "name the set with prompt_set (seeds/prompts/README.md)"
+        )
 
 
 def find_line(path: Path, key: str) -> str:
@@ -186,3 +229,66 @@ def _list_keys(above: tuple[Any, ...]) -> list[str]:
 def _advise(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(known)}"
+
+
+# demonstrations, the other half of a set's files
+
+
+def load_demonstrations(path: Path) -> list[dict[str, Any]]:
+    """The demonstrations of a JSONL file. Raises InputError with file:line where there is none, or one without an instruction."""
+    demonstrations = [value for _, value in iter_lines(path)]
+    if not demonstrations:
+        raise InputError(f"{show_path(path)}: no demonstrations in it")
+    for number, value in enumerate(demonstrations, 1):
+        if not isinstance(value.get("instruction"), str):
+            raise InputError(f'{show_path(path)}:{number}: missing "instruction"; every demonstration needs one')
+    return demonstrations
+
+
+def render_classification(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-2 prefix from {instruction, is_classification} demonstrations, without its header."""
+    blocks = [
+        f"{words.task}: {demo['instruction']}\n{words.is_classification} "
+        f"{words.yes if demo['is_classification'] else words.no}\n\n"
+        for demo in demonstrations
+    ]
+    return "".join(blocks) + f"{words.task}:"
+
+
+def render_output_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-3 prefix for classification tasks, without its header: each class label, then an input it is right for."""
+    blocks = []
+    for demo in demonstrations:
+        pairs = [
+            _join_lines(f"{words.class_label}: {pair['class_label']}", pair["input"]) for pair in demo["instances"]
+        ]
+        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *pairs]) + "\n\n")
+    return "".join(blocks) + f"{words.task}:"
+
+
+def render_input_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
+    """The step-3 prefix for generation tasks, without its header: numbered examples, or the output directly where no input is
+    needed.
+    """
+    blocks = []
+    for demo in demonstrations:
+        direct = demo.get("direct", False)
+        examples = [
+            _join_lines(
+                "" if direct else f"{words.example} {number}", pair["input"], f"{words.output}: {pair['output']}"
+            )
+            for number, pair in enumerate(demo["instances"], 1)
+        ]
+        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *examples]) + "\n\n")
+    return "".join(blocks) + f"{words.task}:"
+
+
+def _join_lines(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)
+
+
+RENDERERS = {
+    "classification": render_classification,
+    "output_first": render_output_first,
+    "input_first": render_input_first,
+}

@@ -20,8 +20,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .files import InputError, ParameterError, iter_lines, project_path, show_path
-from .promptfile import Layout, Words, fill, find_line, load_layout
+from .files import InputError, ParameterError, project_path, show_path
+from .promptfile import (
+    BY_MODEL,
+    ENGLISH,
+    RELEASED,
+    RENDERERS,
+    Layout,
+    Words,
+    fill,
+    find_line,
+    load_demonstrations,
+    load_layout,
+)
 from .records import SeedTask, load_seed_tasks
 
 SETS = "seeds/prompts"
@@ -33,8 +44,6 @@ FILES = (
     "prompt.yaml", "seed_tasks.jsonl", "system.txt", "output_first_start.txt", *(f"{name}.txt" for name in HEADERS),
     *(f"{name}{end}" for name in PREFIXES for end in (".txt", "_header.txt", "_demonstrations.jsonl")),
 )  # fmt: skip
-
-ENGLISH = Words()
 
 # Released request parameters (Table 4 where the code agrees with it; the code where it does not).
 PAPER_REQUESTS: dict[str, dict[str, Any]] = {
@@ -268,7 +277,7 @@ def find_folder(prompt_set: str | Path) -> Path:
     close = difflib.get_close_matches(str(prompt_set), known, n=1)
     advice = f'did you mean "{close[0]}"? ' if close else ""
     raise ParameterError(
-        f"prompt_set={str(prompt_set)!r}: {advice}choose one of {', '.join(known)}, or give a folder's path"
+        f"prompt_set={str(prompt_set)!r}: {advice}choose one of {', '.join(known)}, or give a folder's path, such as ./mine"
     )
 
 
@@ -309,7 +318,8 @@ def load_prompts(prompt_set: str | Path = "", seed_tasks_path: str | Path = "", 
 
 def _list_layout(layout: Layout) -> dict[str, Any]:
     """What of the layout is part of the set's hash; a key that came later counts only where it is not as it was before."""
-    return layout.model_dump(exclude={"source", *(("rounds",) if layout.rounds == "by model" else ())})
+    found = layout.model_dump(exclude={"source", *(("rounds",) if layout.rounds == BY_MODEL else ())})
+    return {**found, "rounds": "released"} if layout.rounds == RELEASED else found
 
 
 def _check_files(folder: Path, layout: Layout) -> None:
@@ -367,63 +377,4 @@ def _load_prefix(path: Path, name: str, folder: Path, ours: Path, words: Words) 
     if path.suffix == ".txt":
         return path.read_text(encoding="utf-8")
     header = _read(_find_part(folder, ours, f"{name}_header.txt"))
-    return header + _RENDERERS[name](_load_demonstrations(path), words)
-
-
-def _load_demonstrations(path: Path) -> list[dict[str, Any]]:
-    demonstrations = [value for _, value in iter_lines(path)]
-    if not demonstrations:
-        raise InputError(f"{show_path(path)}: no demonstrations in it")
-    for number, value in enumerate(demonstrations, 1):
-        if not isinstance(value.get("instruction"), str):
-            raise InputError(f'{show_path(path)}:{number}: missing "instruction"; every demonstration needs one')
-    return demonstrations
-
-
-def render_classification(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
-    """The step-2 prefix from {instruction, is_classification} demonstrations, without its header."""
-    blocks = [
-        f"{words.task}: {demo['instruction']}\n{words.is_classification} "
-        f"{words.yes if demo['is_classification'] else words.no}\n\n"
-        for demo in demonstrations
-    ]
-    return "".join(blocks) + f"{words.task}:"
-
-
-def render_output_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
-    """The step-3 prefix for classification tasks, without its header: each class label, then an input it is right for."""
-    blocks = []
-    for demo in demonstrations:
-        pairs = [
-            _join_lines(f"{words.class_label}: {pair['class_label']}", pair["input"]) for pair in demo["instances"]
-        ]
-        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *pairs]) + "\n\n")
-    return "".join(blocks) + f"{words.task}:"
-
-
-def render_input_first(demonstrations: Sequence[dict[str, Any]], words: Words = ENGLISH) -> str:
-    """The step-3 prefix for generation tasks, without its header: numbered examples, or the output directly where no input is
-    needed.
-    """
-    blocks = []
-    for demo in demonstrations:
-        direct = demo.get("direct", False)
-        examples = [
-            _join_lines(
-                "" if direct else f"{words.example} {number}", pair["input"], f"{words.output}: {pair['output']}"
-            )
-            for number, pair in enumerate(demo["instances"], 1)
-        ]
-        blocks.append("\n".join([f"{words.task}: {demo['instruction']}", *examples]) + "\n\n")
-    return "".join(blocks) + f"{words.task}:"
-
-
-def _join_lines(*lines: str) -> str:
-    return "\n".join(line for line in lines if line)
-
-
-_RENDERERS = {
-    "classification": render_classification,
-    "output_first": render_output_first,
-    "input_first": render_input_first,
-}
+    return header + RENDERERS[name](load_demonstrations(path), words)

@@ -44,6 +44,7 @@ from .files import (
     write_records,
     write_text,
 )
+from .promptfile import refuse_moved
 from .records import Rejection
 
 if TYPE_CHECKING:
@@ -133,12 +134,20 @@ FREE_PARAMETERS = {
 }  # fmt: skip
 
 
+# of parameters that a prompt set has now: an earlier kit recorded these where nobody chose
+_EARLIER_DEFAULTS: dict[str, Any] = {
+    "requests_per_round": 0,
+    "classification_requests": -1,
+    "blocked_starts": "by model",
+}
+
+
 class RunFolder:
     """A run folder: its files, the results its notebooks recorded, and run.json.
 
     It is made once, where a path comes in from outside (a command, a notebook's `run_dir`), and passed along from there.
     A relative path starts at the project's root. In a notebook `open_run` makes it: then `notebook` is the notebook's name
-    and `parameters` holds its declared parameters.
+    and `parameters` holds its declared parameters, and what it derives from them.
     """
 
     def __init__(self, run_dir: str | Path | RunFolder, notebook: str = "", parameters: Mapping[str, Any] = {}):
@@ -437,9 +446,11 @@ def open_run(notebook: str, parameters: Mapping[str, Any], **derived: Any) -> Ru
     the folder holds files of this notebook made with other parameters, and InputError if it cannot be written.
     """
     declared = {name: parameters[name] for name in find_declared(notebook, parameters)}
+    if notebook in NOTEBOOKS:
+        refuse_moved(parameters)  # papermill lets unknown names pass
     check_secrets(declared)
-    run = RunFolder(declared["run_dir"], notebook, declared)
-    now = _select_fixed({**declared, **derived})
+    run = RunFolder(declared["run_dir"], notebook, {**declared, **derived})
+    now = _select_fixed(run.parameters)
     run.check_parameters(notebook, run.state.get("parameters", {}).get(notebook, {}), now)
     run.take_over()
     run.note(kit_version=__version__, parameters={notebook: now})
@@ -498,7 +509,11 @@ def parameter_nodes(path: Path) -> tuple[str, list[tuple[str, ast.Assign | ast.A
 
 def _select_fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that decide what a step writes, as run.json holds them (JSON has no tuples)."""
-    fixed = {name: value for name, value in parameters.items() if name not in FREE_PARAMETERS}
+    fixed = {
+        name: value
+        for name, value in parameters.items()
+        if name not in FREE_PARAMETERS and (name, value) not in _EARLIER_DEFAULTS.items()
+    }
     examples = parameters.get("max_instances_to_generate")
     if examples and "stop" in fixed:  # an earlier kit recorded "Example 6" whatever it sent
         fixed["stop"] = [f"Example {examples + 1}" if stop == "Example 6" else stop for stop in fixed["stop"]]

@@ -12,15 +12,13 @@ from selfinstruct.files import PROJECT_ROOT, InputError, ParameterError, write_t
 from selfinstruct.filters import instruction_rejection
 from selfinstruct.models.protocol import CONTINUE_TEXT, approximate_tokens, build_body
 from selfinstruct.parsing import parse_instances
+from selfinstruct.promptfile import render_classification, render_input_first, render_output_first
 from selfinstruct.prompts import (
     PAPER_REQUESTS,
     SETS,
     build_instruction_prompt,
     list_prompt_sets,
     load_prompts,
-    render_classification,
-    render_input_first,
-    render_output_first,
     request_settings,
 )
 from selfinstruct.records import Instance, Request
@@ -232,16 +230,29 @@ def test_a_key_that_came_later_leaves_the_hash_of_sets_without_it():
 @pytest.mark.parametrize("name", sorted({*list_prompt_sets()} - {"published"}))
 def test_a_set_of_its_own_layout_or_language_asks_with_its_own_header_alone(name):
     prompts = load_prompts(name)
-    size, special, blocked = settle_rounds(True, prompts=prompts)
+    size, special, blocked = settle_rounds(True, prompts).values()
     own = (PROJECT_ROOT / SETS / name / "instructions.txt").is_file() and name != "ours"
     assert (size, special, bool(blocked)) == ((5, 0, False) if own else (3, 1, True))
-    assert settle_rounds(True, 4, 2, "Build", prompts) == (4, 2, ["build"])
 
 
-def test_rounds_are_by_model_or_released(tmp_path):
-    assert settle_rounds(True, prompts=load_prompts(write_set(tmp_path, prompt_yaml="rounds: released\n")))[0] == 5
-    with pytest.raises(InputError, match=r"prompt.yaml:1: rounds: .*'by model' or 'released'"):
+def test_rounds_are_by_model_or_released_or_key_by_key(tmp_path):
+    sets = {
+        text: load_prompts(write_set(tmp_path, prompt_yaml=text))
+        for text in ("rounds: released\n", "rounds: by model\n")
+    }
+    assert [settle_rounds(True, one)["requests_per_round"] for one in sets.values()] == [5, 3]
+    mine = load_prompts(
+        write_set(tmp_path, prompt_yaml="rounds: {classification_requests: 2, blocked_starts: [Build]}\n")
+    )
+    expected = {"requests_per_round": 3, "classification_requests": 2, "blocked_starts": ["build"]}
+    assert settle_rounds(True, mine) == expected and settle_rounds(False, mine) == {**expected, "requests_per_round": 5}
+    assert len({one.sha256 for one in (*sets.values(), mine)}) == 3
+    with pytest.raises(InputError, match=r"prompt.yaml:1: rounds: .*'by model' or 'released', .* requests_per_round"):
         load_prompts(write_set(tmp_path, prompt_yaml="rounds: mine\n"))
+    with pytest.raises(
+        InputError, match=r'prompt.yaml:2: unknown key "rounds.requests"; did you mean "requests_per_round"'
+    ):
+        load_prompts(write_set(tmp_path, prompt_yaml="rounds:\n  requests: 4\n"))
 
 
 def test_of_an_answer_in_the_layout_of_alpaca_that_was_cut_the_fixed_rules_drop_the_last_task_alone():

@@ -168,6 +168,22 @@ def test_a_run_from_before_prompt_sets_goes_on(tmp_path):
         open_run("02_generate_instructions", {**declared, "prompt_set": "german"}, **recorded)
 
 
+def test_a_run_from_when_rounds_were_parameters_goes_on(tmp_path):
+    """The runner's record of what was given says 0, -1 and "by model" there; what the notebook made of it is recorded as before."""
+    given = {"requests_per_round": 0, "classification_requests": -1, "blocked_starts": "by model", "temperature": None}
+    run = RunFolder(tmp_path)
+    write_text(run / INSTRUCTIONS, "")
+    run.check_parameters("02_generate_instructions", given, {"temperature": None})
+    with pytest.raises(ParameterError, match="requests_per_round was 4, now None"):
+        run.check_parameters("02_generate_instructions", {**given, "requests_per_round": 4}, {"temperature": None})
+
+
+def test_a_parameter_that_went_into_the_prompt_set_is_refused_where_papermill_lets_it_pass(tmp_path):
+    declared = {"run_dir": str(tmp_path), "prompt_set": "", "requests_per_round": 4}
+    with pytest.raises(ParameterError, match=r"requests_per_round is no parameter any more: .*prompt.yaml"):
+        open_run("02_generate_instructions", declared)
+
+
 def test_a_prompt_set_that_has_changed_is_another_run(tmp_path):
     folder = tmp_path / "mine"
     write_text(folder / "instructions.txt", "Write tasks:\n")

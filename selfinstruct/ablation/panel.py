@@ -27,7 +27,8 @@ from ..models.connection import connect
 from ..models.protocol import approximate_tokens
 from ..models.spending import Price, load_price
 from ..prompts import FILES, SETS, PromptSet, find_folder, list_prompt_sets, load_prompts
-from .trial import STEPS, Comparison, Trial, TrialEstimate, compare_trials, is_embedded_client, plan_trial, run_trial
+from .draws import STEPS, Comparison, Trial, TrialEstimate, compare_trials
+from .trial import is_embedded_client, plan_trial, run_trial
 from .view import show_box, show_comparison, show_draws, show_summary
 
 _STEPS = {"1: instructions": STEPS[0], "2: is it classification?": STEPS[1], "3: instances": STEPS[2]}
@@ -151,7 +152,9 @@ class AblationPanel(widgets.VBox):
         )
         shared = {path.name for path in (project_path(SETS) / "ours").iterdir()}
         labels = {one: one if one in own else f"{one}  (from ours)" for one in sorted(own | shared, key=_order_of)}
-        self.file.options = [(label, one) for one, label in labels.items()]
+        options = tuple((label, one) for one, label in labels.items())
+        if options != self.file.options:  # setting them builds the list in the browser again
+            self.file.options = options
         self.file.value = name if name in labels else "prompt.yaml"
         self.text.value = self._read(self.file.value)
         self._filling = False
@@ -216,11 +219,17 @@ class AblationPanel(widgets.VBox):
         """
         prompts = self.load()
         client = self.find_client(prompts)
-        before = {} if is_embedded_client(client) else {"before": self._confirm if ask_first else print}
-        given = {"machine": self.machine, "price": self.find_price(), "on_draws": self._show, **before, **self.rules}
+        agree = None if is_embedded_client(client) else self._confirm if ask_first else print
+
+        def start(estimate: TrialEstimate) -> None:
+            if agree:
+                agree(estimate)
+            if estimate.new:
+                self._say("Asking ...")
+
+        given = {"machine": self.machine, "price": self.find_price(), "on_draws": self._show, **self.rules}
         asked = (self.step.value, self.draws.value, self.seed.value)
-        self._say("Asking ...")
-        self.trial = run_trial(client, prompts, *asked, **given)
+        self.trial = run_trial(client, prompts, *asked, before=start, **given)
         edited = f" Edited, not saved: {', '.join(self.edits)}." if self.edits else ""
         cached = sum(draw.completion.cached for draw in self.trial.draws)
         self._say(f"{len(self.trial.draws)} draws, {cached} answered from the store.{edited}")

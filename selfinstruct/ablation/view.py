@@ -10,14 +10,22 @@ from collections.abc import Sequence
 
 from ..display import show, show_number
 from ..similarity.words import split_ascii
-from .trial import Comparison, Draw, Interval, Trial, Verdict
+from .draws import Comparison, Draw, Interval, Trial, Verdict
 
 _BOX = (
     "white-space:pre-wrap;overflow-wrap:anywhere;max-height:{height}em;overflow:auto;margin:0;padding:0.3em 0.6em;"
     "border-left:3px solid var(--jp-border-color1,#bbb);font-family:var(--jp-code-font-family,monospace);font-size:0.9em;line-height:1.4"
 )
-_CELL = "padding:0.35em 0.6em;vertical-align:top;text-align:left;border-top:1px solid var(--jp-border-color2,#ddd);line-height:1.4"
-_GOOD, _BAD = "#00694f", "#a33b00"  # both readable on white; a word stands with either
+# once for all draws: a style in each cell would be most of what a press sends to the browser
+_LOOK = (
+    ".trial {border-collapse:collapse;width:100%;table-layout:fixed;overflow-wrap:anywhere}"
+    ".trial th,.trial td {padding:0.35em 0.6em;vertical-align:top;text-align:left;line-height:1.4;"
+    "border-top:1px solid var(--jp-border-color2,#ddd)}"
+    f".trial .box {{{_BOX.format(height=14)}}}"
+    ".trial .ends {opacity:0.75;font-size:0.85em} .trial .one {margin-bottom:0.6em} .trial .text {white-space:pre-wrap}"
+    ".trial .near {opacity:0.8;font-size:0.9em} .trial mark {background:#fdeea0;color:#1c2733}"
+    ".trial .kept,.trial .dropped {font-weight:600} .trial .kept {color:#00694f} .trial .dropped {color:#a33b00}"
+)  # both colours are readable on white, and a word stands with either
 _NAMES = {
     "accepted_per_request": "accepted a request", "accuracy": "right answers", "valid_instances_per_task": "valid instances a task",
     "copied_share": "copied from the prompt", "parse_rate": "tasks with an instance parsed", "cost_per_accepted_usd": "dollars each",
@@ -34,12 +42,11 @@ def show_draws(trial: Trial) -> str:
     """Every draw: the answer as it came, and each candidate with its verdict."""
     rows = "".join(_show_draw(draw) for draw in trial.draws)
     heads = "".join(
-        f'<th scope="col" style="{_CELL};width:{width}">{name}</th>'
+        f'<th scope="col" style="width:{width}">{name}</th>'
         for name, width in (("Draw", "3em"), ("What the model wrote", "38%"), ("What became of it", "auto"))
     )
-    look = "border-collapse:collapse;width:100%;table-layout:fixed;overflow-wrap:anywhere"
-    marks = "<style>.trial mark {background:#fdeea0;color:#1c2733}</style>"
-    return f'{marks}<table class="trial" style="{look}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return f'<style>{_LOOK}</style><table class="trial">{head}<tbody>{rows}</tbody></table>'
 
 
 def _show_draw(draw: Draw) -> str:
@@ -47,26 +54,25 @@ def _show_draw(draw: Draw) -> str:
     ends += ", from the store" if draw.completion.cached else ""
     task = f"<div><b>Task</b> {html.escape(draw.task)}</div>" if draw.task else ""
     text = draw.completion.error or draw.completion.text.strip("\n")
+    box = f'<div tabindex="0" dir="auto" data-lm-suppress-shortcuts="true" class="box">{html.escape(text)}</div>'
     cells = (
         str(draw.number + 1),
-        f'{task}{show_box(text, 14)}<div style="opacity:0.75;font-size:0.85em">{html.escape(ends)}</div>',
+        f'{task}{box}<div class="ends">{html.escape(ends)}</div>',
         "".join(map(_show_verdict, draw.verdicts)) or "the request failed",
     )
-    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _show_verdict(verdict: Verdict) -> str:
-    colour, word = (_BAD, f"dropped: {verdict.reason}") if verdict.reason else (_GOOD, "accepted")
+    kind, word = ("dropped", f"dropped: {verdict.reason}") if verdict.reason else ("kept", "accepted")
     if verdict.copied:
         word += ", copied from the prompt"
     shown, nearest = html.escape(verdict.candidate or "(nothing that could be read)"), ""
     if verdict.nearest:
         shown, marked = mark_common_words(verdict.candidate, verdict.nearest)
-        nearest = (
-            f'<div style="opacity:0.8;font-size:0.9em">nearest, ROUGE-L {show_number(verdict.score)}: {marked}</div>'
-        )
-    label = f'<span style="color:{colour};font-weight:600">{html.escape(word)}</span>'
-    return f'<div style="margin-bottom:0.6em"><div style="white-space:pre-wrap">{shown}</div>{label}{nearest}</div>'
+        nearest = f'<div class="near">nearest, ROUGE-L {show_number(verdict.score)}: {marked}</div>'
+    label = f'<span class="{kind}">{html.escape(word)}</span>'
+    return f'<div class="one"><div class="text">{shown}</div>{label}{nearest}</div>'
 
 
 def mark_common_words(first: str, second: str) -> tuple[str, str]:

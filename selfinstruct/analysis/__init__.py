@@ -5,7 +5,6 @@ from .cells import (
     build_funnels,
     collect_rounds,
     collect_values,
-    compare_rows,
     count_requests_per_round,
     find_differing_parameters,
     load_cells,
@@ -34,6 +33,7 @@ from .method import draw_method
 from .paired import compare_columns, measure_detectable_difference, summarise_columns
 from .predictions import cut_at_next_example, find_definition, load_predictions, score_cuts, score_responses
 from .rings import draw_verb_nouns
+from .singles import compare_rows, judge_rows
 from .statistics import (
     LONG,
     PARTS,

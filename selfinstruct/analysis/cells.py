@@ -22,7 +22,6 @@ from ..display import show_number
 from ..files import InputError, load_records, read_json, write_text
 from ..records import MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
-from .compare import Sample, compare_datasets, compare_lengths, compare_samples
 from .statistics import find_unit
 from .verbs import Parser, find_verb_noun, load_parses
 
@@ -35,17 +34,23 @@ MEASURES = (
     "admitted_per_request", "admitted", "requests", "candidates", "admitted_share", "novelty", "mean_instruction_words",
     "mean_input_words", "mean_output_words", "classification_share", "instances_per_instruction", "with_instances_share",
     "copied_share", "tokens_per_admitted", "usd_per_admitted", "verb_noun_diversity_share",
+    "trial_accepted_per_request", "trial_copied_share", "trial_cost_per_accepted_usd", "trial_accuracy",
+    "trial_valid_instances_per_task", "trial_parse_rate",
 )  # fmt: skip
 STEP_1, STEP_2, STEP_4 = "02_generate_instructions", "03_identify_classification", "05_filter_and_export"
+TRIAL = "20_ablate_prompts"  # a number of its trial A is `trial_` and the name that `ablation.Trial.summary` has for it
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of step 1 brought: admitted instructions, candidates, and how new the admitted ones are on average."""
+    """What one round of step 1 brought: admitted instructions, candidates, how new the admitted ones are on average, and how many
+    candidates each rule dropped.
+    """
 
     admitted: int
     candidates: int
     novelty: float | None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,15 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
     cells = []
     for name, cell in done.items():
         folder = RunFolder(run / cell["folder"])
-        part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
-        dataset = replace(load_dataset(folder, part), name=cell["arm"])
-        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, dataset))
+        cells.append(_build_cell(cell["arm"], cell["random_seed"], name, replace(_load_run(folder), name=cell["arm"])))
     return cells, problems
+
+
+def _load_run(folder: RunFolder) -> Dataset:
+    """A run's instances, before step 4 its instructions; nothing of one that is a trial alone."""
+    if folder.results(TRIAL) and not (folder / INSTRUCTIONS).is_file():
+        return Dataset(str(folder), [], str(folder), run=folder)
+    return load_dataset(folder, "instances" if (folder / ALL_INSTANCES).is_file() else "instructions")
 
 
 def _load_either(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
@@ -121,14 +131,17 @@ def _count_rounds(records: Sequence[MachineInstruction], ledger: Sequence[Reject
     admitted: list[list[MachineInstruction]] = [[] for _ in range(last + 1)]
     for record in records:
         admitted[record.request_idx].append(record)
-    dropped = Counter(row.request_idx or 0 for row in ledger)
+    dropped: list[Counter[str]] = [Counter() for _ in admitted]
+    for row in ledger:
+        dropped[row.request_idx or 0][row.reason] += 1
     return tuple(
         Round(
             len(found),
-            len(found) + dropped[at],
+            len(found) + rules.total(),
             _mean([1 - max(one.most_similar.values(), default=0) for one in found]),
+            dict(rules),
         )
-        for at, found in enumerate(admitted)
+        for found, rules in zip(admitted, dropped, strict=True)
     )
 
 
@@ -163,6 +176,7 @@ def _measure_cell(cell: Cell, rules: Iterable[str]) -> dict[str, float | None]:
         **_measure_texts(cell),
         **_measure_later(results[STEP_2], results[STEP_4], cell.dataset),
         **_measure_cost(cell),
+        **_measure_trial(cell),
     }
 
 
@@ -220,6 +234,12 @@ def _measure_cost(cell: Cell) -> dict[str, float | None]:
     }
 
 
+def _measure_trial(cell: Cell) -> dict[str, float | None]:
+    """The numbers of trial A of notebook 20, as `ablation.run_trial` gave them."""
+    values = cell.run.results(TRIAL).get("values", []) if cell.run else []
+    return {f"trial_{name}": value for name, (value, *_) in (values[0] if values else {}).items()}
+
+
 def _parse_pairs(cells: Sequence[Cell], parser: Parser, cache: Path) -> list[list[tuple[str, str]]]:
     """(verb, noun) of each instruction that has both, for each cell."""
     texts = list(dict.fromkeys(text for cell in cells for text in cell.instructions))
@@ -273,15 +293,16 @@ def _read_parameters(cell: Cell) -> Mapping[str, Mapping[str, Any]]:
 
 
 def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row for each parameter that is not the same in all cells but for the random seed: what each arm has. `–` where an arm
-    has none, or several.
+    """A row for each parameter that is not the same in all runs but for the random seed: what each arm has. `–` where an arm has
+    none; data of others, which has no parameters at all, does not differ by that.
     """
     arms: dict[str, dict[str, set[str]]] = {}
     for cell in cells:
         found = arms.setdefault(cell.arm, {})
         named = {name: value for given in _read_parameters(cell).values() for name, value in given.items()}
         model = cell.run.state.get("model", {}) if cell.run else {}
-        for name, value in {**named, "model": model.get("model", named.get("model"))}.items():
+        named |= {"model": model["model"]} if "model" in model else {}
+        for name, value in named.items():
             if name not in {*FREE_PARAMETERS, "random_seed"}:
                 found.setdefault(name, set()).add(str(value))
     names = list(dict.fromkeys(name for found in arms.values() for name in found))
@@ -289,7 +310,7 @@ def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         {"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}}
         for name in names
     ]
-    return [row for row in rows if len(set(list(row.values())[1:])) > 1]
+    return [row for row in rows if len({row[arm] for arm, known in arms.items() if known}) > 1]
 
 
 def _join_values(values: set[str]) -> str:
@@ -319,7 +340,9 @@ def tabulate_verdicts(verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[st
 
 
 def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Funnel beside funnel: what became of the candidates of steps 1 and 4, over all runs of an arm, a row for each rule."""
+    """Funnel beside funnel: what became of the candidates of steps 1 and 4 and of trials, over all runs of an arm, a row for each
+    rule.
+    """
     counts: dict[str, Counter[tuple[str, str]]] = {}
     for cell in cells:
         if cell.run:
@@ -344,6 +367,8 @@ def _count_funnel(cell: Cell) -> Counter[tuple[str, str]]:
         found["1"] |= {"requests": first["requested"]} if "requested" in first else {}
     if fourth:
         found["4"] |= {name: fourth[name] for name in ("candidates", "accepted")}
+    if trial := cell.run.results(TRIAL) if cell.run else {}:
+        found["trial"] = {**trial["rejected"], **{name: trial[name] for name in ("requests", "candidates", "accepted")}}
     return Counter({(step, rule): count for step, rules in found.items() for rule, count in rules.items()})
 
 
@@ -351,38 +376,6 @@ def _show_part(found: Mapping[tuple[str, str], int], step: str, rule: str) -> st
     count, whole = found[step, rule], found[step, "candidates"]
     share = f" ({count / whole:.1%})" if whole and rule not in ("requests", "candidates") else ""
     return f"{count:,}{share}"
-
-
-def compare_rows(cells: Sequence[Cell], random_seed: int = 42) -> list[dict[str, Any]]:
-    """The differences of single runs and data sets from the first one, row by row: records as of `compare_samples`.
-
-    [] where an arm has several runs: those are compared run by run.
-    """
-    if len({cell.arm for cell in cells}) < len(cells):
-        return []
-    datasets, steps = [cell.dataset for cell in cells], _collect_step_1(cells)
-    found = compare_samples(steps, random_seed=random_seed) if len(steps) > 1 else []
-    for compare in (compare_datasets, compare_lengths):
-        found += compare(datasets, random_seed=random_seed)
-    return found
-
-
-def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
-    """The numbers of step 1, a round being the unit; no two runs have a round in common."""
-    found = {}
-    for cell in cells:
-        per_round = count_requests_per_round([cell]).get(cell.name)
-        units = [f"{cell.arm}, round {at}" for at in range(len(cell.rounds))]
-        flags = [
-            (at < one.admitted, unit)
-            for one, unit in zip(cell.rounds, units, strict=True)
-            for at in range(one.candidates)
-        ]
-        if per_round and flags:
-            each = [one.admitted / per_round for one in cell.rounds]
-            share = Sample(*map(list, zip(*flags, strict=True)))
-            found[cell.arm] = {"admitted_per_request": Sample(each, units), "admitted_share": share}
-    return found
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], run: RunFolder) -> list[str]:

@@ -22,6 +22,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bars import progress_bar
 from ..data.datasets import Dataset, load_dataset
 from ..display import count_of, show_duration
 from ..files import ParameterError, explain_write_error, given_path, show_path, write_records
@@ -176,13 +177,11 @@ def _compute_tiles(
     question: Question, kept: Kept, workers: Workers, pays_s: float, tell: Callable[[str], None]
 ) -> None:
     """Every tile that is not there yet: a few here, which say how long the rest will take, then the rest."""
-    from tqdm.auto import tqdm
-
     left = [tile for tile in question.tiles if not kept.has(tile)]
     work, total = question.work, sum(question.work.values())
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}"
     _load_loops()
-    with tqdm(total=total, desc="comparing", bar_format=bar_format, disable=len(left) < 2) as bar:
+    with progress_bar(total=total, desc="comparing", bar_format=bar_format, disable=len(left) < 2) as bar:
         bar.update(total - sum(work[tile] for tile in left))
 
         def compute(tiles: Sequence[Tile], crew: Workers) -> float:
@@ -260,8 +259,6 @@ def list_duplicates(
 
 def write_pairs(path: Path, pairs: Pairs, sets: Sequence[Dataset]) -> Path:
     """A line for each pair: ROUGE-L, the rows (from 1) where the two texts first are, and the texts."""
-    from tqdm.auto import tqdm
-
     first, second = sets[0], sets[-1]
     rows = [_number_rows(one) for one in (first, second)]
     lines = (

@@ -27,6 +27,7 @@ UNITS = {
     "novelty": "novelty: 1 − best ROUGE-L with all before, mean",
     "mean_instruction_words": "words per instruction, mean",
     "tokens_per_admitted": "tokens per admitted instruction",
+    "trial_accepted_per_request": "instructions accepted per request of a trial",
 }
 
 
@@ -37,14 +38,16 @@ def name_axis(number: str) -> str:
 
 
 def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
-    """A row for each verdict: the difference with its interval, and a small dot for the difference of each pair of runs.
+    """A row for each verdict: the difference with its interval, and a small dot for the difference of each pair of runs in `values`.
 
     The grey band is the difference that the plan asks for. A diamond differs, a circle does not differ by more than that, and
     for a square more seeds are needed.
     """
-    scale = 100 if verdicts and find_unit(verdicts[0].number) else 1
+    if not verdicts:
+        return _say_nothing(ax, "no two arms to compare")
+    scale = 100 if find_unit(verdicts[0].number) else 1
     for row, one in enumerate(reversed(verdicts)):
-        base, found = values[one.reference], values[one.arm]
+        base, found = values.get(one.reference, {}), values.get(one.arm, {})
         dots = [scale * (found[seed] - base[seed]) for seed in sorted(found) if seed in base]
         colour = COLOURS[1] if one.kind == "differs" else COLOURS[0]
         ax.plot(dots, [row + 0.22] * len(dots), ".", color="0.6", markersize=3)
@@ -52,18 +55,23 @@ def plot_forest(verdicts: Sequence[Verdict], values: Values, ax: Axes) -> Axes:
             ax.plot([scale * one.low, scale * one.high], [row, row], color=colour, linewidth=1.4)
         ax.plot([scale * one.difference], [row], MARKS[one.kind], color=colour, markersize=4)
     ax.axvline(0, color="0.2", linewidth=0.8)
-    if verdicts:
-        smallest = scale * verdicts[0].smallest
-        ax.axvspan(-smallest, smallest, color="0.93", zorder=0, linewidth=0)
-        ax.set_xlabel(f"difference from {shorten_name(verdicts[0].reference)}:\n{name_axis(verdicts[0].number)}")
+    smallest = scale * verdicts[0].smallest
+    ax.axvspan(-smallest, smallest, color="0.93", zorder=0, linewidth=0)
+    ax.set_xlabel(f"difference from {shorten_name(verdicts[0].reference)}:\n{name_axis(verdicts[0].number)}")
+    ax.locator_params(axis="x", nbins=6)
     ax.set_yticks(range(len(verdicts)), [_name_row(one) for one in reversed(verdicts)])
     ax.set_ylim(-0.6, len(verdicts) - 0.3)
     return ax
 
 
+def _say_nothing(ax: Axes, why: str) -> Axes:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, why, ha="center", transform=ax.transAxes)
+    return ax
+
+
 def _name_row(one: Verdict) -> str:
-    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
-    return f"{shorten_name(one.arm)}\n{seeds}, {show_number(round(100 * one.level, 2))} %"
+    return f"{shorten_name(one.arm)}\n{one.basis}, {show_number(round(100 * one.level, 2))} %"
 
 
 def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes:
@@ -71,6 +79,8 @@ def plot_rounds(cells: Sequence[Cell], ax: Axes, what: str = "admitted") -> Axes
     those that the round admitted (1 minus their best ROUGE-L with what was known, the mean).
     """
     arms = list(dict.fromkeys(cell.arm for cell in cells if cell.rounds))
+    if not arms:
+        return _say_nothing(ax, "no rounds of step 1 to draw")
     for cell in cells:
         if not cell.rounds:
             continue

@@ -143,13 +143,11 @@ def load_parses(texts: Iterable[str], parser: Parser, cache: Path, scheduler: st
 
 def _parse_parts(parts: Sequence[Sequence[str]], parser: Parser, scheduler: str) -> Iterator[list[dict[str, Any]]]:
     """The rows of each part, in order."""
-    from tqdm.auto import tqdm
-
     total = sum(map(len, parts))
     if not scheduler and (total < PAYS or usable_cpus() < 2):
         yield from ([_pack(one) for one in parse_texts(part, parser)] for part in parts)
     elif parts:
-        with open_workers(scheduler=scheduler) as workers, tqdm(total=total, desc="parsing") as bar:
+        with open_workers(scheduler=scheduler) as workers, progress_bar(total=total, desc="parsing") as bar:
             for rows in workers.run(_parse_part, ((part, parser.key) for part in parts)):
                 bar.update(len(rows))
                 yield rows

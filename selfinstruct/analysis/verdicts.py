@@ -83,6 +83,11 @@ class Verdict:
             return ""
         return f"[{self._show(self.low, True)}, {self._show(self.high, True)}]"
 
+    @property
+    def basis(self) -> str:
+        """What the interval is over."""
+        return count_of("seed", self.seeds)
+
     def show_difference(self) -> str:
         """The difference with its interval."""
         return f"{self._show(self.difference, True)} {self.interval}".rstrip()

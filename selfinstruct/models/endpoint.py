@@ -35,7 +35,7 @@ from ..servers.network import (
 )
 from ..servers.refusal import read_refusal
 from ..servers.retries import find_pause
-from .adapters import Adapter
+from .embedded import Adapter
 from .protocol import find_fault, sends_chat
 
 LIBRARY_RETRIES = 4  # the openai library's, in calls for batch jobs; those for answers are ours

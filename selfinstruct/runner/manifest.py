@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data.datasets import files_of
 from ..files import PROJECT_ROOT
+from ..prompts import find_folder
 from ..runfolder import REJECTIONS, RunFolder
 from .parameters import find_named_path
 
@@ -27,6 +28,7 @@ def measure_fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str,
     named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
     inputs = [path for pattern in reads for path in run.find(pattern)]
     inputs += [path for value in named for part in value.split(",") for path in _find_data_files(part.strip())]
+    inputs += [path for name in ("prompt_set", "other_set") if name in own for path in _find_set_files(own[name])]
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for path in [notebook, *_find_method_files(), *inputs]:
         digest.update(f"{path.name} {_sha256(path)}".encode())
@@ -52,6 +54,12 @@ def _find_method_files() -> list[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find_set_files(prompt_set: str) -> list[Path]:
+    """The files of a prompt set, and those that it may take from: what it leaves out comes from `ours`, and "" is `short` at times."""
+    folders = dict.fromkeys(find_folder(name) for name in (prompt_set or "ours", "ours", "short"))
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
 
 
 def take_snapshot(run: RunFolder) -> dict[Path, tuple[int, int]]:

@@ -23,13 +23,14 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..ablation.trial import STEPS
+from ..ablation.draws import STEPS
 from ..data.datasets import check_data
 from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
 from ..models.protocol import APIS
 from ..paper.release import check_published
 from ..parsing import QUIRKS
+from ..promptfile import refuse_moved
 from ..prompts import PAPER_REQUESTS, find_folder, load_prompts
 from ..runfolder import check_secrets, parameter_nodes
 
@@ -44,8 +45,7 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "rouge_threshold": (0, 1), "copied_threshold": (0, 1), "top_p": (0, 1), "temperature": (0, 2),
     "num_prompt_instructions": (-1, None), "num_machine_instructions": (-1, None),  # -1: as the prompt set says
     "concurrency": (1, None), "draws": (1, None), "n_draws": (1, None), "max_instances_to_generate": (0, None),
-    "num_instructions_to_generate": (1, None), "requests_per_round": (0, None), "size": (1, None),
-    "classification_requests": (-1, None),
+    "num_instructions_to_generate": (1, None), "size": (1, None),
     "check_against_seed_tasks": (0, None), "max_cost_usd": (0, None), "max_tokens": (0, None),
     "max_tokens_total": (0, None), "num_instructions": (0, None), "random_seed": (0, None),
     "requests_per_minute": (0, None), "show_rows": (0, None), "timeout_s": (0, None), "tokens_per_minute": (0, None),
@@ -218,6 +218,7 @@ def _build_parameter(name: str, node: ast.Assign | ast.AnnAssign, lines: list[st
 def check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
     """Raise ParameterError for the first of `names` that is not `known`, with the name that was probably meant."""
     known = sorted(set(known))
+    refuse_moved(name for name in names if name not in known)
     for name in names:
         if name not in known:
             raise ParameterError(f'unknown parameter "{name}" of {where}; {suggest_name(name, known)}')

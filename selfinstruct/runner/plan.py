@@ -20,19 +20,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..analysis.cells import MEASURES
+from ..ablation.draws import STEPS
+from ..ablation.trial import load_machine_instructions, plan_trial
+from ..analysis.cells import MEASURES, TRIAL
 from ..analysis.verdicts import DEFAULT_SEEDS
 from ..files import InputError, ParameterError, SelfInstructError, show_path
+from ..models.endpoint import is_embedded
+from ..models.spending import load_price
 from ..runfolder import NOTEBOOKS_DIR, RunFolder
+from ..steps import estimate
 from .parameters import Parameter, check_names, check_prerequisites, notebook_parameters, place_paths, suggest_name
 from .run import choose_notebooks, declare_steps
 
 if TYPE_CHECKING:
-    from ..steps.estimate import Estimate, StepEstimate
     from .execution import Step
 
 MOST_CELLS = 100_000
@@ -51,7 +56,7 @@ class PlanFile(BaseModel):
     grid: dict[str, list[Any]] = {}
     arms: dict[str, dict[str, Any]] = {}
     reference: str = ""
-    measure: str = "admitted_per_request"
+    measure: str = ""
     smallest_difference: float = Field(default=0.0, ge=0)
 
     @field_validator("random_seeds", mode="before")
@@ -123,12 +128,15 @@ def load_plan(path: Path, notebooks_dir: Path = NOTEBOOKS_DIR) -> SweepPlan:
         raise ParameterError(f"{where[('random_seeds',)]}: random seed {repeated[0]} twice; each needs its own")
     with where.named("reference"):
         _check_member(plan.reference, ["", *arms], "arm", "reference")
+    measure = plan.measure or (
+        MEASURES[0] if [one.stem for one in notebooks] != [TRIAL] else "trial_accepted_per_request"
+    )
     with where.named("measure"):
-        if not plan.measure.endswith("_share"):  # each rule that drops has one
-            _check_member(plan.measure, MEASURES, "number", "measure")
+        if not measure.endswith("_share"):  # each rule that drops has one
+            _check_member(measure, MEASURES, "number", "measure")
     reference = plan.reference or next(iter(arms))
     checked = SweepPlan(
-        path, notebooks, tuple(plan.random_seeds), fixed, arms, reference, plan.measure, plan.smallest_difference
+        path, notebooks, tuple(plan.random_seeds), fixed, arms, reference, measure, plan.smallest_difference
     )
     _check_arms(checked, where)
     return checked
@@ -294,18 +302,16 @@ def _declare(plan: SweepPlan, arm: str) -> list[Step]:
     return declare_steps(RunFolder("outputs/run"), given, plan.notebooks)
 
 
-def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> Estimate | None:
+def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> estimate.Estimate | None:
     """What `cells` come to, a row for each arm (of very many arms, for some and for the rest together); None where no notebook
     of the plan asks a model, or there is no cell.
     """
-    from ..steps.estimate import STEPS, estimate_run
-
     times = Counter(cell.arm for cell in cells)
-    if not times or not set(STEPS) & set(plan.numbers):
+    if not times or not {*estimate.STEPS, TRIAL} & set(plan.numbers):
         return None
     rows, arms = [], list(times)
     for arm in arms[:MOST_ESTIMATED]:
-        found = estimate_run({step.name: step.parameters for step in _declare(plan, arm) if step.name in STEPS})
+        found = _estimate_arm(plan, arm)
         rows.append(_multiply(found.total, times[arm], arm[:LONGEST_ROW]))
     if rest := sum(times[arm] for arm in arms[MOST_ESTIMATED:]):
         counted = replace(found, steps=tuple(rows)).total
@@ -313,7 +319,30 @@ def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> Estimate | None:
     return replace(found, steps=tuple(rows))
 
 
-def _multiply(one: StepEstimate, times: float, name: str) -> StepEstimate:
+def _estimate_arm(plan: SweepPlan, arm: str) -> estimate.Estimate:
+    """What one cell of an arm comes to: its steps, and its trials."""
+    given = {step.name: step.parameters for step in _declare(plan, arm)}
+    steps = {name: one for name, one in given.items() if name in estimate.STEPS}
+    found = [estimate.estimate_run(steps)] if steps else []
+    found += [_estimate_trials(given[TRIAL])] if TRIAL in given else []
+    return replace(found[0], steps=tuple(step for one in found for step in one.steps))
+
+
+def _estimate_trials(given: Mapping[str, Any]) -> estimate.Estimate:
+    """What notebook 20 asks: trial A; and where there is another set as many draws for B, for step 2 and for its exercise."""
+    embedded = is_embedded(given["model"], given["base_url"])
+    price = load_price(given["model"], given["price_table"], given["base_url"])
+    client = SimpleNamespace(endpoint=SimpleNamespace(embedded=embedded))  # all that a plan needs to know of one
+    machine = load_machine_instructions(given["machine_from"])
+    asked = (given["prompt_set"], given["step"], given["n_draws"], given["random_seed"], machine, given["quirks"])
+    plan, name = plan_trial(client, *asked), estimate.STEPS[STEPS.index(given["step"])]
+    tokens = (estimate.EMBEDDED_COMPLETION if embedded else estimate.EXPECTED_COMPLETION)[name]
+    calls = len(plan.requests) * (4 if given["other_set"] else 1)
+    step = estimate.estimate_step(TRIAL, calls, plan.requests, plan.prompts.choose_api(given["api"]), price, tokens)
+    return estimate.Estimate(given["model"], (step,), price, estimate.ADMITTED_PER_REQUEST, embedded)
+
+
+def _multiply(one: estimate.StepEstimate, times: float, name: str) -> estimate.StepEstimate:
     numbers = {key: value for key, value in vars(one).items() if key != "step"}
     counts = {key: round(value * times) for key, value in numbers.items() if "usd" not in key}
     costs = {key: None if value is None else value * times for key, value in numbers.items() if "usd" in key}

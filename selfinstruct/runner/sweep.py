@@ -27,7 +27,7 @@ from ..analysis.cells import (
 )
 from ..analysis.verdicts import ALPHA, SMALLEST_SHARE, count_seeds, find_detectable
 from ..display import count_of, show_number
-from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, write_json
+from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, show_path, write_json
 from ..runfolder import RunFolder
 from . import manifest
 from .execution import lock_folder
@@ -36,6 +36,7 @@ from .run import declare_steps, run_notebooks
 
 COMPARE = "21_sweep_and_compare"
 EXAMPLE = "outputs/example"
+LONGEST_VALUE = 60  # characters of a parameter's value in the list of those that differ
 CAPS = ("max_cost_usd", "max_tokens_total")
 Say = Callable[[str], None]
 Results = Iterator[tuple[Cell, SelfInstructError | None]]  # cells as they end, with the error of one that failed
@@ -68,12 +69,26 @@ def run_sweep(
             _write_states(plan, sweep, states)
     failed = {cell.name: state["error"] for cell, state in states.items() if state["state"] == "failed"}
     results = compare_sweep(plan, sweep, out) if len(failed) < len(cells) else {}
+    for line in advise_next(plan, results):
+        out(line)
     if failed:
         why = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
         raise SelfInstructError(
             f"{len(failed)} of {len(cells)} cells failed ({why}); the same command tries them again, alone"
         )
     return results
+
+
+def advise_next(plan: SweepPlan, results: Mapping[str, Any]) -> list[str]:
+    """What to do after the sentences, in a line; [] where nothing was compared."""
+    file, wanted = show_path(plan.path), max((one["more_seeds"] for one in results.get("verdicts", [])), default=0)
+    if not results:
+        return []
+    if wanted:
+        return [
+            f"To go on: {wanted} more random seed{'s' * (wanted != 1)} in {file}, and the same command; only new cells run."
+        ]
+    return [f"To go on: another arm or seed in {file}, and the same command; only new cells run."]
 
 
 def is_finished(plan: SweepPlan, sweep: RunFolder, cell: Cell) -> bool:
@@ -172,9 +187,19 @@ def compare_runs(run: RunFolder, parameters: Mapping[str, Any], out: Say) -> dic
     lines: list[str] = []
     run_notebooks(run, parameters, [COMPARE], out=lines.append)
     results = run.results(COMPARE)
-    for line in ("", *results.get("sentences", []), *lines[-1:]):
+    for line in ("", *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
         out(line)
     return results
+
+
+def _list_differing(results: Mapping[str, Any]) -> list[str]:
+    """The parameters that single runs differ in, a line each; those of a sweep are its grid."""
+    rows = results.get("differing_parameters", []) if results.get("rows") else []
+    lines = []
+    for row in rows:
+        values = (f"{str(value)[:LONGEST_VALUE]} ({arm})" for arm, value in row.items() if arm != "parameter")
+        lines.append(f"{row['parameter']}: {', '.join(values)}")
+    return ["What was done differently:", *(f"  {line}" for line in lines), ""] if lines else []
 
 
 def describe_power(plan: SweepPlan, sweep: RunFolder) -> list[str]:
@@ -202,7 +227,7 @@ def describe_power(plan: SweepPlan, sweep: RunFolder) -> list[str]:
         lines.append(
             f"For the {show_number(smallest)} asked for: {count_of('seed', count_seeds(spread, smallest, alpha))}."
         )
-    return lines
+    return [*lines, f"Next: selfinstruct sweep {show_path(plan.path)}"]
 
 
 def _find_spread(plan: SweepPlan, sweep: RunFolder) -> tuple[float | None, str, float | None]:

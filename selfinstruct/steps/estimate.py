@@ -124,20 +124,13 @@ def estimate_run(
     price, embedded = load_price(model, price_table, base_url), is_embedded(model, base_url)
     first = parameters.get(STEPS[0], {})
     prompts = load_prompts(first.get("prompt_set", ""), first.get("seed_tasks_path", ""))
-    first, seeds = {**first, **_settle_rounds(first, embedded, prompts)}, prompts.seed_tasks
+    first, seeds = {**settle_rounds(embedded, prompts), **first}, prompts.seed_tasks
     instructions = _count_instructions(first, admitted_per_request)
     expected, steps = EMBEDDED_COMPLETION if embedded else EXPECTED_COMPLETION, []
     for step, given in {**chosen, **({STEPS[0]: first} if STEPS[0] in chosen else {})}.items():
         calls, requests = _sample_requests(step, given, seeds, instructions, embedded, admitted_per_request)
-        steps.append(_estimate_step(step, calls, requests, prompts.choose_api(api), price, expected[step]))
+        steps.append(estimate_step(step, calls, requests, prompts.choose_api(api), price, expected[step]))
     return Estimate(model, tuple(steps), price, admitted_per_request, embedded)
-
-
-def _settle_rounds(given: Mapping[str, Any], embedded: bool, prompts: PromptSet) -> dict[str, Any]:
-    """The rounds of step 1 as they will be."""
-    names = ("requests_per_round", "classification_requests", "blocked_starts")
-    chosen = {name: given[name] for name in names if name in given}
-    return dict(zip(names, settle_rounds(embedded, **chosen, prompts=prompts), strict=True))
 
 
 def _count_requests(given: Mapping[str, Any], admitted: float) -> int:
@@ -153,7 +146,7 @@ def _count_instructions(given: Mapping[str, Any], admitted: float) -> int:
     return round(_count_requests(given, admitted) * admitted)
 
 
-def _estimate_step(
+def estimate_step(
     step: str, calls: int, requests: Sequence[Request], api: str, price: Price | None, completion: int
 ) -> StepEstimate:
     """What `calls` requests come to, from the sample `requests`, with `completion` tokens expected of each."""

@@ -23,14 +23,14 @@ from ..similarity.pool import InstructionPool
 # The requests of a round, those of them that ask for classification tasks, and the first words that are dropped: released, and for
 # the embedded model, which asks for deeds that no text can do (measured in seeds/README.md). The released code drops "Write a
 # program ..." by its first words in the same way.
-PAPER_ROUNDS = (5, 0, ())
-EMBEDDED_ROUNDS = (
-    3, 1,
-    (
+PAPER_ROUNDS: dict[str, Any] = {"requests_per_round": 5, "classification_requests": 0, "blocked_starts": []}
+EMBEDDED_ROUNDS: dict[str, Any] = {
+    "requests_per_round": 3, "classification_requests": 1,
+    "blocked_starts": [
         "ask", "build", "buy", "check", "claim", "find", "go", "have", "learn", "let", "make", "pick", "plan to", "play", "repeat",
         "take", "tell people", "tell someone", "tell them", "tell you", "use", "visit",
-    ),
-)  # fmt: skip
+    ],
+}  # fmt: skip
 ROUNDS_WITHOUT_GAIN = 20
 # fewer, where one rule drops all that so many rounds bring; what is too similar depends on the draw as well, so it has more
 ROUNDS_OF_ONE_RULE, ROUNDS_TOO_SIMILAR, LEAST_CANDIDATES = 5, 10, 20
@@ -70,31 +70,18 @@ class Round:
         return sum(completion.error is not None for completion in self.completions)
 
 
-def settle_rounds(
-    embedded: bool = False,
-    requests_per_round: int = 0,
-    classification_requests: int = -1,
-    blocked_starts: str | Sequence[str] = "by model",
-    prompts: PromptSet | None = None,
-) -> tuple[int, int, list[str]]:
-    """How step 1's rounds are, in the order of the arguments: as released, what the embedded model changes, what the caller chose.
+def settle_rounds(embedded: bool = False, prompts: PromptSet | None = None) -> dict[str, Any]:
+    """How step 1's rounds are: as released, what the embedded model changes, then what `rounds` in the set's prompt.yaml says.
 
-    0, -1 and "by model" mean "as the default"; `blocked_starts` are first words, in a text with commas between them. A set of
-    `prompts` with a layout or language of its own keeps the released ones, since neither header nor words are made for it.
-    Raises ParameterError for more classification requests than a round has.
+    requests_per_round; classification_requests, those of them that ask for classification tasks; blocked_starts, first words in
+    lower case. Raises ParameterError for more classification requests than a round has.
     """
-    changes = embedded and (prompts is None or prompts.layout.rounds == "by model")
-    size, special, blocked = EMBEDDED_ROUNDS if changes else PAPER_ROUNDS
-    size = requests_per_round or size
-    if classification_requests > size:
-        raise ParameterError(
-            f"classification_requests={classification_requests}: a round has {size} requests; ask for fewer"
-        )
-    special = min(special, size) if classification_requests < 0 else classification_requests
-    if blocked_starts != "by model":
-        words = blocked_starts.split(",") if isinstance(blocked_starts, str) else blocked_starts
-        blocked = [word.strip().lower() for word in words if word.strip()]
-    return size, special, list(blocked)
+    given = prompts.layout.rounds.list_given() if prompts else {}
+    rounds = {**(EMBEDDED_ROUNDS if embedded else PAPER_ROUNDS), **given}
+    size, special = rounds["requests_per_round"], rounds["classification_requests"]
+    if special > size and "classification_requests" in given:
+        raise ParameterError(f"classification_requests={special}: a round has {size} requests; ask for fewer")
+    return {**rounds, "classification_requests": min(special, size)}
 
 
 def choose_seed_instructions(

@@ -1,5 +1,6 @@
 """The panel of notebook 20: edit, run, pin, compare, save, and run from the saved folder; every control has a name."""
 
+import json
 import shutil
 import time
 
@@ -138,6 +139,40 @@ def test_a_press_is_answered_from_the_store_at_once(panel):
     start = time.perf_counter()
     press(panel, "run")
     assert time.perf_counter() - start < 1.5  # 0.3 s on a quiet machine, which many of these are not
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What goes to the browser: the size in bytes of each message."""
+    sizes = []
+    send = widgets.Widget._send
+
+    def count(self, message, buffers=None):
+        sizes.append(len(json.dumps(message)))
+        send(self, message, buffers)
+
+    monkeypatch.setattr(widgets.Widget, "_send", count)
+    return sizes
+
+
+def test_a_press_that_the_store_answers_sends_one_update_for_each_area(panel, sent):
+    panel.draws.value = 20
+    run_twice(panel)
+    press(panel, "pin")
+    sent.clear()
+    press(panel, "run")
+    assert "20 answered from the store" in panel.status.value and "On the same 20 draws" in panel.comparison.value
+    assert 4 <= len(sent) <= 5 and sum(sent) < 60_000, (
+        sent
+    )  # answers, sums, comparison, status where it changed, the focus
+
+
+def test_an_edit_sends_the_prompt_and_no_list_of_files_that_is_there(panel, sent):
+    panel.file.value = "instructions.txt"
+    panel.text.value = "Come up with a series of short tasks:\n"  # the set has a file more: its list is built again
+    sent.clear()
+    panel.text.value = "Come up with a series of brief tasks:\n"
+    assert "brief tasks" in panel.prompt.value and len(sent) <= 4 and sum(sent) < 10_000, sent
 
 
 def test_the_notebook_runs_through_with_its_default(tmp_path, server):

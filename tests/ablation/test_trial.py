@@ -11,7 +11,7 @@ from helpers.scripted_method import respond
 from scipy.stats import t
 
 from selfinstruct.ablation import compare_trials, estimate_trial, plan_trial, run_trial
-from selfinstruct.ablation.trial import measure_mean, measure_ratio
+from selfinstruct.ablation.draws import measure_mean, measure_ratio
 from selfinstruct.ablation.view import mark_common_words, show_comparison, show_draws, show_summary
 from selfinstruct.files import ParameterError
 from selfinstruct.models import connect

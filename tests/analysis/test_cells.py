@@ -14,7 +14,6 @@ from selfinstruct.analysis.cells import (
     build_funnels,
     collect_rounds,
     collect_values,
-    compare_rows,
     count_requests_per_round,
     find_differing_parameters,
     load_cells,
@@ -168,22 +167,6 @@ def test_without_a_sweep_the_run_is_compared_with_the_example(tmp_path):
     assert [cell.arm for cell in load_cells(RunFolder(tmp_path / "mine"))[0]] == ["mine", "example"]
 
 
-def test_single_runs_are_compared_row_by_row_and_step_1_round_by_round(tmp_path):
-    for name, rounds in (("a", [(9, 1)] * 12), ("b", [(4, 6), (6, 4)] * 6)):
-        write_run(tmp_path / name, rounds)
-    cells, _ = load_cells(RunFolder(tmp_path), f"{tmp_path / 'a'},{tmp_path / 'b'}")
-    found = {row["number"]: row for row in compare_rows(cells)}
-    assert (
-        found["admitted_per_request"]["difference"] == pytest.approx(-0.8)
-        and found["admitted_per_request"]["excludes_zero"]
-    )
-    assert found["admitted_share"]["difference"] == pytest.approx(-0.4) and "mean_instruction_words" in found
-
-
-def test_runs_of_several_seeds_are_not_compared_row_by_row(sweep):
-    assert compare_rows(load_cells(sweep)[0]) == []
-
-
 def test_the_forest_has_a_row_for_each_arm_with_interval_and_pairs():
     base = {1: 1.0, 2: 2.0, 3: 3.0}
     values = {"a": base, "b": {s: v + 5 + s / 10 for s, v in base.items()}, "c": {1: 1.2, 2: 1.8, 3: 3.1}}
@@ -218,3 +201,38 @@ def test_curves_of_yield_and_novelty(sweep):
     assert list(second.get_lines()[0].get_ydata()) == pytest.approx([0.8, 0.7])
     assert [text.get_text() for text in first.get_legend().get_texts()] == ["low", "high"]
     assert first.get_xlabel() and "0 to 1" in second.get_ylabel()
+
+
+@pytest.mark.parametrize(
+    ("draw", "why"),
+    [
+        (lambda ax: plot_forest([], {}, ax), "no two arms to compare"),
+        (lambda ax: plot_rounds([], ax), "no rounds of step 1 to draw"),
+    ],
+)
+def test_a_figure_of_nothing_says_so(draw, why):
+    _, ax = new_figure()
+    draw(ax)
+    assert [text.get_text() for text in ax.texts] == [why] and not ax.axison
+
+
+def test_the_numbers_of_trials_of_every_step_are_columns_as_they_were_recorded(tmp_path):
+    found = {
+        "2": {"accuracy": [0.625, 0.3, 0.86], "cost_per_accepted_usd": [None, None, None]},
+        "3": {"valid_instances_per_task": [1 / 3, 0, 1], "copied_share": [0.1, 0, 1], "parse_rate": [2 / 3, 0.2, 1]},
+    }
+    for arm, values in found.items():
+        counts = {"requests": 8, "candidates": 8, "accepted": 5, "rejected": {"wrong": 3}}
+        write_json(
+            tmp_path / f"cells/{arm}/seed1/results/20_ablate_prompts.json", {"values": [values, values], **counts}
+        )
+    cells = {arm: {"arm": arm, "random_seed": 1, "folder": f"cells/{arm}/seed1", "state": "done"} for arm in found}
+    write_json(tmp_path / "sweep.json", {"cells": cells})
+    cells, _ = load_cells(RunFolder(tmp_path))
+    assert measure_cells(cells) == [
+        {"trial_accuracy": 0.625},
+        {"trial_valid_instances_per_task": 1 / 3, "trial_copied_share": 0.1, "trial_parse_rate": 2 / 3},
+    ]
+    rows = {row[""]: row["2"] for row in build_funnels(cells)}
+    assert rows == {"requests": "8", "candidates": "8", "wrong": "3 (37.5%)", "accepted": "5 (62.5%)"}
+    assert {name for one in measure_cells(cells) for name in one} <= set(MEASURES)

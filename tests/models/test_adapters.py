@@ -9,9 +9,8 @@ from helpers.trained import write_adapter, write_base
 
 from selfinstruct.files import EndpointError, ParameterError
 from selfinstruct.models import embedded
-from selfinstruct.models.adapters import find_adapter
 from selfinstruct.models.connection import connect
-from selfinstruct.models.embedded import EmbeddedServer, build_params
+from selfinstruct.models.embedded import EmbeddedServer, build_params, find_adapter
 
 
 @pytest.fixture

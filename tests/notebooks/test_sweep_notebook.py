@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.notebooks import read_results, run_cells
 from helpers.places import SAMPLES
-from helpers.sweeping import run_without_kernels, write_sweep
+from helpers.sweeping import run_without_kernels, write_run, write_sweep
 
 from selfinstruct import cli
 
@@ -34,12 +34,32 @@ def test_single_runs_and_data_sets_are_compared_row_by_row(tmp_path, monkeypatch
     done = CliRunner().invoke(cli.main, ["compare", "outputs/example", str(others), "--run-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
     found = read_results(tmp_path, NAME)
-    assert list(found["arms"]) == ["example", "all_instances"] and found["sentences"] == []
+    assert list(found["arms"]) == ["example", "all_instances"]
+    [verdict] = found["verdicts"]
+    assert verdict["number"].replace("_", " ") in found["headline"]
+    assert (
+        found["headline"].startswith("all_instances differs from example in ")
+        and " over rows, most clearly in " in found["headline"]
+    )
+    assert found["headline"] in done.output and "the luck of a run" in done.output
     rows = {row["number"]: row for row in found["rows"]}
     assert {"mean_instruction_words", "empty_input_share", "median_output_words"} <= rows.keys()
     assert all(
         row["low"] <= row["difference"] <= row["high"] for row in rows.values() if row["number"].startswith("mean")
     )
+
+
+def test_two_runs_are_told_apart_by_their_rounds_with_the_parameters_that_differ_on_top(tmp_path, monkeypatch):
+    run_without_kernels(monkeypatch)
+    write_run(tmp_path / "a", [(9, 1)] * 8)
+    write_run(tmp_path / "b", [(4, 6), (6, 4)] * 4, 0.5)
+    both = [str(tmp_path / name) for name in "ab"]
+    done = CliRunner().invoke(cli.main, ["compare", *both, "--run-dir", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    found = read_results(tmp_path / "out", NAME)
+    assert found["headline"].startswith("b differs from a in admitted per request by −0.8 [−")
+    assert found["verdicts"][0]["kind"] == "differs" and "nothing can be said" not in done.output
+    assert done.output.index("rouge_threshold: 0.7 (a), 0.5 (b)") < done.output.rindex(found["headline"])
 
 
 def test_one_run_alone_is_no_comparison(tmp_path):

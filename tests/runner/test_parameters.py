@@ -41,6 +41,11 @@ def declared() -> dict[str, list[Parameter]]:
         ("quirks", "fixxed", "quirks='fixxed': choose one of published, fixed"),
         ("prompt_set", "paper", "prompt_set='paper': choose one of alpaca, chat"),
         ("prompt_source", "ours", 'unknown parameter "prompt_source" of'),
+        (
+            "requests_per_round",
+            "4",
+            "requests_per_round is no parameter any more: a prompt set says it, with `rounds: {",
+        ),
         ("prompt_set", "germann", "prompt_set='germann': did you mean \"german\"?"),
         ("rouge_threshold", "-3", "rouge_threshold=-3.0: must be from 0 to 1"),
         ("temperature", "9", "temperature=9.0: must be from 0 to 2"),

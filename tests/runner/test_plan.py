@@ -39,6 +39,20 @@ def test_the_example_is_two_arms_with_two_seeds_of_notebook_02():
     }  # fmt: skip
 
 
+def test_the_sweep_of_the_readme_s_finding_has_two_headers_two_ratios_and_six_seeds_of_few_requests():
+    plan = load_plan(PROJECT_ROOT / "docs/sweep_prompts.yaml")
+    assert len(plan.list_cells()) == 24 and plan.measure == "admitted_per_request" and plan.smallest_difference == 1
+    sets = {(one["prompt_set"], one["num_machine_instructions"]) for one in plan.arms.values()}
+    assert sets == {(name, number) for name in ("ours", "docs/sweep_prompts") for number in (0, 2)}
+    assert estimate_plan(plan, plan.list_cells()).total.calls == 24 * 9
+
+
+def test_the_sweep_of_trials_asks_for_a_alone():
+    plan = load_plan(PROJECT_ROOT / "docs/example_trial_sweep.yaml")
+    assert plan.measure == "trial_accepted_per_request"
+    assert estimate_plan(plan, plan.list_cells()).total.calls == 2 * 3 * 8
+
+
 def test_what_a_file_leaves_out(write):
     plan = load_plan(write("grid:\n  temperature: [0.5, 1]"))
     assert plan.random_seeds == (1, 2, 3, 4, 5, 6)
@@ -63,6 +77,7 @@ def test_named_arms_and_a_grid_are_crossed_and_any_parameter_may_vary(write):
         (GOOD.replace("grid:", "gird:"), 5, 'unknown key "gird" of a sweep; did you mean "grid"?'),
         (GOOD.replace("num_prompt_instructions", "num_prompt_instruction"), 6, 'did you mean "num_prompt_instructions"?'),
         (GOOD.replace("num_instructions_to", "num_instruction_to"), 4, 'did you mean "num_instructions_to_generate"?'),
+        (GOOD.replace("num_prompt_instructions", "blocked_starts"), 6, "with `rounds: {blocked_starts: ...}` in its prompt.yaml"),
         (GOOD.replace("[8, 4]", "[]"), 6, "an empty grid: num_prompt_instructions needs at least one value"),
         ("random_seeds: [1]\n", 1, "an empty grid: give `grid`"),
         (GOOD.replace("[8, 4]", "[8, many]"), 6, "num_prompt_instructions takes an int, such as -1; got 'many'"),

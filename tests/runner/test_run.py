@@ -17,6 +17,7 @@ from nbformat import v4
 from papermill.parameterize import parameterize_path
 
 from selfinstruct.files import InputError, ParameterError, SelfInstructError
+from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import manifest
 from selfinstruct.runner.execution import WIDGET, Step, execute_step, normalise_notebook
 from selfinstruct.runner.forkserver import can_fork
@@ -132,6 +133,22 @@ def test_widgets_do_not_stay_and_other_outputs_do():
     notebook = normalise_notebook(v4.new_notebook(cells=cells, metadata={"widgets": {}}))
     assert [list(output["data"]) for output in notebook["cells"][1]["outputs"]] == [["application/json", "text/plain"]]
     assert "widgets" not in notebook["metadata"]
+
+
+def test_an_edited_prompt_set_is_asked_again_and_another_set_is_none_of_it(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    notebook, run = tmp_path / "02.ipynb", RunFolder(tmp_path / "run")
+    notebook.write_text("{}")
+
+    def measure(prompt_set):
+        return manifest.measure_fingerprint(run, notebook, {"prompt_set": str(prompt_set)}, [])
+
+    (mine / "instructions.txt").write_text("Write tasks:\n")
+    first, named = measure(mine), measure("alpaca")
+    assert measure(mine) == first
+    (mine / "instructions.txt").write_text("Write short tasks:\n")
+    assert measure(mine) != first and measure("alpaca") == named
 
 
 def test_unchanged_notebooks_are_skipped_and_say_so(run_copy):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.notebooks import run_cells
 from helpers.scripted import ScriptedServer
 from helpers.scripted_method import respond
 from helpers.sweeping import run_without_kernels, write_plan, write_sweep
 
 from selfinstruct import cli
+from selfinstruct.ablation import AblationPanel, run_trial
 from selfinstruct.files import EndpointError, SelfInstructError, StoppedEarly
+from selfinstruct.models import connect
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.runner import sweep as sweeps
+from selfinstruct.runner.plan import load_plan
 from selfinstruct.runner.sweep import describe_power, is_finished, run_sweep
 
 KEY = "sk-scripted-key-that-must-show-nowhere"
@@ -56,7 +61,10 @@ def test_two_arms_and_two_seeds_from_plan_to_sentence(server, tmp_path):
     lines = start(plan, tmp_path / "sweep")
     assert set(read_states(tmp_path / "sweep").values()) == {"done"}
     assert lines[0].startswith("2 arms x 2 seeds = 4 cells, 4 to run")
-    assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-1]
+    assert any(line.startswith(f"{ARMS[1]} needs about ") for line in lines) and "report.html" in lines[-2]
+    assert re.fullmatch(
+        r"To go on: \d+ more random seeds? in .*sweep.yaml, and the same command; only new cells run.", lines[-1]
+    )
     results = json.loads((tmp_path / "sweep/results/21_sweep_and_compare.json").read_text())
     assert results["arms"] == {arm: [1, 2] for arm in ARMS} and len(results["sentences"]) == 1
     rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
@@ -169,12 +177,44 @@ def test_a_changed_output_is_run_again(server, quick, tmp_path):
     assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in others)
 
 
+def test_a_sweep_of_trials_has_the_numbers_of_run_trial_and_of_the_panel_to_the_last_digit(server, quick, tmp_path):
+    asked = {"model": "scripted-1", "base_url": server.url, "store": str(tmp_path / "store.sqlite")}
+    given = {"n_draws": 4, "other_set": "", "machine_from": "", **asked}
+    lines = [f"  {name}: {json.dumps(value)}" for name, value in given.items()]
+    text = "\n".join(
+        ['notebooks: ["20"]\nrandom_seeds: [3]\nparameters:', *lines, "grid:\n  prompt_set: [ours, alpaca]\n"]
+    )
+    (tmp_path / "sweep.yaml").write_text(text)
+    plan = load_plan(tmp_path / "sweep.yaml")
+    assert plan.measure == "trial_accepted_per_request"
+    assert "8" in start(plan, tmp_path / "sweep")[1].splitlines()[4].split()  # the estimate comes first
+    assert len(server.bodies) == 8  # A alone
+    assert all(is_finished(plan, RunFolder(tmp_path / "sweep"), cell) for cell in plan.list_cells())
+    names = run_cells("21_sweep_and_compare", tmp_path / "sweep", parse_verbs=False)
+    rows = list(csv.DictReader((tmp_path / "sweep/comparison.csv").open()))
+    for arm, seed in plan.list_cells():
+        found = {
+            row["number"]: float(row["value"]) for row in rows if (row["arm"], row["random_seed"]) == (arm, str(seed))
+        }
+        prompt_set = arm.removeprefix("prompt_set=")
+        with connect(**asked) as client:
+            trial = run_trial(client, prompt_set, "instructions", 4, seed)
+        panel = AblationPanel(asked, prompt_set, n_draws=4, random_seed=seed)
+        assert panel.run().summary() == trial.summary()
+        panel.close_clients()
+        expected = {f"trial_{name}": value for name, (value, *_) in trial.summary().items() if value is not None}
+        assert found == expected and "trial_accepted_per_request" in found
+    assert len(server.bodies) == 8
+    assert {row["step"] for row in names["analysis"].build_funnels(names["cells"])} == {"trial"}
+
+
 def test_power_before_anything_ran_and_after_some_pairs(server, tmp_path):
     plan = write_plan(tmp_path, server.url, smallest_difference=1)
     before = "\n".join(describe_power(plan, RunFolder(tmp_path / "sweep")))
     assert "from the rounds of outputs/example" in before and "<- this plan" in before
+    assert before.splitlines()[-1].startswith("Next: selfinstruct sweep ")
     # five requests are two rounds of the example's three, whatever a round of this plan is
-    by_model = write_plan(tmp_path, server.url, smallest_difference=1, parameters={"requests_per_round": 0})
+    by_model = write_plan(tmp_path, server.url, smallest_difference=1, parameters={"prompt_set": "short"})
     again = "\n".join(describe_power(by_model, RunFolder(tmp_path / "sweep")))
     assert "as if 2 of them were independent" in again and before.splitlines()[1:] == again.splitlines()[1:]
     after = "\n".join(describe_power(plan, write_sweep(tmp_path / "sweep", ARMS)))

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from helpers.clients import SETTINGS, TEMPLATES, ScriptedClient, completion, fresh, seeds
 
-from selfinstruct.files import ParameterError, SelfInstructError, write_records
-from selfinstruct.prompts import request_settings
+from selfinstruct.files import ParameterError, SelfInstructError, write_records, write_text
+from selfinstruct.prompts import load_prompts, request_settings
 from selfinstruct.records import ClassificationAnswer, Completion, MachineInstruction
 from selfinstruct.runfolder import RunFolder
 from selfinstruct.similarity.pool import rouge_l
@@ -88,15 +88,20 @@ def test_blocked_first_words_are_in_the_ledger_and_in_no_prompt():
     assert [one.instruction for one in round_.admitted] == ["Builders of the town, list them all."]
 
 
-def test_rounds_are_as_released_but_for_the_embedded_model_and_for_what_is_chosen():
-    assert settle_rounds() == (5, 0, [])
-    size, special, blocked = settle_rounds(embedded=True)
+def test_rounds_are_as_released_but_for_the_embedded_model_and_for_what_the_prompt_set_says(tmp_path):
+    assert settle_rounds() == {"requests_per_round": 5, "classification_requests": 0, "blocked_starts": []}
+    size, special, blocked = settle_rounds(embedded=True).values()
     assert (size, special) == (3, 1) and {"build", "tell them"} <= set(blocked)
-    assert settle_rounds(True, 5, 0, "") == (5, 0, [])
-    assert settle_rounds(False, 0, 2, "Build, Plan to") == (5, 2, ["build", "plan to"])
-    assert settle_rounds(True, *settle_rounds(True)) == settle_rounds(True)
+
+    def settle(rounds, embedded=False):
+        write_text(tmp_path / "prompt.yaml", f"rounds: {rounds}\n")
+        return [*settle_rounds(embedded, load_prompts(tmp_path)).values()]
+
+    assert settle("released", embedded=True) == [5, 0, []]
+    assert settle("{classification_requests: 2, blocked_starts: [Build, Plan to]}") == [5, 2, ["build", "plan to"]]
+    assert settle("{requests_per_round: 1}", embedded=True)[:2] == [1, 1]
     with pytest.raises(ParameterError, match="a round has 2 requests"):
-        settle_rounds(False, 2, 3)
+        settle("{requests_per_round: 2, classification_requests: 3}")
 
 
 def test_a_repeated_prompt_is_a_new_sample():
