@@ -272,7 +272,7 @@ def write_pairs(path: Path, pairs: Pairs, sets: Sequence[Dataset]) -> Path:
         for i, j, score in zip(*(column.tolist() for column in pairs), strict=True)
     )
     total = pairs.scores.size
-    return write_records(path, tqdm(lines, total=total, desc="writing", disable=total < LONG_LIST))
+    return write_records(path, progress_bar(iterable=lines, total=total, desc="writing", disable=total < LONG_LIST))
 
 
 def _number_rows(data: Dataset) -> list[int]:
