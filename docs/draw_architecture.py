@@ -21,7 +21,6 @@ FLOORS: list[dict[str, str]] = [
     {
         "records": "rows, Request, Completion",
         "promptfile": "prompt.yaml",
-        "display": "tables, numbers, text",
         "bars": "bars and news",
         "workers": "here, processes, Dask",
     },
@@ -30,6 +29,7 @@ FLOORS: list[dict[str, str]] = [
         "numbering": "lists as models write them",
         "similarity": "ROUGE-L, exact and fast",
         "servers": "keys, ways, refusals",
+        "display": "tables, numbers, text",
     },
     {
         "parsing": "text back to data",

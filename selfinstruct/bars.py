@@ -70,14 +70,6 @@ def _make_lines() -> type[tqdm]:
     return Lines
 
 
-def announce(text: str) -> None:
-    """Print `text` in a cell; under the runner also in its terminal, at once: there nobody reads the cell before the end."""
-    print(text)
-    if works_for_another():
-        for line in text.splitlines():
-            tell_person(line)
-
-
 def tell_person(line: str) -> None:
     """Show `line` at once where the person is who waits: above the bars in a terminal, below the cell in a notebook.
 

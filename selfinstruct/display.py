@@ -16,6 +16,9 @@ from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from .bars import tell_person
+from .session import works_for_another
+
 MOST_ROWS, MOST_CHARACTERS = 200, 400  # of a table and of one cell: the data files hold the rest
 LONG_WORD, LONG_TEXT = 40, 60  # characters: what may be broken inside, and what takes more than a line
 
@@ -204,6 +207,14 @@ def reveal(text: str) -> str:
     a\rb\x1b[31mred
     """
     return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def announce(text: str) -> None:
+    """Print `text` in a cell; under the runner also in its terminal, at once: there nobody reads the cell before the end."""
+    print(text)
+    if works_for_another():
+        for line in text.splitlines():
+            tell_person(line)
 
 
 def show_text(*parts: Any, **how: Any) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.agreement import cohen_kappa, kappa_interval, predict_share, share_interval
-from ..bars import announce
+from ..display import announce
 from ..files import EndpointError, ParameterError
 from ..models.protocol import NO_TEXT
 from ..records import Completion, Request
