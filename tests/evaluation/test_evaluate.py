@@ -52,7 +52,7 @@ def write_tasks(path, count=8):
     return str(path)
 
 
-def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path):
+def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path, fakes):
     train(run, base)
     rows = [{"prompt": f"Do {n % 4}.\n\nInput: {n}\nOutput:", "completion": " x"} for n in range(40)]
     path = str(write_records(tmp_path / "tasks.jsonl", rows))
