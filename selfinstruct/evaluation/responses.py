@@ -99,7 +99,9 @@ def note_columns(
     """
     others = OF_16 if places == OF_07 else OF_07
     listed = run.state.get("adapters", {})
-    kept = {name: one for name, one in listed.items() if _find_sha256(run / others.adapters / name) == one["sha256"]}
+    kept = {
+        name: one for name, one in listed.items() if _find_sha256(run / others.adapters / name) == one.get("sha256")
+    }
     adapters = {
         f"{one.column}/{one.training_seed}": {
             "sha256": one.sha256, "scale": 1.0,

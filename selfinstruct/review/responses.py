@@ -77,20 +77,24 @@ def load_responses(data: str | Sequence[str], run: RunFolder) -> list[Response]:
 
     Raises InputError, with file and line, for a file that is not there or a row without a response or its task.
     """
-    given = data.split(",") if isinstance(data, str) else data
-    named = [given_path(one.strip()) for one in given if one.strip()]
-    paths = [path for one in named for path in sorted(one.glob(FILES)) or [one]]
-    if not named:
-        paths = next(filter(None, (run.find(f"{folder}/{FILES}") for folder in FOLDERS)), [])
+    paths = find_responses(data) or next(filter(None, (run.find(f"{folder}/{FILES}") for folder in FOLDERS)), [])
     return sort_columns([row for path in paths for row in _iter_responses(path)])
 
 
+def find_responses(data: str | Sequence[str]) -> list[Path]:
+    """The files that `data` names; raises InputError for one that is not there, or a folder without any."""
+    given = data.split(",") if isinstance(data, str) else data
+    named = [given_path(one.strip()) for one in given if one.strip()]
+    paths = [path for one in named for path in sorted(one.glob(FILES)) or [one]]
+    for path in paths:
+        if not path.is_file():
+            fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
+            advice = "data takes files of predictions, as notebook 07 writes them"
+            raise InputError(f"{show_path(path)}: no such file{fetching}; {advice}")
+    return paths
+
+
 def _iter_responses(path: Path) -> Iterator[Response]:
-    if not path.is_file():
-        fetching = "; selfinstruct fetch brings the published files" * ("seeds/published" in path.as_posix())
-        raise InputError(
-            f"{show_path(path)}: no such file{fetching}; data takes files of predictions, as notebook 07 writes them"
-        )
     column, seed = _read_name(path)
     for row in load_predictions(path):
         texts = row.model_dump(include={"instruction", "input", "target", "response"})

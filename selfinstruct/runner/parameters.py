@@ -175,8 +175,12 @@ def check_prerequisites(given: Mapping[str, Any]) -> None:
     the prompt set is malformed, or if held-out tasks or predictions are not there;
     ParameterError or EndpointError if `model`, `base_url` and `api` name no endpoint. Nothing is started.
     """
+    if "rated_tasks" in given:  # 15: its data are responses
+        from ..review.responses import find_responses
+
+        find_responses(given.get("data", ""))
     for name in ("data", "runs"):
-        if isinstance(given.get(name), str):
+        if isinstance(given.get(name), str) and "rated_tasks" not in given:
             check_data(given[name])
     if given.get("prompt_set") == "published":
         check_published()

@@ -52,7 +52,7 @@ def write_tasks(path, count=8):
     return str(path)
 
 
-def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path):
+def test_rows_of_one_task_count_as_one_before_looking(run, base, tmp_path, fakes):
     train(run, base)
     rows = [{"prompt": f"Do {n % 4}.\n\nInput: {n}\nOutput:", "completion": " x"} for n in range(40)]
     path = str(write_records(tmp_path / "tasks.jsonl", rows))
@@ -201,7 +201,7 @@ def test_it_is_said_beforehand_how_long_judging_takes_and_what_is_measured_for_t
     found = open_evaluation(run, tasks, str(base))
     first, second = found.estimate(24, store).splitlines()
     assert first == "Bits per byte: 21 losses to compute, about 1 minute (3 have just been measured)."
-    assert second.startswith("Answers: 24 requests, ") and "minutes on two quiet cores" in second
+    assert second.startswith("Answers: 24 requests, ") and second.endswith(" on two quiet cores.")
     assert not fakes.bodies and bits.find_missing_bits(run, found.columns, found.heldout, base) == 21
     found.measure_bits()
     found.ask(24, store)

@@ -40,6 +40,7 @@ from selfinstruct.review.responses import (
     published_grades,
 )
 from selfinstruct.runfolder import RunFolder
+from selfinstruct.runner.parameters import check_prerequisites
 
 matplotlib.use("Agg")
 
@@ -113,6 +114,9 @@ def test_what_notebook_16_wrote_is_graded_where_it_is_named_or_alone(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: no such file; data takes files of predictions"):
         load_responses(str(tmp_path / "empty"), run)
+    check_prerequisites({"rated_tasks": 5, "data": str(folder)})
+    with pytest.raises(InputError, match=r"gone\.jsonl: no such file; data takes files of predictions"):
+        check_prerequisites({"rated_tasks": 5, "data": f"{folder},gone.jsonl"})
 
 
 def test_equal_responses_are_graded_once_and_count_for_both(tmp_path):
