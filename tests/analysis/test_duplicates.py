@@ -62,11 +62,24 @@ def test_other_shards_give_the_same_bytes(tmp_path, expected, size):
     assert as_bytes(find(tmp_path, Workers(), shard_size=size)) == as_bytes(expected)
 
 
+def kill_midway(crew, kill) -> None:
+    """Let `kill` end a worker after a few answers."""
+    run = crew.run
+
+    def run_and_kill(function, calls):
+        for number, answer in enumerate(run(function, calls)):
+            if number == 3:
+                kill()
+            yield answer
+
+    crew.run = run_and_kill
+
+
 def test_two_processes_give_the_same_bytes_also_when_one_dies(tmp_path, expected):
     with open_workers(2) as crew:
+        kill_midway(crew, lambda: os.kill(next(iter(crew._pool._processes)), signal.SIGKILL))
         assert as_bytes(find(tmp_path, crew)) == as_bytes(expected)
-        os.kill(next(iter(crew._pool._processes)), signal.SIGKILL)
-        assert as_bytes(find(tmp_path, crew)) == as_bytes(expected)
+        assert crew._deaths == 1
     assert not (tmp_path / "tiles").exists()
 
 
@@ -81,15 +94,7 @@ def test_a_cluster_gives_the_same_bytes_also_when_a_worker_dies(tmp_path, expect
     pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
     with start_cluster(tmp_path) as (address, started), open_workers(scheduler=address) as crew:
         assert wait_until(lambda: len(crew._client.nthreads()) == 2)
-        run = crew.run
-
-        def kill_one(function, calls):
-            for number, answer in enumerate(run(function, calls)):
-                if number == 3:
-                    started[1].kill()
-                yield answer
-
-        crew.run = kill_one
+        kill_midway(crew, started[1].kill)
         assert as_bytes(find(tmp_path, crew, shard_size=20)) == as_bytes(expected)
 
 
