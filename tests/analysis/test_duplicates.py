@@ -80,7 +80,6 @@ def test_two_processes_give_the_same_bytes_also_when_one_dies(tmp_path, expected
         kill_midway(crew, lambda: os.kill(next(iter(crew._pool._processes)), signal.SIGKILL))
         assert as_bytes(find(tmp_path, crew)) == as_bytes(expected)
         assert crew._deaths == 1
-    assert not (tmp_path / "tiles").exists()
 
 
 def test_processes_are_not_started_for_little_work(tmp_path, expected):
@@ -147,6 +146,7 @@ def test_after_kill_9_only_what_is_left_is_computed(tmp_path, expected, monkeypa
     again = find(tmp_path, Workers())
     assert as_bytes(again) == as_bytes(expected) and again.tiles == expected.tiles
     assert len(computed) == expected.tiles - there
+    again.kept.remove()
     assert not (tmp_path / "tiles").exists()
 
 
@@ -213,6 +213,18 @@ def test_the_command_writes_every_pair_with_its_rows_and_says_what_comes_next(tm
     )
     assert "1 row that repeats an instruction word by word was counted once" in done.output
     assert f"Next: selfinstruct run --only 13 -p data {data}" in done.output
+    assert not list(tmp_path.glob("*.tiles"))
+
+
+def test_a_stop_while_the_pairs_are_written_loses_no_tile(tmp_path, monkeypatch):
+    data = write_records(tmp_path / "data.jsonl", [{"instruction": text} for text in TEXTS])
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "write_pairs", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        done = invoke(data, "--out", tmp_path / "pairs.jsonl")
+    assert done.exit_code == 3 and "the same command continues" in done.output
+    monkeypatch.setattr(duplicates, "compare_shards", None)
+    done = invoke(data, "--out", tmp_path / "pairs.jsonl")
+    assert done.exit_code == 0 and read_pairs(tmp_path / "pairs.jsonl")
     assert not list(tmp_path.glob("*.tiles"))
 
 
