@@ -137,7 +137,7 @@ def list_figures(one: Measured, count: int) -> list[Figure]:
     ]
 
 
-def extrapolate(one: Measured, start: Measured, count: int) -> list[str]:
+def extrapolate(one: Measured, start: Measured, count: int, copies: float) -> list[str]:
     """What MANY instructions take on MACHINES workers, and how that is calculated from the run with one worker."""
     times, pairs = MANY / count, one.found.pairs.scores.size * MANY / count
     rest = max(one.cpu_s - one.found.cpu_seconds - start.cpu_s, 0.0)
@@ -148,7 +148,7 @@ def extrapolate(one: Measured, start: Measured, count: int) -> list[str]:
         f"= {one.found.cpu_seconds:,.2f} CPU-s in tiles x ({MANY:,} / {count:,})^2 / {MACHINES} = {show_duration(tiles)}",
         f"+ {rest:,.2f} CPU-s outside of tiles (cutting, sending, sorting) x {MANY:,} / {count:,} = {show_duration(command)}",
         f"for cores like this one and texts of these lengths, in shards of {SHARD:,}: here {min(SHARD, max(count // 8, 1000)):,}.",
-        f"With {COPIES} near copies of each, as here, {pairs:,.0f} pairs. Memory: {one.worker_mb:,.0f} MB a worker, as here; the "
+        f"With {copies:.0f} near copies of each, as here, {pairs:,.0f} pairs. Memory: {one.worker_mb:,.0f} MB a worker, as here; the "
         f"command {start.command_mb / 1e3 + memory:,.1f} GB, in proportion.",
     ]
 
@@ -175,7 +175,7 @@ def main(file: str, count: int, threshold: float, dask: bool) -> None:
     ]
     setting = f"{count:,} instructions made of {len(base):,}: {found.pairs.scores.size:,} pairs above {threshold:g}"
     show_table("tiles", f"{setting}; {found.tiles:,} tiles compared, {found.pruned:,} ruled out by length", figures)
-    print("\n".join(extrapolate(runs[0], start, count)))
+    print("\n".join(extrapolate(runs[0], start, count, count / len(base))))
     first, *others = (one.digest for one in runs)
     if any(other != first for other in others):
         raise SystemExit("The answers of the runs are NOT EQUAL.")

@@ -3,6 +3,7 @@
     with open_workers(2) as workers:
         found = find_duplicates(texts, folder=Path("outputs/tiles"), workers=workers)
     found.pairs.first, found.pairs.second, found.pairs.scores
+    found.kept.remove()
 
 Answers do not depend on who computes them (`workers`), nor on the size of the shards. A finished tile is kept in `folder`: after
 kill -9 the same call goes on where it was.
@@ -33,18 +34,9 @@ from ..workers import Processes, Workers, open_workers
 MEASURED = 3  # tiles that an estimate rests on
 PAYS_S = 10.0  # work that is shared among processes: they take a second or two to start
 LONG_S = 60.0  # work that is estimated aloud
-LONG_LIST = 100_000  # pairs that take a while to write
+LONG_LIST = 100_000  # texts or pairs that take a while to read or write
 
 Tile = tuple[int, int]
-
-
-class Found(NamedTuple):
-    """All pairs, and what they took."""
-
-    pairs: Pairs
-    tiles: int  # that were compared, now or before a stop
-    pruned: int  # that the lengths of their texts ruled out
-    cpu_seconds: float  # in tiles, of all workers together
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,8 @@ class Question:
         for number, (i, j) in enumerate(tiles):
             names = self._name_shards((i, j))
             for name, shard in zip(names, (self.first[i], self.second[j]), strict=True):
-                held[name] = held.get(name) or workers.hold(shard)
+                if name not in held:
+                    held[name] = workers.hold(shard)
             yield held[names[0]], held[names[1]], self.threshold, self.same and i == j
             held = {name: one for name, one in held.items() if last[name] > number}
 
@@ -145,6 +138,16 @@ class Kept:
             self.folder.parent.rmdir()
 
 
+class Found(NamedTuple):
+    """All pairs, and what they took."""
+
+    pairs: Pairs
+    tiles: int  # that were compared, now or before a stop
+    pruned: int  # that the lengths of their texts ruled out
+    cpu_seconds: float  # in tiles, of all workers together
+    kept: Kept  # to be removed when the pairs are safe
+
+
 def find_duplicates(
     texts: Sequence[str],
     others: Sequence[str] | None = None,
@@ -169,8 +172,7 @@ def find_duplicates(
     _compute_tiles(question, kept, workers, pays_s, tell)
     parts = [kept.load(tile) for tile in question.tiles]
     pairs = merge_pairs((pairs for pairs, _ in parts), question.same)
-    kept.remove()
-    return Found(pairs, len(parts), question.pruned, sum(seconds for _, seconds in parts))
+    return Found(pairs, len(parts), question.pruned, sum(seconds for _, seconds in parts), kept)
 
 
 def _compute_tiles(
@@ -222,10 +224,14 @@ def ask_question(
     texts: Sequence[str], others: Sequence[str] | None, threshold: float, quirks: str = "published", shard_size: int = 0
 ) -> Question:
     """The texts as shards."""
+    from tqdm.auto import tqdm
+
     split = choose_tokenizer(quirks, "unicode" if quirks == "fixed" else "rouge_score")
     ids: dict[str, int] = {}
-    first = build_shards(texts, split, ids, shard_size)
-    return Question(first, first if others is None else build_shards(others, split, ids, shard_size), threshold)
+    sets = [texts] if others is None else [texts, others]
+    bars = [tqdm(one, desc="reading words", disable=len(one) < LONG_LIST) for one in sets]
+    shards = [build_shards(bar, split, ids, shard_size) for bar in bars]
+    return Question(shards[0], shards[-1], threshold)
 
 
 def list_duplicates(
@@ -252,6 +258,7 @@ def list_duplicates(
         folder = path.with_name(f"{path.name}.tiles")
         found = find_duplicates(*texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell)
     write_pairs(path, found.pairs, sets)
+    found.kept.remove()
     for line in describe_pairs(found, sets, threshold):
         tell(line)
     tell(f"Wrote {show_path(path)}: each pair with its ROUGE-L, rows and texts")

@@ -62,12 +62,24 @@ def test_other_shards_give_the_same_bytes(tmp_path, expected, size):
     assert as_bytes(find(tmp_path, Workers(), shard_size=size)) == as_bytes(expected)
 
 
+def kill_midway(crew, kill) -> None:
+    """Let `kill` end a worker after a few answers."""
+    run = crew.run
+
+    def run_and_kill(function, calls):
+        for number, answer in enumerate(run(function, calls)):
+            if number == 3:
+                kill()
+            yield answer
+
+    crew.run = run_and_kill
+
+
 def test_two_processes_give_the_same_bytes_also_when_one_dies(tmp_path, expected):
     with open_workers(2) as crew:
+        kill_midway(crew, lambda: os.kill(next(iter(crew._pool._processes)), signal.SIGKILL))
         assert as_bytes(find(tmp_path, crew)) == as_bytes(expected)
-        os.kill(next(iter(crew._pool._processes)), signal.SIGKILL)
-        assert as_bytes(find(tmp_path, crew)) == as_bytes(expected)
-    assert not (tmp_path / "tiles").exists()
+        assert crew._deaths == 1
 
 
 def test_processes_are_not_started_for_little_work(tmp_path, expected):
@@ -81,15 +93,7 @@ def test_a_cluster_gives_the_same_bytes_also_when_a_worker_dies(tmp_path, expect
     pytest.importorskip("distributed", reason="pip install -e '.[distributed]'")
     with start_cluster(tmp_path) as (address, started), open_workers(scheduler=address) as crew:
         assert wait_until(lambda: len(crew._client.nthreads()) == 2)
-        run = crew.run
-
-        def kill_one(function, calls):
-            for number, answer in enumerate(run(function, calls)):
-                if number == 3:
-                    started[1].kill()
-                yield answer
-
-        crew.run = kill_one
+        kill_midway(crew, started[1].kill)
         assert as_bytes(find(tmp_path, crew, shard_size=20)) == as_bytes(expected)
 
 
@@ -142,6 +146,7 @@ def test_after_kill_9_only_what_is_left_is_computed(tmp_path, expected, monkeypa
     again = find(tmp_path, Workers())
     assert as_bytes(again) == as_bytes(expected) and again.tiles == expected.tiles
     assert len(computed) == expected.tiles - there
+    again.kept.remove()
     assert not (tmp_path / "tiles").exists()
 
 
@@ -208,6 +213,18 @@ def test_the_command_writes_every_pair_with_its_rows_and_says_what_comes_next(tm
     )
     assert "1 row that repeats an instruction word by word was counted once" in done.output
     assert f"Next: selfinstruct run --only 13 -p data {data}" in done.output
+    assert not list(tmp_path.glob("*.tiles"))
+
+
+def test_a_stop_while_the_pairs_are_written_loses_no_tile(tmp_path, monkeypatch):
+    data = write_records(tmp_path / "data.jsonl", [{"instruction": text} for text in TEXTS])
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "write_pairs", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        done = invoke(data, "--out", tmp_path / "pairs.jsonl")
+    assert done.exit_code == 3 and "the same command continues" in done.output
+    monkeypatch.setattr(duplicates, "compare_shards", None)
+    done = invoke(data, "--out", tmp_path / "pairs.jsonl")
+    assert done.exit_code == 0 and read_pairs(tmp_path / "pairs.jsonl")
     assert not list(tmp_path.glob("*.tiles"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.clusters import start_cluster
 
+from selfinstruct import workers
 from selfinstruct.analysis import verbs
 from selfinstruct.files import InputError
 
@@ -31,7 +32,8 @@ def here(tmp_path, parser, monkeypatch):
 @pytest.mark.slow
 def test_processes_parse_the_same(here, tmp_path, parser, monkeypatch):
     monkeypatch.setattr(verbs, "PAYS", len(TEXTS))
-    monkeypatch.setattr(verbs, "usable_cpus", lambda: 2)
+    for module in (verbs, workers):
+        monkeypatch.setattr(module, "usable_cpus", lambda: 2)
     monkeypatch.setattr(verbs, "parse_texts", None)  # not here
     assert verbs.load_parses(TEXTS, parser, tmp_path / "there.jsonl") == here[0]
     assert (tmp_path / "there.jsonl").read_bytes() == here[1]

@@ -30,7 +30,7 @@ def start_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[su
     given = ["--scheduler-file", str(where), "--no-dashboard"]
     started = [start_process(folder, "scheduler", "--host", "127.0.0.1", "--port", "0", *given)]
     try:
-        assert wait_until(where.is_file, 300)
+        assert wait_until(lambda: where.is_file() and where.read_text().rstrip().endswith("}"), 300)  # written whole
         given += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
         started += [start_process(folder, "worker", *given) for _ in range(workers)]
         yield json.loads(where.read_text())["address"], started
