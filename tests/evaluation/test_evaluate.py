@@ -12,8 +12,9 @@ from helpers.scripted import ScriptedServer
 from helpers.trained import measure_by_length, task_set, train, write_base
 
 from selfinstruct.evaluation import bits, columns, evaluate, responses
-from selfinstruct.evaluation.columns import COLUMNS, FILLER, OF_16, Column, find_chat_layout, find_columns, load_trained
-from selfinstruct.evaluation.evaluate import Evaluation, open_evaluation
+from selfinstruct.evaluation.columns import COLUMNS, FILLER, Column, find_chat_layout, find_columns, load_trained
+from selfinstruct.evaluation.evaluate import open_evaluation
+from selfinstruct.evaluation.scaling import open_judging
 from selfinstruct.files import EndpointError, InputError, ParameterError, write_records
 from selfinstruct.models import embedded
 from selfinstruct.models.embedded import EmbeddedServer
@@ -107,9 +108,9 @@ def test_notebook_07_judges_every_column_and_a_second_run_asks_nothing(run, base
 def open_both(run, base, tasks):
     """What notebook 07 judges, and what 16 does, in one run folder."""
     train(run, base, ("run_data", "seeds_only"))
-    one = train_size(run, base)
-    sample = evaluate.load_tasks(tasks)
-    return open_evaluation(run, tasks, str(base)), Evaluation(run, sample, sample, [one], base, {}, {}, places=OF_16)
+    sizes = open_judging(run, [], SimpleNamespace(base=base), tasks, n_written_tasks=8)
+    sizes.columns = [train_size(run, base)]
+    return open_evaluation(run, tasks, str(base)), sizes
 
 
 def train_size(run, base, name="size_0"):
