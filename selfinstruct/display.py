@@ -21,6 +21,7 @@ from .session import works_for_another
 
 MOST_ROWS, MOST_CHARACTERS = 200, 400  # of a table and of one cell: the data files hold the rest
 LONG_WORD, LONG_TEXT = 40, 60  # characters: what may be broken inside, and what takes more than a line
+LONG_NAME = 16  # characters of a column's name
 
 # all that a terminal or browser obeys instead of showing it: control characters but line breaks and tabs, what turns the
 # direction of text, what has no width or is never drawn, and halves of characters
@@ -133,13 +134,15 @@ def _html_cell(tag: str, text: str, side: str, top: bool) -> str:
     style = [f"text-align:{side}"]
     if top:
         style.append("vertical-align:top")
-    if tag == "th" and len(text) < LONG_WORD:
+    long_name = tag == "th" and len(text) > LONG_NAME and "_" in text  # breaks at an underscore, where there is no room
+    if tag == "th" and len(text) < LONG_WORD and not long_name:
         style.append("white-space:nowrap")
     elif re.search(r"[\n\t]|^ |  ", text):
         style.append("white-space:pre-wrap")
     if max(map(len, text.split()), default=0) > LONG_WORD:
         style.append("overflow-wrap:anywhere")
-    return f'<{tag} style="{";".join(style)}">{html.escape(text, quote=False)}</{tag}>'
+    shown = html.escape(text, quote=False)
+    return f'<{tag} style="{";".join(style)}">{shown.replace("_", "_<wbr>") if long_name else shown}</{tag}>'
 
 
 def show(rows: Any, *columns: str) -> Table:

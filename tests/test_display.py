@@ -221,3 +221,9 @@ def test_marked_pieces_are_escaped_framed_and_told_apart_without_colour():
     assert "a &lt;b&gt;↵<br>" in page and "\\x1b&amp;c" in page and "<b>" not in page
     assert page.count("font-weight: bold") == 1 and page.count("<span") == 2
     assert repr(marked) == "a <b>\n[\\x1b&c]"
+
+
+def test_a_long_name_of_a_column_breaks_at_its_underscores():
+    page = show([{"most_completion_tokens": 8, "calls": 2}])._repr_html_()
+    assert "most_<wbr>completion_<wbr>tokens" in page
+    assert page.count("nowrap") == 1  # a short one stays in one line

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..display import count_of, show_duration
+from ..display import count_of, show_duration, show_number
 from ..models.endpoint import is_embedded
 from ..models.protocol import CONTINUE_TEXT, approximate_tokens, sends_chat
 from ..models.spending import Price, load_price
@@ -88,8 +88,8 @@ class Estimate:
         return [
             *self._list_time(),
             f"{self.model}: {priced}. Tokens: about 4 characters each.",
-            f"Assumed: {self.admitted_per_request:g} instructions admitted per request of step 1, and completions as long as "
-            "the embedded model's; `at most` is if every completion used its max_tokens.",
+            f"Assumed: {show_number(self.admitted_per_request)} instructions admitted per request of step 1, and completions as long as "
+            "the embedded model's; `most` is if every completion used its max_tokens.",
         ]
 
     def _list_time(self) -> list[str]:
