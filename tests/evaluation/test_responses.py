@@ -101,7 +101,7 @@ def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_s
     train(whole, base, ("run_data", "seeds_only"))
     ask_slowly(whole, base, other)
     served.bodies.clear()
-    served.latency_s = 0.02
+    served.latency_s = 0.05
     processes = multiprocessing.get_context("fork")
     for kill in range(5):
         stored, before = read_stored(store), len(served.bodies)
@@ -117,8 +117,9 @@ def test_killed_five_times_it_asks_nothing_again_that_is_stored_and_writes_the_s
     child = processes.Process(target=ask_slowly, args=(run, base, store))
     child.start()
     child.join()
-    assert child.exitcode == 0 and stored.isdisjoint(map(tell_request, served.bodies[before:]))
-    assert 15 <= len(stored) < 40 and len(served.bodies) == before + 40 - len(stored)
+    # as sets: what a killed command had just sent may be read by the server a moment later
+    assert child.exitcode == 0 and set(map(tell_request, served.bodies[before:])) == read_stored(store) - stored
+    assert 5 <= len(stored) < 40 == len(read_stored(store)), "four at a time are in flight, and those are lost"
     files = {path.name: path.read_bytes() for path in run.find("evaluation/predictions/*")}
     assert (
         files == {path.name: path.read_bytes() for path in whole.find("evaluation/predictions/*")} and len(files) == 4

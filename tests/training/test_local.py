@@ -88,6 +88,11 @@ def test_other_data_are_laid_out_with_the_seed_tasks(run, tmp_path):
     assert len(rows) == 4 + 3 and source["left_out"] == 2
 
 
+def test_outputs_that_cannot_be_shuffled_are_counted_in_the_source(run, tmp_path):
+    rows = [{"prompt": f"Is it {i}?\n", "completion": "Yes<|endoftext|>" if i else "No<|endoftext|>"} for i in range(4)]
+    assert local.find_rows(run, str(write_records(tmp_path / "yes.jsonl", rows)), SEEDS, 1)[1]["not_shuffled"] == 2
+
+
 def test_a_row_of_pairs_without_a_completion_is_named(run, tmp_path):
     path = write_records(tmp_path / "pairs.jsonl", [*ROWS[:2], {"prompt": "Do it.", "completion": " <|endoftext|>"}])
     with pytest.raises(InputError, match=r"pairs\.jsonl:3: no completion to learn"):
@@ -142,6 +147,7 @@ def test_the_notebook_trains_all_columns_and_then_nothing(run, tiny):
     assert (
         results["trained"][2]["train_file"]["sha256"] == results["source"]["sha256"]
     )  # what is trained on is the export
+    assert {one["source"]["not_shuffled"] for one in results["trained"]} == {0}
     assert (run / "figures/training_loss.png").is_file()
     names = run_cells("06_finetune_model", run.path, **{**given, "training_seeds": [42, 7]})
     assert [one.progress.state for one in names["training"].planned] == ["finished", "new"] * 4
