@@ -27,6 +27,8 @@ UNITS = {
     "novelty": "novelty: 1 − best ROUGE-L with all before, mean",
     "mean_instruction_words": "words per instruction, mean",
     "tokens_per_admitted": "tokens per admitted instruction",
+    "distinct_1": "different words, share of all words (0 to 1)",
+    "distinct_2": "different pairs of words, share of all pairs (0 to 1)",
     "trial_accepted_per_request": "instructions accepted per request of a trial",
 }
 
