@@ -73,7 +73,8 @@ def generated(count: int, seed: int = 1) -> list[str]:
 def ours() -> list[str]:
     """Instructions that people and models wrote: seed tasks, demonstrations, the samples and golden rows of the tests."""
     paths = [*(PROJECT_ROOT / "seeds").glob("*.jsonl"), *SAMPLES.glob("*.jsonl")]
-    texts = [row["instruction"] for path in sorted(paths) for _, row in iter_lines(path)]
+    rows = [row for path in sorted(paths) for _, row in iter_lines(path)]
+    texts = [row["instruction"] for row in rows if "instruction" in row]
     texts += [text for _, row in iter_lines(TESTS / "golden" / "step1_instructions.jsonl") for text in row["kept"]]
     return random.Random(0).sample(texts, len(texts))
 
