@@ -9,14 +9,14 @@ import nbformat
 import pytest
 from helpers.notebooks import FIRST, write_notebook
 
-from selfinstruct import bars
+from selfinstruct import bars, display
 from selfinstruct.bars import find_stderr, progress_bar, tell_person
 from selfinstruct.runner.run import run_notebooks
 from selfinstruct.session import OWNER_VARIABLE
 
 WORK = """\
 import sys, time
-from selfinstruct import bars
+from selfinstruct import bars, display
 bars.SECONDS_BETWEEN_LINES = float(sys.argv[1])
 with bars.progress_bar(total=3, desc="training", unit="step", disable=None) as bar:
     for step in range(3):
@@ -27,7 +27,7 @@ bars.tell_person("Stopping.")
 """
 CELL = """\
 import time
-from selfinstruct import bars
+from selfinstruct import bars, display
 bars.SECONDS_BETWEEN_LINES = 0.01
 with bars.progress_bar(total=2, desc="answers", mininterval=0) as bar:
     for _ in range(2):
@@ -97,3 +97,16 @@ def test_in_a_script_bars_are_tqdms_own(monkeypatch, capfd):
     assert "here: 100%" in (shown := capfd.readouterr().err) and "news" in shown
     assert find_stderr() == sys.stderr.fileno() if hasattr(sys.stderr, "fileno") else True
     assert bars.SECONDS_BETWEEN_LINES == 30
+
+
+def test_an_announcement_is_in_the_cell_and_under_the_runner_at_once_in_its_terminal(monkeypatch, tmp_path, capsys):
+    terminal = tmp_path / "terminal"
+    monkeypatch.delenv(OWNER_VARIABLE, raising=False)
+    with terminal.open("wb") as file:
+        monkeypatch.setattr(bars, "find_stderr", file.fileno)
+        display.announce("two minutes")
+        assert (capsys.readouterr(), terminal.read_bytes()) == (("two minutes\n", ""), b"")
+        for module in (bars, display):
+            monkeypatch.setattr(module, "works_for_another", lambda: True)
+        display.announce("two minutes\nand one")
+    assert capsys.readouterr().out == terminal.read_text() == "two minutes\nand one\n"

@@ -18,7 +18,6 @@ from helpers.places import TESTS
 from helpers.scripted import CREATED, Reply, ScriptedServer, answer, prompt_of
 
 from selfinstruct.files import EndpointError, ParameterError, StoppedEarly
-from selfinstruct.models import client as client_module
 from selfinstruct.models.connection import connect
 from selfinstruct.models.store import ResponseStore
 
@@ -444,14 +443,3 @@ def test_a_deterministic_embedded_request_is_seeded(store, tmp_path):
     with connect(str(weights), store=store, deterministic=True) as client:
         assert client._make_job(ask(sample_index=3)).body["seed"] == 3
         assert client.describe()["endpoint"].endswith(":deterministic")
-
-
-def test_an_estimate_is_in_the_cell_and_under_the_runner_at_once_in_its_terminal(monkeypatch, tmp_path, capsys):
-    terminal = tmp_path / "terminal"
-    with terminal.open("wb") as file:
-        monkeypatch.setattr(client_module, "_find_stderr", file.fileno)
-        client_module.announce("two minutes")
-        assert (capsys.readouterr(), terminal.read_bytes()) == (("two minutes\n", ""), b"")
-        monkeypatch.setattr(client_module, "works_for_another", lambda: True)
-        client_module.announce("two minutes\nand one")
-    assert capsys.readouterr().out == terminal.read_text() == "two minutes\nand one\n"
