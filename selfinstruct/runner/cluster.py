@@ -75,7 +75,7 @@ class Service:
         self._client, self._plan, self._sweep = client, plan, sweep
         self._mark, self._pool = secrets.token_hex(8), ThreadPoolExecutor(ASKERS)
         self._local, self._lock = threading.local(), threading.Lock()
-        self._cells: dict[str, Cell] = {}
+        self._given: dict[str, dict[str, Any]] = {}  # cell -> the parameters of its notebook that asks
         self._claims: dict[str, tuple[str, Claims, set[str]]] = {}  # owner -> (worker, its claims, their keys)
         self._stores: dict[str, ResponseStore] = {}
         self._paces: dict[str, Pace] = {}
@@ -102,7 +102,8 @@ class Service:
 
     def describe(self, cell: Cell) -> dict[str, Any]:
         """The arguments of a cell's task."""
-        self._cells[cell.name] = cell
+        # once, and here: threads that parse notebooks at a time fail in Python before 3.11.8 (gh-106905)
+        self._given[cell.name] = self._find_parameters(cell)
         folder = f"{self._sweep}/{cell.folder}"
         given = {"folder": folder, "parameters": self._plan.list_parameters(cell), "notebooks": self._plan.numbers}
         return {"name": cell.name, **given, "here": f"{self._sweep}/cells/.here", "mark": self._mark}
@@ -138,7 +139,7 @@ class Service:
             await self._client._run(_reply, message["id"], value, workers=[message["worker"]], on_error="ignore")
 
     def _serve(self, worker: str, owner: str, cell: str, method: str, *args: Any) -> dict[str, Any]:
-        given = self._find_parameters(cell)
+        given = self._given[cell]
         if method == "ask":
             return self._ask(given, *args)
         store = self._open_store(given.get("store", "outputs/responses.sqlite"))
@@ -148,9 +149,9 @@ class Service:
             return self._claim(store, worker, owner, args[0])
         raise ValueError(method)
 
-    def _find_parameters(self, cell: str) -> dict[str, Any]:
-        run = RunFolder(self._sweep / self._cells[cell].folder)
-        steps = declare_steps(run, self._plan.list_parameters(self._cells[cell]), self._plan.notebooks)
+    def _find_parameters(self, cell: Cell) -> dict[str, Any]:
+        run = RunFolder(self._sweep / cell.folder)
+        steps = declare_steps(run, self._plan.list_parameters(cell), self._plan.notebooks)
         return next((step.parameters for step in steps if step.asks_a_model), {})
 
     def _open_store(self, path: str) -> ResponseStore:
