@@ -267,7 +267,8 @@ def open_evaluation(
     _check_columns(run, columns, judged, bool(provider or predictions))
     heldout, problems = leave_out_leaks(load_tasks(tasks), collect_prompts(run, columns))
     heldout = heldout.draw(n_tasks, random_seed)
-    sample = heldout.draw(n_generation_tasks, random_seed)
+    # published answers are there for all tasks, and judging them takes seconds
+    sample = heldout.draw(n_generation_tasks if columns or provider else 0, random_seed)
     if base and find_missing_bits(run, columns, heldout, base):
         check_libraries()
         if any(one.chat for one in columns):

@@ -284,9 +284,11 @@ def test_published_predictions_alone_need_no_model(run, tmp_path, no_parser):
         rows = [{**row, "response": row["target"]} for row in rows]
     files = [str(tmp_path / f"{name}_predictions.jsonl") for name in ("davinci", "davinci-self-instruct")]
     run_cells(
-        "07_evaluate_model", run.path, judged=["none"], tasks=files[0], predictions=",".join(files), n_resamples=200
-    )
+        "07_evaluate_model", run.path, judged=["none"], tasks=files[0], predictions=",".join(files), n_resamples=200,
+        n_generation_tasks=3,
+    )  # fmt: skip
     found = read_results(run.path, "07_evaluate_model")
+    assert found["n_generation_tasks"] == 8  # nothing is asked, so all are judged
     assert found["columns"]["davinci-self-instruct"]["rouge_l"] == 100
     assert found["differences"][0]["pair"] == "davinci-self-instruct - davinci"
 
