@@ -12,18 +12,23 @@ libraries do not survive a fork, and Windows has none.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import psutil
 import traitlets
@@ -87,10 +92,11 @@ class ForkServer:
             return None
 
     def close(self) -> None:
-        """End the server; kernels that still run end within a second."""
+        """End the server and its successor; kernels that still run, in sessions of their own, end within a second."""
         with suppress(OSError):
             self._process.stdin.close()
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._answers.close()
 
@@ -110,38 +116,59 @@ class ForkedKernelManager(AsyncKernelManager):
 
 
 def serve(answers: TextIO) -> None:
-    """Be the server: load, then fork a kernel for each line of stdin. Returns in the server at the end of stdin, and in a
-    kernel when that has ended.
-    """
+    """Be the server: load, then fork a kernel for each line of stdin. Returns in the server at the end of stdin."""
     del sys.path[0]  # the folder in which the runner was started; a kernel does not have it
     load()
     gc.collect()
     gc.freeze()  # or each kernel's collector would touch, and so copy, everything that is loaded
     signal.signal(signal.SIGCHLD, reap)
-    forked = 0
-    while order := sys.stdin.readline():
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # there are threads: of numpy's BLAS, which knows of forks
-            pid = os.fork()
-        if not pid:
+    fork_kernels(answers, KERNELS_BEFORE_MORE)
+    ours, theirs = socket.socketpair()
+    if not fork():
+        ours.close()
+        load_parser()
+        theirs.send(b"loaded")
+        if theirs.recv(1):  # or the server has ended meanwhile
+            fork_kernels(answers)
+        return
+    theirs.close()
+    fork_kernels(answers, until=ours)
+    answers.close()  # whatever becomes of the successor, the runner waits for nobody here
+    with suppress(OSError):
+        ours.send(b"!")
+        while True:  # the kernels forked here would end with this process
+            os.wait()
+
+
+def fork_kernels(answers: TextIO, most: int | None = None, until: socket.socket | None = None) -> None:
+    """Fork kernels until stdin ends, `most` were forked, or something can be read from `until`."""
+    waited_for = [sys.stdin, *filter(None, [until])]
+    for _ in itertools.count() if most is None else range(most):
+        if until in select.select(waited_for, [], [])[0]:
+            return
+        if not (order := sys.stdin.readline()):  # the runner waits for an answer to each: none is in the buffer
+            return
+        if not (pid := fork()):
             answers.close()
-            return become_kernel(**json.loads(order))
+            become_kernel(**json.loads(order))
         print(pid, file=answers, flush=True)
-        forked += 1
-        if forked == KERNELS_BEFORE_MORE:
-            load_parser()
+
+
+def fork() -> int:
+    """os.fork, without its warning of threads: they are those of numpy's BLAS, which knows of forks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def load_parser() -> None:
-    """Load spaCy and its model, for notebook 11, while the first notebooks run."""
+    """Load spaCy and its model, for notebook 11."""
     with suppress(Exception), warnings.catch_warnings():  # its libraries add filters of their own
         from ..analysis.verbs import load_parser as load
 
         load()
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 def load() -> None:
@@ -166,8 +193,8 @@ def reap(*_: object) -> None:
             pass
 
 
-def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
-    """Run ipykernel as its command line would, in a session of its own; returns when the kernel has ended."""
+def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> NoReturn:
+    """Run ipykernel as its command line would, in a session of its own, and end with it."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
@@ -178,6 +205,15 @@ def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
         sys.modules["numpy"].random.seed()  # `random` does so itself; or all notebooks would draw the same numbers
     sys.argv = [LAUNCHER, *arguments]
     runpy.run_module(LAUNCHER, run_name="__main__", alter_sys=True)
+    end_kernel()
+
+
+def end_kernel() -> NoReturn:
+    """End as Python does, but leave the objects to the system: to free all that was loaded takes longer than some notebooks."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
