@@ -60,6 +60,7 @@ PAPER_REQUESTS: dict[str, dict[str, Any]] = {
         "stop": ("Example 6", "Task:"), "logprobs": 1,
     },
 }  # fmt: skip
+STEPS = tuple(PAPER_REQUESTS)
 CLASSIFICATION_INSTANCE_MAX_TOKENS = 300
 
 # What a 135M model on two cores needs to stay useful, measured by bench/bench_embedded.py (its table: seeds/README.md). It rambles,

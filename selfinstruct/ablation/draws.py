@@ -20,7 +20,6 @@ from ..files import ParameterError
 from ..models.spending import Price
 from ..records import Completion, Request
 
-STEPS = ("instructions", "classification", "instances")
 MEASURES = {  # step -> what its draws are compared by, and in words
     "instructions": ("accepted_per_request", "accepted instructions a request"),
     "classification": ("accuracy", "right answers a task"),

@@ -26,8 +26,8 @@ from ..files import InputError, ParameterError, SelfInstructError, project_path,
 from ..models.connection import connect
 from ..models.protocol import approximate_tokens
 from ..models.spending import Price, load_price
-from ..prompts import FILES, SETS, PromptSet, find_folder, list_prompt_sets, load_prompts
-from .draws import STEPS, Comparison, Trial, TrialEstimate, compare_trials
+from ..prompts import FILES, SETS, STEPS, PromptSet, find_folder, list_prompt_sets, load_prompts
+from .draws import Comparison, Trial, TrialEstimate, compare_trials
 from .trial import is_embedded_client, plan_trial, run_trial
 from .view import show_box, show_comparison, show_draws, show_summary
 

@@ -23,7 +23,7 @@ from ..files import ParameterError, load_records
 from ..models.protocol import approximate_tokens
 from ..models.spending import EMBEDDED_PRICE, Price
 from ..parsing import parse_is_classification, split_instructions
-from ..prompts import PromptSet, load_prompts, request_settings
+from ..prompts import STEPS, PromptSet, load_prompts, request_settings
 from ..records import Client, Completion, MachineInstruction, Request, SeedTask
 from ..runfolder import INSTRUCTIONS, RunFolder
 from ..similarity import InstructionPool
@@ -32,7 +32,7 @@ from ..steps.export import parse_task
 from ..steps.instances import build_instance_requests, build_record
 from ..steps.instructions import Round, build_pool, build_round, choose_seed_instructions, judge_round
 from ..steps.quality import COPIED, COPIED_THRESHOLD, measure_tasks
-from .draws import STEPS, Draw, Trial, TrialEstimate, Verdict
+from .draws import Draw, Trial, TrialEstimate, Verdict
 
 
 def run_trial(

@@ -23,7 +23,6 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..ablation.draws import STEPS
 from ..data.datasets import check_data
 from ..files import InputError, ParameterError, given_path, project_path, show_path
 from ..models.endpoint import find_endpoint, provider_for
@@ -31,7 +30,7 @@ from ..models.protocol import APIS
 from ..paper.release import check_published
 from ..parsing import QUIRKS
 from ..promptfile import refuse_moved
-from ..prompts import PAPER_REQUESTS, find_folder, load_prompts
+from ..prompts import PAPER_REQUESTS, STEPS, find_folder, load_prompts
 from ..runfolder import check_secrets, parameter_nodes
 
 CHOICES = {

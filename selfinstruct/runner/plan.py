@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..ablation.draws import STEPS
 from ..ablation.trial import load_machine_instructions, plan_trial
 from ..analysis.cells import MEASURES, TRIAL
 from ..analysis.verdicts import DEFAULT_SEEDS
 from ..files import InputError, ParameterError, SelfInstructError, show_path
 from ..models.endpoint import is_embedded
 from ..models.spending import load_price
+from ..prompts import STEPS
 from ..runfolder import NOTEBOOKS_DIR, RunFolder
 from ..steps import estimate
 from .parameters import Parameter, check_names, check_prerequisites, notebook_parameters, place_paths, suggest_name
