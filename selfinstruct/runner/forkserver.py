@@ -12,6 +12,7 @@ libraries do not survive a fork, and Windows has none.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import gc
 import importlib
@@ -28,10 +29,12 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from queue import Empty
 from typing import Any, NoReturn, TextIO
 
 import psutil
 import traitlets
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 
 LAUNCHER = "ipykernel_launcher"  # what the command of a kernel runs
@@ -101,9 +104,26 @@ class ForkServer:
         self._answers.close()
 
 
+class OnlyClient(AsyncKernelClient):
+    """The only client of its kernel. Jupyter's waits 0.2 s at the start of a notebook for what others may have asked for."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Return when the kernel answers and what it sends is received. Raises RuntimeError if it has ended, TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while True:
+                self.kernel_info()
+                with suppress(Empty):
+                    await self.get_shell_msg(timeout=1)
+                    await self.get_iopub_msg(timeout=0.2)
+                    return
+                if not await self.is_alive():
+                    raise RuntimeError("the kernel ended before it could be asked")
+
+
 class ForkedKernelManager(AsyncKernelManager):
     """A kernel manager that has its kernel forked; without a server, or if that cannot do it, it starts it as any other."""
 
+    client_factory = traitlets.Type(OnlyClient)
     server = traitlets.Instance(ForkServer, allow_none=True)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
@@ -209,8 +229,14 @@ def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> NoRetu
 
 
 def end_kernel() -> NoReturn:
-    """End as Python does, but leave the objects to the system: to free all that was loaded takes longer than some notebooks."""
+    """End as Python does, but leave the objects to the system: to free all that was loaded takes longer than some notebooks.
+
+    Nor does ipykernel close what it holds: in one of 25 kernels that waited for its own thread until somebody ended it.
+    """
+    from ipykernel.kernelapp import IPKernelApp
+
     threading._shutdown()
+    atexit.unregister(IPKernelApp.instance().close)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(0)

@@ -10,6 +10,7 @@ command ends them too; after kill -9 they find their parent gone within a second
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
+LONGEST_SOCKET = 100  # characters of a socket's path; Linux takes 107, and "-1" to "-5" are added
 NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # as nbclient starts kernels
 
 
@@ -46,7 +48,7 @@ def kernel_environment() -> Iterator[Kernels]:
             "JUPYTER_PLATFORM_DIRS": "1",  # or every kernel prints a warning about it
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        kernels = Kernels()
+        kernels = Kernels(Path(own))
         with patch.dict(os.environ, ours):
             os.environ.pop("MPLBACKEND", None)  # inline, or the executed copies would have no figures
             try:
@@ -58,7 +60,9 @@ def kernel_environment() -> Iterator[Kernels]:
 class Kernels:
     """The kernel that works, the one that waits, and the server that forks them."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = itertools.count()
         self._server: ForkServer | None = None
         self._working: AsyncKernelManager | None = None
         self._waiting: AsyncKernelManager | None = None
@@ -97,8 +101,10 @@ class Kernels:
         return self._working
 
     def _make(self, **given: Any) -> AsyncKernelManager:
-        from .forkserver import ForkedKernelManager
+        from .forkserver import ForkedKernelManager, can_fork
 
+        if can_fork() and len(name := str(self._folder / f"kernel{next(self._made)}")) < LONGEST_SOCKET:
+            given |= {"transport": "ipc", "ip": name}  # a port could be taken by another before the kernel binds it
         return ForkedKernelManager(server=self._server, **given)
 
     def _set_wait(self, seconds: float) -> Callable[..., None]:

@@ -35,33 +35,64 @@ left = sys.left_behind
 ASKS_WHERE_IT_IS = ("tqdm.auto", "tqdm.autonotebook", "matplotlib_inline.backend_inline", "ipywidgets")
 
 
-def look(tmp_path, number: int, another: bool) -> list[dict]:
-    """What `number` notebooks see, in kernels of one command."""
+def look(tmp_path, another: bool, servers: int = 1) -> list[dict]:
+    """What notebooks see in kernels of one command: of two, and of more until so many servers have forked one."""
     import papermill
 
     tail = "print(json.dumps({'seen': seen, 'drawn': drawn, 'pid': pid, 'left': left}))"
     page = v4.new_notebook(cells=[v4.new_code_cell(LOOK.format(asks=ASKS_WHERE_IT_IS) + tail)])
     write(page, tmp_path / "a.ipynb")
+    looked = []
     with pytest.MonkeyPatch.context() as patch, kernel_environment() as kernels:
         patch.setenv("LOOKED_FOR", "kept")
-        pages = [
-            papermill.execute_notebook(
+        while len(looked) < 2 or len({one["pid"][1] for one in looked}) < servers:
+            page = papermill.execute_notebook(
                 tmp_path / "a.ipynb", None, kernel_name="python3", progress_bar=False, cwd=tmp_path,
                 **kernels.arguments(another),
-            )
-            for _ in range(number)
-        ]  # fmt: skip
-    return [json.loads(page.cells[0].outputs[0].text) for page in pages]
+            )  # fmt: skip
+            looked.append(json.loads(page.cells[0].outputs[0].text))
+    return looked
 
 
 def test_a_forked_kernel_sees_what_an_ordinary_one_sees(tmp_path):
-    (ordinary,), forked = look(tmp_path, 1, another=False), look(tmp_path, 4, another=True)  # the last two with spaCy
-    assert [one["seen"] for one in forked] == 4 * [ordinary["seen"]]
+    (ordinary, _), forked = look(tmp_path, another=False), look(tmp_path, another=True, servers=2)
+    assert [one["seen"] for one in forked] == len(forked) * [ordinary["seen"]]
     assert ordinary["seen"]["modules"] == []
-    assert forked[0]["pid"][1] == forked[1]["pid"][1] != ordinary["pid"][1]  # they are forked indeed
-    assert [one["left"] for one in forked] == 4 * [1]  # nothing passes from one to the other
+    assert forked[0]["pid"][1] == forked[1]["pid"][1]  # they are forked indeed, the last one by the server with spaCy
+    assert ordinary["pid"][1] == os.getpid()
+    assert [one["left"] for one in forked] == len(forked) * [1]  # nothing passes from one to the other
     for first, second in zip(forked[0]["drawn"], forked[1]["drawn"], strict=True):
         assert first != second
+
+
+def test_a_forked_kernel_does_at_its_end_what_was_asked_for(tmp_path):
+    import papermill
+
+    code = "import atexit, pathlib, threading, time\natexit.register(pathlib.Path('asked').touch)\n"
+    code += "threading.Thread(target=lambda: (time.sleep(0.2), pathlib.Path('thread').touch())).start()"
+    write(v4.new_notebook(cells=[v4.new_code_cell(code)]), tmp_path / "a.ipynb")
+    with kernel_environment() as kernels:
+        papermill.execute_notebook(
+            tmp_path / "a.ipynb",
+            None,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=tmp_path,
+            **kernels.arguments(True),
+        )
+    assert {"asked", "thread"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_kernel_listens_on_no_port_that_others_could_take(tmp_path):
+    import papermill
+
+    code = "import ipykernel; print(ipykernel.get_connection_info())"
+    write(v4.new_notebook(cells=[v4.new_code_cell(code)]), tmp_path / "a.ipynb")
+    with kernel_environment() as kernels:
+        page = papermill.execute_notebook(
+            tmp_path / "a.ipynb", None, kernel_name="python3", progress_bar=False, **kernels.arguments(False)
+        )
+    assert json.loads(page.cells[0].outputs[0].text)["transport"] == "ipc"
 
 
 def test_what_the_server_loads_is_there_to_be_loaded():

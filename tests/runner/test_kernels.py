@@ -7,8 +7,8 @@ from nbformat import v4, write
 from selfinstruct.runner.kernels import IN_FLIGHT_SECONDS, JUPYTERS_SECONDS, Kernels, kernel_environment
 
 
-def test_patience_is_for_the_middle_of_a_cell():
-    given = Kernels().arguments()
+def test_patience_is_for_the_middle_of_a_cell(tmp_path):
+    given = Kernels(tmp_path).arguments()
     kernel = given["kernel_manager_class"]()
     given["on_cell_execute"](cell=None, cell_index=0)
     assert kernel.shutdown_wait_time == 2 * IN_FLIGHT_SECONDS  # SIGTERM comes after half of it
