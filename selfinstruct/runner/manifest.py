@@ -28,6 +28,7 @@ def measure_fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str,
     named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
     inputs = [path for pattern in reads for path in run.find(pattern)]
     inputs += [path for value in named for part in value.split(",") for path in _find_data_files(part.strip())]
+    inputs += [path for part in str(own.get("runs", "")).split(",") for path in _find_results(part.strip())]
     inputs += [path for name in ("prompt_set", "other_set") if name in own for path in _find_set_files(own[name])]
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for path in [notebook, *_find_method_files(), *inputs]:
@@ -41,6 +42,12 @@ def _find_data_files(value: str) -> list[Path]:
     if path is None:
         return []
     return [path] if path.is_file() else files_of(path)
+
+
+def _find_results(value: str) -> list[Path]:
+    """What the notebooks recorded in a run folder that is compared, trials for one."""
+    path = find_named_path(value)
+    return RunFolder(path).find("results/*.json") if path else []
 
 
 def _find_method_files() -> list[Path]:

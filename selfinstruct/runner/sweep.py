@@ -187,7 +187,8 @@ def compare_runs(run: RunFolder, parameters: Mapping[str, Any], out: Say) -> dic
     lines: list[str] = []
     run_notebooks(run, parameters, [COMPARE], out=lines.append)
     results = run.results(COMPARE)
-    for line in ("", *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
+    unread = [line for line in lines if line.startswith("not read: ")]
+    for line in ("", *unread, *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
         out(line)
     return results
 
