@@ -293,11 +293,12 @@ def _check_arms(plan: SweepPlan, where: _Lines) -> None:
         raise ParameterError(f"{where[('notebooks',)]}: no notebook of {', '.join(plan.numbers)} takes a random seed")
     for arm in list(plan.arms)[:MOST_CHECKED]:
         with where.named(*(("arms", arm) if arm in where else ("grid",))):
-            for step in _declare(plan, arm):
+            for step in declare_arm(plan, arm):
                 check_prerequisites(step.parameters)
 
 
-def _declare(plan: SweepPlan, arm: str) -> list[Step]:
+def declare_arm(plan: SweepPlan, arm: str) -> list[Step]:
+    """The notebooks of an arm's first cell, with all their parameters."""
     given = plan.list_parameters(Cell(arm, plan.random_seeds[0]))
     return declare_steps(RunFolder("outputs/run"), given, plan.notebooks)
 
@@ -321,7 +322,7 @@ def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> estimate.Estimate |
 
 def _estimate_arm(plan: SweepPlan, arm: str) -> estimate.Estimate:
     """What one cell of an arm comes to: its steps, and its trials."""
-    given = {step.name: step.parameters for step in _declare(plan, arm)}
+    given = {step.name: step.parameters for step in declare_arm(plan, arm)}
     steps = {name: one for name, one in given.items() if name in estimate.STEPS}
     found = [estimate.estimate_run(steps)] if steps else []
     found += [_estimate_trials(given[TRIAL])] if TRIAL in given else []
