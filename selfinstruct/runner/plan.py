@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -259,21 +259,24 @@ def _build_arms(plan: PlanFile, declared: list[dict[str, Parameter]], where: _Li
         name: [_convert({name: value}, declared, where, "grid")[name] for value in values]
         for name, values in plan.grid.items()
     }
+    shown = {name: _show_values(values) for name, values in grid.items()}
     arms: dict[str, dict[str, Any]] = {}
     for first, own in named.items():
-        for chosen in product(*grid.values()):
-            values = dict(zip(grid, chosen, strict=True))
-            name = ", ".join(filter(None, [first, *(f"{key}={_show_value(value)}" for key, value in values.items())]))
+        for chosen in product(*(range(len(values)) for values in grid.values())):
+            values = {key: grid[key][at] for key, at in zip(grid, chosen, strict=True)}
+            parts = (f"{key}={shown[key][at]}" for key, at in zip(grid, chosen, strict=True))
+            name = ", ".join(filter(None, [first, *parts]))
             if name in arms:
                 raise ParameterError(f"{where[('grid',)]}: two arms of the same values ({name}); each needs its own")
             arms[name] = {**own, **values}
     return arms
 
 
-def _show_value(value: Any) -> str:
-    """A value in an arm's name; of a path its last part."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return Path(text).name if "/" in text else text or '""'
+def _show_values(values: Sequence[Any]) -> list[str]:
+    """Values in the names of arms; of paths their last parts, where those tell them apart."""
+    texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+    short = [Path(text).name if "/" in text else text or '""' for text in texts]
+    return short if len(set(short)) == len(short) else [text or '""' for text in texts]
 
 
 def _name_folder(arm: str) -> str:
