@@ -273,9 +273,10 @@ def _run_cell(
             except StoppedEarly:
                 raise
             except SelfInstructError as error:
-                failed = str(error)
+                failed = f"{error} (on worker {get_worker().address})"  # what a file's path means, it means there
     marked = project_path(here)
-    if marked.is_file() and marked.read_text() == mark:
+    same_folder = marked.is_file() and marked.read_text() == mark
+    if same_folder or not run.path.is_dir():  # a cell that is refused leaves none
         return b"", failed
     return _pack(run.path), failed
 

@@ -131,3 +131,11 @@ def test_a_worker_that_comes_later_with_another_text_ends_the_sweep_in_a_sentenc
         assert end in door.differing and bool(door.differing) == bool(end)
     with pytest.raises(StoppedEarly, match=r"tcp://late:1: seeds/prompts/ours/x\.txt is missing"):
         cluster._run_cell("a", "outputs/x", {}, ["02"], "", "")
+
+
+def test_a_cell_that_fails_says_on_which_worker(tmp_path, monkeypatch):
+    door = SimpleNamespace(differing="", open=lambda cell: "http://127.0.0.1:9/x")
+    worker = SimpleNamespace(address="tcp://b:2", plugins={cluster.DOOR: door})
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    _, failed = cluster._run_cell("a", str(tmp_path / "run"), {"no_such": 1}, ["02"], str(tmp_path / "here"), "")
+    assert "no_such" in failed and failed.endswith(" (on worker tcp://b:2)")
