@@ -22,6 +22,7 @@ FLOORS: list[dict[str, str]] = [
         "records": "rows, Request, Completion",
         "promptfile": "prompt.yaml",
         "bars": "bars and news",
+        "locks": "one command a folder",
         "workers": "here, processes, Dask",
     },
     {

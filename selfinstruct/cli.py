@@ -188,10 +188,9 @@ def sweep(file: Path, sweep_dir: str | None, power: bool, estimate: bool, yes: b
         return click.echo(found.table() if found else "No notebook of this sweep asks a model.")
     run_cells = None
     if scheduler:
-        from .runner.cluster import run_on_cluster
-        from .workers import connect_cluster
+        from .runner.cluster import check_cluster, run_on_cluster
 
-        with connect_cluster(scheduler):  # refused before the question
+        with check_cluster(plan, scheduler):  # refused before the question
             run_cells = functools.partial(run_on_cluster, scheduler=scheduler)
     sweeps.run_sweep(plan, run, lambda question: yes or _confirm(question), click.echo, run_cells)
 

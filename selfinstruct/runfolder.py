@@ -379,7 +379,7 @@ class RunFolder:
         changed = [one["path"] for one in earlier.values() if one["sha256"] not in now]
         writes = find_notebook(self.notebook).writes
         if changed and any(self.find(pattern) for pattern in writes):
-            advice = "choose another run_dir, or put the file back as it was"
+            advice = "choose another folder (run_dir; of a sweep --sweep-dir), delete this one, or put the file back as it was"
             raise ParameterError(f"{self} was made with another content of {', '.join(changed)}; {advice}")
         came_from = {"seed_tasks": files["seed_tasks"]} if INSTRUCTIONS in writes else {}
         self.note(files={self.notebook: files}, **came_from)

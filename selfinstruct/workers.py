@@ -33,7 +33,13 @@ RETRIES = 3  # times that processes may die over one piece of work
 AHEAD = 4  # calls under way for each worker
 INSTALL = "pip install -e '.[distributed]'"
 STARTING = "start one: `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1`"
-CODE = ("selfinstruct/**/*.py", "selfinstruct/**/*.json", "notebooks/*.ipynb", "seeds/*.jsonl")
+CODE = (
+    "selfinstruct/**/*.py",
+    "selfinstruct/**/*.json",
+    "selfinstruct/**/*.jinja",
+    "notebooks/*.ipynb",
+    "seeds/*.jsonl",
+)
 
 
 @contextmanager
@@ -219,4 +225,7 @@ def check_versions(workers: Mapping[str, Mapping[str, str]], here: Mapping[str, 
         if versions.get(name) != value
     ]
     if found:
-        raise InputError(f"workers differ from this command: {'; '.join(found)}; install the same kit everywhere")
+        raise InputError(
+            f"workers differ from this command: {'; '.join(found)}; install the same kit everywhere (its code is selfinstruct/, "
+            "notebooks/ and seeds/*.jsonl)"
+        )

@@ -118,7 +118,7 @@ def test_content_that_has_changed_under_one_path_is_another_run(tmp_path):
     note(seeds, other)  # no file of the notebook was made
     write_text(run / INSTRUCTIONS, "")
     note(seeds, other)
-    with pytest.raises(ParameterError, match=r"with another content of .*mine\.jsonl; choose another run_dir, or put"):
+    with pytest.raises(ParameterError, match=r"with another content of .*mine\.jsonl; choose another folder .*or put"):
         note(seeds, third)
     note(tmp_path / "moved.jsonl", other)  # the same content elsewhere
 
@@ -193,6 +193,6 @@ def test_a_prompt_set_that_has_changed_is_another_run(tmp_path):
     run.note_files(load_prompts(folder).describe_files("seed_tasks"))
     write_text(folder / "instructions.txt", "Write short tasks:\n")
     with pytest.raises(
-        ParameterError, match=r"with another content of .*mine; choose another run_dir, or put the file back"
+        ParameterError, match=r"with another content of .*mine; choose another folder .*or put the file back"
     ):
         run.note_files(load_prompts(folder).describe_files("seed_tasks"))

@@ -96,11 +96,17 @@ def test_workers_of_other_versions_are_named():
 def test_the_code_s_version_changes_with_any_of_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "PROJECT_ROOT", tmp_path)
     seen = set()
-    for name in ("selfinstruct/a.py", "selfinstruct/deep/b.py", "notebooks/1.ipynb", "seeds/s.jsonl"):
+    for name in (
+        "selfinstruct/a.py",
+        "selfinstruct/deep/b.py",
+        "selfinstruct/p.jinja",
+        "notebooks/1.ipynb",
+        "seeds/s.jsonl",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
         seen.add(describe_versions()["code"])
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_without_dask_a_scheduler_is_refused_with_the_command_that_brings_it(monkeypatch):

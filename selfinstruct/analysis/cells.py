@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.datasets import Dataset, load_dataset, load_datasets
+from ..data.datasets import Dataset, load_dataset, load_datasets, split_sources
 from ..display import show_number
-from ..files import InputError, load_records, read_json, write_text
+from ..files import InputError, given_path, load_records, read_json, write_text
 from ..records import MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
 from .statistics import find_unit
@@ -74,12 +74,12 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
     """(the cells to compare, what could not be read): those of the sweep in `run`, or the run folders and data sets that `runs`
     names, an arm each. Where there is neither, the run itself and the example.
 
-    Raises InputError where nothing can be read.
+    Named ones that have no number in common with the first, such as a trial with a run, are left out and named. Raises
+    InputError where nothing can be read, or where of several that are named nothing is left to compare the first one with.
     """
     plan = read_json(run / SWEEP) if not runs and (run / SWEEP).is_file() else None
     if plan is None:
-        datasets, problems = _load_either(runs, run)
-        return [_build_cell(one.name, 0, one.name, one) for one in datasets], problems
+        return _load_named(runs, run)
     done = {name: cell for name, cell in plan["cells"].items() if cell["state"] == "done"}
     problems = [
         f"{name}: {cell.get('error') or 'not run yet'}" for name, cell in plan["cells"].items() if name not in done
@@ -93,23 +93,58 @@ def load_cells(run: RunFolder, runs: str | Sequence[Any] = "") -> tuple[list[Cel
     return cells, problems
 
 
+def _load_named(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Cell], list[str]]:
+    named = split_sources(runs)
+    sources = named or [run, *([EXAMPLE] if str(run) != EXAMPLE else [])]
+    datasets, problems = _load_either([_find_trial(one) or one for one in sources], run)
+    first, *others = (_build_cell(one.name, 0, one.name, one) for one in datasets)
+    apart = [one for one in others if not _list_kinds(first) & _list_kinds(one)]
+    problems += [_explain_apart(first, one) for one in apart]
+    if len(named) > 1 and len(others) == len(apart):
+        raise InputError("; ".join(problems))
+    return [first, *(one for one in others if one not in apart)], problems
+
+
+def _list_kinds(cell: Cell) -> set[str]:
+    """What there is of a cell to compare; only what two have both is compared."""
+    step = find_trial_step(cell)
+    found = {"the rows of a run or data set": cell.dataset.rows, f"a trial of notebook 20 (step {step!r})": step}
+    return {kind for kind, there in found.items() if there}
+
+
+def _explain_apart(first: Cell, other: Cell) -> str:
+    holds = (f"{one.dataset.source} holds only {' and '.join(sorted(_list_kinds(one)))}" for one in (first, other))
+    return (
+        f"{' and '.join(holds)}: they have no number in common. Compare a trial with a trial of the same step, and a run or data set "
+        "with another one; a folder can have both (selfinstruct run --only 02,20 --run-dir FOLDER)"
+    )
+
+
 def _load_run(folder: RunFolder) -> Dataset:
     """A run's instances, before step 4 its instructions; nothing of one that is a trial alone."""
-    if folder.results(TRIAL) and not (folder / INSTRUCTIONS).is_file():
-        return Dataset(str(folder), [], str(folder), run=folder)
-    return load_dataset(folder, "instances" if (folder / ALL_INSTANCES).is_file() else "instructions")
+    part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
+    return _find_trial(folder) or load_dataset(folder, part)
 
 
-def _load_either(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
+def _find_trial(source: Any) -> Dataset | None:
+    """The data set without rows that a run folder with a trial alone is; None for anything else."""
+    if not isinstance(source, (str, Path, RunFolder)):
+        return None
+    run = source if isinstance(source, RunFolder) else RunFolder(given_path(source))
+    if any(run.find(name) for name in (INSTRUCTIONS, ALL_INSTANCES)) or not run.results(TRIAL):
+        return None
+    return Dataset(run.path.name, [], str(run), run=run)
+
+
+def _load_either(sources: Sequence[Any], run: RunFolder) -> tuple[list[Dataset], list[str]]:
     """The data sets with their instances, or with the instructions alone where a run has not come to its instances yet."""
-    runs = runs or [run, *([EXAMPLE] if str(run) != EXAMPLE else [])]
     try:
-        datasets, problems = load_datasets(runs, run)
+        datasets, problems = load_datasets(sources, run)
         if not problems:
             return datasets, problems
     except InputError:
-        return load_datasets(runs, run, "instructions")
-    earlier = load_datasets(runs, run, "instructions")
+        return load_datasets(sources, run, "instructions")
+    earlier = load_datasets(sources, run, "instructions")
     return earlier if len(earlier[0]) > len(datasets) else (datasets, problems)
 
 
@@ -236,8 +271,19 @@ def _measure_cost(cell: Cell) -> dict[str, float | None]:
 
 def _measure_trial(cell: Cell) -> dict[str, float | None]:
     """The numbers of trial A of notebook 20, as `ablation.run_trial` gave them."""
+    return {name: value for name, (value, *_) in read_trial(cell).items()}
+
+
+def find_trial_step(cell: Cell) -> str:
+    """What the run's trial of notebook 20 asked: "instructions", "classification" or "instances"; "" without a trial."""
+    found = cell.run.results(TRIAL) if cell.run else {}
+    return found.get("step", "instructions") if found else ""
+
+
+def read_trial(cell: Cell) -> dict[str, list[float | None]]:
+    """number -> [value, low, high] of trial A of notebook 20, with the ends of its 95 % interval over draws; {} without one."""
     values = cell.run.results(TRIAL).get("values", []) if cell.run else []
-    return {f"trial_{name}": value for name, (value, *_) in (values[0] if values else {}).items()}
+    return {f"trial_{name}": found for name, found in (values[0] if values else {}).items()}
 
 
 def _parse_pairs(cells: Sequence[Cell], parser: Parser, cache: Path) -> list[list[tuple[str, str]]]:

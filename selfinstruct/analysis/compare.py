@@ -309,7 +309,7 @@ def tabulate_differences(records: Sequence[Mapping[str, Any]]) -> list[dict[str,
         rows.append({
             "number": record["number"].replace("_", " "), **named, record["against"]: reference, ours: value,
             "difference": difference.rstrip("%") + points,
-            "95 % of resamples": f"{low.rstrip('%')} to {high.rstrip('%')}{points}",
+            "95 % interval": f"{low.rstrip('%')} to {high.rstrip('%')}{points}",
             "0 outside": "yes" if record["excludes_zero"] else "",
         })  # fmt: skip
     return rows

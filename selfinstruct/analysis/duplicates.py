@@ -27,6 +27,7 @@ from ..bars import progress_bar
 from ..data.datasets import Dataset, load_dataset
 from ..display import count_of, show_duration
 from ..files import ParameterError, explain_write_error, given_path, show_path, write_records
+from ..locks import lock_folder
 from ..similarity.tiles import Pairs, Shard, build_shards, count_rows, decide_kept, find_pairs, list_tiles, merge_pairs
 from ..similarity.words import choose_tokenizer
 from ..workers import Processes, Workers, open_workers
@@ -248,7 +249,8 @@ def list_duplicates(
     """Write the pairs of a data set, or of one with another, to `out` (JSONL), and tell what was found.
 
     `workers` are processes here (0: as many as there are processors, where that pays), `scheduler` a Dask cluster instead.
-    Raises InputError for data that cannot be read, and for a cluster that cannot be used.
+    Raises InputError for data that cannot be read, and for a cluster that cannot be used; SelfInstructError where another command
+    writes the same file.
     """
     with open_workers(workers, scheduler) as crew:  # refused before the data are read
         names = [name for name in (data, other) if name]
@@ -256,9 +258,12 @@ def list_duplicates(
         path = given_path(out or f"outputs/duplicates/{'_and_'.join(one.name for one in sets)}.jsonl")
         texts = [one.instructions for one in sets]
         folder = path.with_name(f"{path.name}.tiles")
-        found = find_duplicates(*texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell)
-    write_pairs(path, found.pairs, sets)
-    found.kept.remove()
+        with lock_folder(folder, "another file with --out"):
+            found = find_duplicates(*texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell)
+            write_pairs(path, found.pairs, sets)
+            found.kept.remove()
+        with suppress(OSError):  # a stop's, empty now
+            folder.rmdir()
     for line in describe_pairs(found, sets, threshold):
         tell(line)
     tell(f"Wrote {show_path(path)}: each pair with its ROUGE-L, rows and texts")

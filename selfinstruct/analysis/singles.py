@@ -3,20 +3,21 @@
     found = compare_rows(cells)                                    # records: number, value, reference, difference, low, high
     verdicts, sentences = judge_rows(found, "admitted_per_request")
 
-The unit is a round of step 1, or an instruction with all its instances. An interval over rows says how far a difference would
-move with other rows of the same runs. It does not hold what another random seed would move, which is more, and the sentences say so.
+The unit is a round of step 1, or an instruction with all its instances; of a trial of notebook 20 it is a draw. An interval over
+rows says how far a difference would move with other rows of the same runs. It does not hold what another random seed would move,
+which is more, and the sentences say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any
 
 from ..display import count_of
 from ..files import ParameterError
-from .cells import Cell, Round, count_requests_per_round
+from .cells import Cell, Round, count_requests_per_round, find_trial_step, read_trial
 from .compare import Sample, compare_datasets, compare_lengths, compare_samples
 from .verdicts import SMALLEST_SHARE, Verdict, find_t_quantile
 
@@ -25,29 +26,37 @@ OVER_ROWS = (
     "The intervals are over rows: other rounds of step 1, or other instructions, of the same runs. A difference between two single "
     "runs may be the luck of a run; several random seeds can tell (selfinstruct sweep)."
 )
+OVER_DRAWS = (
+    "The intervals are over draws of single trials, as if they had no draw in common. Notebook 20 compares two trials draw by draw; "
+    "several random seeds can tell (selfinstruct sweep docs/example_trial_sweep.yaml)."
+)
+
+
+_BASES = {"over rows": OVER_ROWS, "over draws": OVER_DRAWS}
 
 
 @dataclass(frozen=True)
 class RowVerdict(Verdict):
-    """One run or data set against the reference in one number; `low` and `high` are the ends of the 95 % interval over rows."""
+    """One run or data set against the reference in one number; `low` and `high` are the ends of the 95 % interval over rows, or
+    over draws in a number of trials.
+    """
 
     @property
     def sentence(self) -> str:
         """What the rows say, as the notebook prints it."""
         name = f"{self.arm} {{}} {self.reference} in {self.number.replace('_', ' ')}"
         if self.kind == "differs":
-            return f"{name.format('differs from')} by {self.show_difference()} over rows."
+            return f"{name.format('differs from')} by {self.show_difference()} {self.basis}."
         if not self.interval:
-            return (
-                f"{name.format('cannot be told from')}: one round gives no interval; so far {self.show_difference()}."
-            )
+            one = "one draw" if self.basis == "over draws" else "one round"
+            return f"{name.format('cannot be told from')}: {one} gives no interval; so far {self.show_difference()}."
         most = self._show(max(abs(self.low or 0.0), abs(self.high or 0.0)))
-        return f"{name.format('does not differ from')} by more than {most}: {self.show_difference()} over rows."
+        return f"{name.format('does not differ from')} by more than {most}: {self.show_difference()} {self.basis}."
 
     @property
     def basis(self) -> str:
         """What the interval is over."""
-        return "over rows"
+        return "over draws" if self.number.startswith("trial_") else "over rows"
 
 
 def compare_rows(cells: Sequence[Cell], random_seed: int = 42, reference: str = "") -> list[dict[str, Any]]:
@@ -72,7 +81,32 @@ def compare_rows(cells: Sequence[Cell], random_seed: int = 42, reference: str = 
         found += [
             one for one in compare(datasets, random_seed=random_seed) if (one["number"], one["data_set"]) not in known
         ]
-    return found
+    return found + _compare_trials(cells)
+
+
+def _compare_trials(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The numbers of single trials against those of the first one, where both are of one step."""
+    first, *others = ((cell.arm, find_trial_step(cell), read_trial(cell)) for cell in cells)
+    arm, step, base = first
+    return [
+        {"number": name, "data_set": other, "against": arm, **_subtract(found[name], base[name]), "shared": 0}
+        for other, its_step, found in others
+        for name in (found if its_step == step else {})
+        if name in base and None not in (found[name][0], base[name][0])
+    ]
+
+
+def _subtract(value: Sequence[float | None], base: Sequence[float | None]) -> dict[str, Any]:
+    """The difference of two numbers that have intervals of their own, and its interval (MOVER; Zou and Donner, 2008)."""
+    (middle, *ends), (other, *other_ends) = value, base
+    difference, low, high = middle - other, None, None
+    if None not in (*ends, *other_ends):
+        low = round(difference - hypot(middle - ends[0], other_ends[1] - other), 4)
+        high = round(difference + hypot(ends[1] - middle, other - other_ends[0]), 4)
+    return {
+        "value": round(middle, 4), "reference": round(other, 4), "difference": round(difference, 4),
+        "low": low, "high": high, "excludes_zero": low is not None and (low > 0 or high < 0),
+    }  # fmt: skip
 
 
 def _collect_step_1(cells: Sequence[Cell]) -> dict[str, dict[str, Sample]]:
@@ -133,7 +167,8 @@ def judge_rows(
     if lines and not chosen:
         clearest = max((one for found in arms.values() for one in found), key=_measure_clearness).number
         chosen = [one for found in arms.values() for one in found if one.number == clearest]
-    return chosen, [*lines, OVER_ROWS] if lines else []
+    bases = {one.basis: None for found in arms.values() for one in found}
+    return chosen, [*lines, *(_BASES[basis] for basis in bases)]
 
 
 def _judge(record: Mapping[str, Any], smallest: float) -> RowVerdict:
@@ -151,13 +186,16 @@ def _judge(record: Mapping[str, Any], smallest: float) -> RowVerdict:
 def _sum_up(found: Sequence[RowVerdict]) -> str:
     """All numbers of one data set in a sentence, with the one that is farthest from zero in widths of its interval."""
     arm, reference, numbers = found[0].arm, found[0].reference, count_of("number", len(found))
-    apart = [one for one in found if one.kind == "differs"]
+    apart, basis = (
+        [one for one in found if one.kind == "differs"],
+        " and ".join(dict.fromkeys(one.basis for one in found)),
+    )
     if not apart:
-        return f"{arm} does not differ from {reference} in any of {numbers}: every interval over rows holds zero."
+        return f"{arm} does not differ from {reference} in any of {numbers}: every interval {basis} holds zero."
     clearest = max(apart, key=_measure_clearness)
     name = clearest.number.replace("_", " ")
     return (
-        f"{arm} differs from {reference} in {len(apart)} of {numbers} over rows, most clearly in {name} by "
+        f"{arm} differs from {reference} in {len(apart)} of {numbers} {basis}, most clearly in {name} by "
         f"{clearest.show_difference()}; one in twenty does so by chance."
     )
 

@@ -63,12 +63,16 @@ class Dataset:
         return any(row.output is not None for row in self.rows)
 
 
-def load_dataset(data: str | Path | RunFolder | Iterable[Mapping[str, Any]], part: str = "instances") -> Dataset:
-    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory.
+def load_dataset(
+    data: str | Path | RunFolder | Dataset | Iterable[Mapping[str, Any]], part: str = "instances"
+) -> Dataset:
+    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory; one that is loaded is itself.
 
     Of a run folder, `part` says what is wanted: "instances" (the rows of step 4) or "instructions" (all that step 1
     admitted). Raises InputError for what cannot be read, with the file and line.
     """
+    if isinstance(data, Dataset):
+        return data
     if isinstance(data, RunFolder):
         return _load_run(data, part)
     if not isinstance(data, (str, Path)):
@@ -99,7 +103,7 @@ def load_datasets(
     Raises InputError only where none could be read.
     """
     datasets, problems = [], []
-    for source in _split_sources(data) or [run]:
+    for source in split_sources(data) or [run]:
         try:
             datasets.append(load_dataset(source, part))
         except SelfInstructError as error:
@@ -112,12 +116,13 @@ def load_datasets(
 
 def check_data(data: str | Sequence[Any]) -> None:
     """Raise the InputError of the first data set where none that `data` names is there; "" names none."""
-    sources = _split_sources(data)
+    sources = split_sources(data)
     if sources and not any(isinstance(one, str) and given_path(one).exists() for one in sources):
         load_dataset(sources[0])
 
 
-def _split_sources(data: str | Sequence[Any]) -> list[Any]:
+def split_sources(data: str | Sequence[Any]) -> list[Any]:
+    """Each data set that `data` names, in order; [] for ""."""
     if not isinstance(data, str):
         return list(data)
     parts, found = data.split(","), []

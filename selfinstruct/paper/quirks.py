@@ -21,11 +21,10 @@ from ..data.origin import find_quirks
 from ..display import Table, show, show_text
 from ..files import InputError, dump_line, load_records
 from ..filters import INSTRUCTION_RULES
-from ..parsing import check_quirks, parse_instances, split_instructions
+from ..parsing import check_quirks, parse_instances, parse_is_classification, split_instructions
 from ..prompts import PAPER_REQUESTS, load_prompts, request_settings
 from ..records import ClassificationAnswer, Instance, InstanceRow, MachineInstances, MachineInstruction, Rejection
 from ..runfolder import ALL_INSTANCES, CLASSIFICATION, INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
-from ..steps.classification import parse_labels
 from ..steps.instances import build_instance_requests
 
 QUIRKS = {
@@ -138,7 +137,7 @@ def _load_run(run: RunFolder) -> Material:
     records, rows = load(INSTRUCTIONS, MachineInstruction), load(ALL_INSTANCES, InstanceRow)
     if not records and not rows:
         raise InputError(f"{run}: no instructions in this run folder; run notebook 02 first, or set data to a file")
-    answers = load(CLASSIFICATION, ClassificationAnswer)
+    answers, read = load(CLASSIFICATION, ClassificationAnswer), find_quirks(run)
     step_1 = run.state.get("notebooks", {}).get(_STEP_1, {})  # none where the runner did not run it
     return Material(
         name=run.path.name,
@@ -149,7 +148,7 @@ def _load_run(run: RunFolder) -> Material:
         rows=rows,
         rejections=load(REJECTIONS, Rejection),
         instructions=[one.instruction for one in records] or list(dict.fromkeys(row.instruction for row in rows)),
-        labels=parse_labels(answers, find_quirks(run)),
+        labels={one.instruction: parse_is_classification(one.is_classification, read) for one in answers},
         step_1=run.results(_STEP_1),
         target=step_1.get("parameters", {}).get("num_instructions_to_generate"),
     )

@@ -18,14 +18,14 @@ import tarfile
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
-from ..files import EndpointError, SelfInstructError, StoppedEarly, project_path
+from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, project_path
 from ..models.claims import Claims
 from ..models.connection import connect
 from ..models.door import DOOR_VARIABLE, STORE_VARIABLE
@@ -35,7 +35,8 @@ from ..models.store import ResponseStore
 from ..records import Request
 from ..runfolder import RunFolder
 from ..workers import RETRIES, connect_cluster
-from .plan import Cell, SweepPlan
+from .manifest import measure_named_files
+from .plan import Cell, SweepPlan, declare_arm
 from .run import declare_steps, run_notebooks
 from .sweep import Results
 
@@ -44,18 +45,19 @@ if TYPE_CHECKING:
 
 TOPIC, DOOR = "selfinstruct-store", "selfinstruct-door"
 ANSWER_S, CLAIM_S = 900.0, 600.0
+MOST_NAMED = 3  # files of a worker in a sentence
 ASKERS = 32  # requests that the command has under way at most
 
 
 def run_on_cluster(plan: SweepPlan, sweep: RunFolder, cells: Sequence[Cell], scheduler: str) -> Results:
     """Run `cells` on the workers of `scheduler`, as many at once as there are; yields each as it ends.
 
-    Raises InputError before anything runs for a scheduler that is not there, without workers, or with workers of other
-    versions; StoppedEarly where a limit of the sweep is reached.
+    Raises InputError before anything runs as `check_cluster` does; StoppedEarly where a limit of the sweep is reached, or a
+    worker that came later has other texts.
     """
     if not cells:
         return
-    with connect_cluster(scheduler) as client, Service(client, plan, sweep) as service:
+    with check_cluster(plan, scheduler) as (client, texts), Service(client, plan, sweep, texts) as service:
         from distributed import as_completed
 
         futures = {
@@ -68,11 +70,59 @@ def run_on_cluster(plan: SweepPlan, sweep: RunFolder, cells: Sequence[Cell], sch
 # on the command's side
 
 
+@contextmanager
+def check_cluster(plan: SweepPlan, scheduler: str) -> Iterator[tuple[Client, Texts]]:
+    """A client of the cluster, and the texts that cells read on a worker's own disk, which are the same everywhere.
+
+    Raises InputError for a scheduler that is not there, without workers, with workers of other versions or of other texts.
+    """
+    with connect_cluster(scheduler) as client:
+        texts = list_texts(plan)
+        if differing := describe_differing(client.run(measure_named_files, texts.named), texts):
+            raise InputError(differing)
+        yield client, texts
+
+
+class Texts(NamedTuple):
+    """The parameters, (name, value), that name files, and what the command has of those: path -> sha256."""
+
+    named: list[tuple[str, str]]
+    files: dict[str, str]
+
+
+def list_texts(plan: SweepPlan) -> Texts:
+    """What the cells of a plan read besides the kit: prompt sets, seed tasks, data, prices."""
+    steps = [step for arm in plan.arms for step in declare_arm(plan, arm)]
+    named = {(name, value) for step in steps for name, value in step.parameters.items() if isinstance(value, str)}
+    named.add(("prompt_set", ""))  # of a notebook that has no such parameter
+    return Texts(sorted(named), measure_named_files(sorted(named)))
+
+
+def describe_differing(workers: Mapping[str, Mapping[str, str]], texts: Texts) -> str:
+    """The workers whose files are not those of this command, with what is wrong and what to do; "" where there are none."""
+    found = []
+    for address, files in workers.items():
+        paths = [path for path in sorted({*files, *texts.files}) if files.get(path) != texts.files.get(path)]
+        more = [f"{len(paths) - MOST_NAMED} more"] if len(paths) > MOST_NAMED else []
+        named = [f"{path} {_compare_file(path, files, texts)}" for path in paths[:MOST_NAMED]]
+        found += [f"{address}: {', '.join(named + more)}"] if paths else []
+    if not found:
+        return ""
+    advice = "cells read them there: bring them to what they are here, under the same path, and give the command again"
+    return f"workers have other files than this command: {'; '.join(found)}; {advice}"
+
+
+def _compare_file(path: str, files: Mapping[str, str], texts: Texts) -> str:
+    if path not in files:
+        return "is missing"
+    return "has another text" if path in texts.files else "is there, and not here"
+
+
 class Service:
     """Answers the workers' calls from the one store, and asks for them what it does not have."""
 
-    def __init__(self, client: Client, plan: SweepPlan, sweep: RunFolder):
-        self._client, self._plan, self._sweep = client, plan, sweep
+    def __init__(self, client: Client, plan: SweepPlan, sweep: RunFolder, texts: Texts):
+        self._client, self._plan, self._sweep, self._texts = client, plan, sweep, texts
         self._mark, self._pool = secrets.token_hex(8), ThreadPoolExecutor(ASKERS)
         self._local, self._lock = threading.local(), threading.Lock()
         self._given: dict[str, dict[str, Any]] = {}  # cell -> the parameters of its notebook that asks
@@ -85,7 +135,7 @@ class Service:
         self._here.write_text(self._mark)
         self._client.subscribe_topic(TOPIC, lambda event: self._pool.submit(self._answer, event[1]))
         self._client.subscribe_topic("all", lambda event: self._pool.submit(self._notice, event[1]))
-        self._client.register_plugin(_make_door())
+        self._client.register_plugin(_make_door(self._texts))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,6 +262,8 @@ def _run_cell(
     from distributed import get_worker
 
     door, failed = get_worker().plugins[DOOR], ""
+    if door.differing:
+        raise StoppedEarly(door.differing)
     run = RunFolder(folder)
     with tempfile.TemporaryDirectory(prefix="selfinstruct-") as scratch:
         ours = {DOOR_VARIABLE: door.open(name), STORE_VARIABLE: f"{scratch}/answers.sqlite"}
@@ -221,9 +273,10 @@ def _run_cell(
             except StoppedEarly:
                 raise
             except SelfInstructError as error:
-                failed = str(error)
+                failed = f"{error} (on worker {get_worker().address})"  # what a file's path means, it means there
     marked = project_path(here)
-    if marked.is_file() and marked.read_text() == mark:
+    same_folder = marked.is_file() and marked.read_text() == mark
+    if same_folder or not run.path.is_dir():  # a cell that is refused leaves none
         return b"", failed
     return _pack(run.path), failed
 
@@ -235,8 +288,10 @@ def _pack(folder: Path) -> bytes:
     return out.getvalue()
 
 
-def _make_door() -> Any:
-    """The worker's part: loopback HTTP for its notebooks, Dask's own connections from here on."""
+def _make_door(texts: Texts) -> Any:
+    """The worker's part: loopback HTTP for its notebooks, Dask's own connections from here on. A worker that comes later is checked
+    as the first ones were.
+    """
     from distributed import WorkerPlugin
 
     class DoorPlugin(WorkerPlugin):
@@ -244,6 +299,7 @@ def _make_door() -> Any:
 
         def setup(self, worker: Worker) -> None:
             self.passage = Passage(worker)
+            self.differing = describe_differing({worker.address: measure_named_files(texts.named)}, texts)
 
         def teardown(self, worker: Worker) -> None:
             self.passage.close()

@@ -1,6 +1,6 @@
-"""One notebook in one kernel: the lock of the run folder, papermill, the executed copy.
+"""One notebook in one kernel: papermill, its errors, the executed copy.
 
-    with lock_folder(run), kernel_environment() as kernels:
+    with lock_folder(run.path), kernel_environment() as kernels:
         execute_step(step, run / "notebooks" / step.path.name, kernels.arguments())
 
 The executed copy holds no dates and no machine names, so that equal runs give equal files.
@@ -9,11 +9,9 @@ The executed copy holds no dates and no machine names, so that equal runs give e
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import SelfInstructError, StoppedEarly, show_path, write_text
 from ..models.store import NO_MODEL_CALLED
-from ..runfolder import Notebook, RunFolder, find_notebook
+from ..runfolder import Notebook, find_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -169,43 +167,3 @@ def _is_of_the_run(output: NotebookNode) -> bool:
         output.text = "".join(line for line in lines if not line.startswith(NO_MODEL_CALLED))
         return output.text != ""
     return WIDGET not in output.get("data", {})
-
-
-LOCK_FILE = ".running"  # holds who uses the folder; it exists only meanwhile, and after kill -9
-
-
-@contextmanager
-def lock_folder(run: RunFolder) -> Iterator[None]:
-    """Keep every other command out of the run folder, which is made if it does not exist.
-
-    Raises SelfInstructError if another command uses it: which, since when, and what to do. A folder that cannot be locked,
-    because it cannot be written or its file system has no locks, is used as it is.
-    """
-    from filelock import FileLock, Timeout
-
-    lock, fresh = FileLock(run / LOCK_FILE, fallback_to_soft=False), not run.path.exists()
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-        (run / LOCK_FILE).write_text(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    except Timeout:
-        raise SelfInstructError(_explain_lock(run)) from None
-    except OSError:  # the first file that is written will say why
-        pass
-    try:
-        yield
-    finally:
-        if lock.is_locked:
-            (run / LOCK_FILE).unlink(missing_ok=True)  # before the release, or it could be the next command's
-            lock.release()
-        if fresh:
-            with suppress(OSError):  # a refused run leaves no folder
-                run.path.rmdir()
-
-
-def _explain_lock(run: RunFolder) -> str:
-    who = ""
-    with suppress(OSError):
-        who = f" ({(run / LOCK_FILE).read_text().strip()})"
-    advice = "wait until it has ended, or name another folder with --run-dir"
-    return f"{run}: another command is running in this folder{who}; {advice}"

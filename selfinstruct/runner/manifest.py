@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..data.datasets import files_of
-from ..files import PROJECT_ROOT
+from ..files import PROJECT_ROOT, SelfInstructError, show_path
 from ..prompts import find_folder
 from ..runfolder import REJECTIONS, RunFolder
 from .parameters import find_named_path
 
+_NOT_READ, _SETS = ("run_dir", "store"), ("prompt_set", "other_set")
 # what runs notebooks or shows results is not what makes them
 _NOT_METHOD = ("cli.py", "runner/", "workers.py", "models/probe.py")
 
@@ -25,14 +27,32 @@ _NOT_METHOD = ("cli.py", "runner/", "workers.py", "models/probe.py")
 def measure_fingerprint(run: RunFolder, notebook: Path, parameters: Mapping[str, Any], reads: Iterable[str]) -> str:
     """The sha256 over everything that a notebook's outputs can depend on, the model's answers excepted."""
     own = {name: value for name, value in parameters.items() if name != "run_dir"}
-    named = [value for name, value in own.items() if isinstance(value, str) and name != "store"]
-    inputs = [path for pattern in reads for path in run.find(pattern)]
-    inputs += [path for value in named for part in value.split(",") for path in _find_data_files(part.strip())]
-    inputs += [path for name in ("prompt_set", "other_set") if name in own for path in _find_set_files(own[name])]
+    inputs = [path for pattern in reads for path in run.find(pattern)] + find_named_files(own)
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for path in [notebook, *_find_method_files(), *inputs]:
         digest.update(f"{path.name} {_sha256(path)}".encode())
     return digest.hexdigest()
+
+
+def find_named_files(parameters: Mapping[str, Any]) -> list[Path]:
+    """The files that a notebook's parameters name: data, other files, and those of a prompt set. A store is none, nor a run_dir.
+
+    Raises ParameterError for a prompt set that is not here.
+    """
+    own = {name: value for name, value in parameters.items() if isinstance(value, str) and name not in _NOT_READ}
+    found = [path for value in own.values() for part in value.split(",") for path in _find_data_files(part.strip())]
+    found += [path for part in own.get("runs", "").split(",") for path in _find_results(part.strip())]
+    return found + [path for name in _SETS if name in own for path in _find_set_files(own[name])]
+
+
+def measure_named_files(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """path -> sha256 of the files that these parameters, (name, value), name on this machine; of what is not here there is none."""
+    found: dict[str, str] = {}
+    for name, value in named:
+        with suppress(SelfInstructError):
+            files = [path for path in find_named_files({name: value}) if not path.name.startswith(".")]
+            found |= {show_path(path): _sha256(path) for path in files}
+    return found
 
 
 def _find_data_files(value: str) -> list[Path]:
@@ -41,6 +61,12 @@ def _find_data_files(value: str) -> list[Path]:
     if path is None:
         return []
     return [path] if path.is_file() else files_of(path)
+
+
+def _find_results(value: str) -> list[Path]:
+    """What the notebooks recorded in a run folder that is compared, trials for one."""
+    path = find_named_path(value)
+    return RunFolder(path).find("results/*.json") if path else []
 
 
 def _find_method_files() -> list[Path]:

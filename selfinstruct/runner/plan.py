@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -259,21 +259,24 @@ def _build_arms(plan: PlanFile, declared: list[dict[str, Parameter]], where: _Li
         name: [_convert({name: value}, declared, where, "grid")[name] for value in values]
         for name, values in plan.grid.items()
     }
+    shown = {name: _show_values(values) for name, values in grid.items()}
     arms: dict[str, dict[str, Any]] = {}
     for first, own in named.items():
-        for chosen in product(*grid.values()):
-            values = dict(zip(grid, chosen, strict=True))
-            name = ", ".join(filter(None, [first, *(f"{key}={_show_value(value)}" for key, value in values.items())]))
+        for chosen in product(*(range(len(values)) for values in grid.values())):
+            values = {key: grid[key][at] for key, at in zip(grid, chosen, strict=True)}
+            parts = (f"{key}={shown[key][at]}" for key, at in zip(grid, chosen, strict=True))
+            name = ", ".join(filter(None, [first, *parts]))
             if name in arms:
                 raise ParameterError(f"{where[('grid',)]}: two arms of the same values ({name}); each needs its own")
             arms[name] = {**own, **values}
     return arms
 
 
-def _show_value(value: Any) -> str:
-    """A value in an arm's name; of a path its last part."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return Path(text).name if "/" in text else text or '""'
+def _show_values(values: Sequence[Any]) -> list[str]:
+    """Values in the names of arms; of paths their last parts, where those tell them apart."""
+    texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+    short = [Path(text).name if "/" in text else text or '""' for text in texts]
+    return short if len(set(short)) == len(short) else [text or '""' for text in texts]
 
 
 def _name_folder(arm: str) -> str:
@@ -293,11 +296,12 @@ def _check_arms(plan: SweepPlan, where: _Lines) -> None:
         raise ParameterError(f"{where[('notebooks',)]}: no notebook of {', '.join(plan.numbers)} takes a random seed")
     for arm in list(plan.arms)[:MOST_CHECKED]:
         with where.named(*(("arms", arm) if arm in where else ("grid",))):
-            for step in _declare(plan, arm):
+            for step in declare_arm(plan, arm):
                 check_prerequisites(step.parameters)
 
 
-def _declare(plan: SweepPlan, arm: str) -> list[Step]:
+def declare_arm(plan: SweepPlan, arm: str) -> list[Step]:
+    """The notebooks of an arm's first cell, with all their parameters."""
     given = plan.list_parameters(Cell(arm, plan.random_seeds[0]))
     return declare_steps(RunFolder("outputs/run"), given, plan.notebooks)
 
@@ -321,7 +325,7 @@ def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> estimate.Estimate |
 
 def _estimate_arm(plan: SweepPlan, arm: str) -> estimate.Estimate:
     """What one cell of an arm comes to: its steps, and its trials."""
-    given = {step.name: step.parameters for step in _declare(plan, arm)}
+    given = {step.name: step.parameters for step in declare_arm(plan, arm)}
     steps = {name: one for name, one in given.items() if name in estimate.STEPS}
     found = [estimate.estimate_run(steps)] if steps else []
     found += [_estimate_trials(given[TRIAL])] if TRIAL in given else []

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..display import show_number
 from ..files import ParameterError, show_path
+from ..locks import lock_folder
 from ..models.store import NO_MODEL_CALLED, count_calls
 from ..runfolder import NOTEBOOKS_DIR, RunFolder, find_notebook
 from . import manifest
-from .execution import Step, execute_step, lock_folder
+from .execution import Step, execute_step
 from .kernels import kernel_environment
 from .parameters import check_names, check_prerequisites, load_parameters, notebook_parameters, place_paths
 from .report import build_funnels, write_report
@@ -64,7 +65,7 @@ def run_notebooks(
     folder, and the notebook's own error, in one line, if one fails.
     """
     run = RunFolder(run_dir)
-    with lock_folder(run):
+    with lock_folder(run.path):
         steps = plan_steps(run, parameters or {}, choose_notebooks(Path(notebooks_dir), only, start))
         return _run_steps(run, steps, out, tell_start)
 

@@ -28,9 +28,9 @@ from ..analysis.cells import (
 from ..analysis.verdicts import ALPHA, SMALLEST_SHARE, count_seeds, find_detectable
 from ..display import count_of, show_number
 from ..files import EndpointError, InputError, SelfInstructError, StoppedEarly, show_path, write_json
+from ..locks import lock_folder
 from ..runfolder import RunFolder
 from . import manifest
-from .execution import lock_folder
 from .plan import Cell, SweepPlan, estimate_plan
 from .run import declare_steps, run_notebooks
 
@@ -60,7 +60,7 @@ def run_sweep(
         f"{len(waiting):,} to run, into {sweep}/")  # fmt: skip
     if waiting:
         _ask(plan, waiting, agree, out)
-    with lock_folder(RunFolder(sweep / "cells")):
+    with lock_folder(sweep / "cells", "another folder with --sweep-dir"):
         states = {cell: {"state": "waiting" if cell in waiting else "done"} for cell in cells}
         _write_states(plan, sweep, states)
         try:
@@ -187,7 +187,8 @@ def compare_runs(run: RunFolder, parameters: Mapping[str, Any], out: Say) -> dic
     lines: list[str] = []
     run_notebooks(run, parameters, [COMPARE], out=lines.append)
     results = run.results(COMPARE)
-    for line in ("", *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
+    unread = [line for line in lines if line.startswith("not read: ")]
+    for line in ("", *unread, *_list_differing(results), *results.get("sentences", []), *lines[-1:]):
         out(line)
     return results
 

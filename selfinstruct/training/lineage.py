@@ -35,6 +35,7 @@ from ..files import (
 from ..filters import INSTANCE_RULES, INSTRUCTION_RULES
 from ..models.protocol import StoredResponse
 from ..models.store import ResponseStore
+from ..parsing import parse_is_classification
 from ..prompts import load_prompts
 from ..records import ClassificationAnswer, FinetuningRow, InstanceRow, MachineInstances, MachineInstruction
 from ..runfolder import (
@@ -46,7 +47,6 @@ from ..runfolder import (
     SAMPLED_INSTANCES,
     RunFolder,
 )
-from ..steps.classification import parse_labels
 from ..steps.export import (
     END_OF_TEXT,
     build_seed_rows,
@@ -268,7 +268,7 @@ def _trace_label(run: RunFolder, row: TrainingRow, answers: _Answers) -> Chain:
     record = _find_record(run, CLASSIFICATION, ClassificationAnswer, row.instruction)
     if record is None:
         return [("step 2", "no label of this instruction")]
-    label = parse_labels([record], find_quirks(run))[row.instruction]
+    label = parse_is_classification(record.is_classification, find_quirks(run))
     key = answers.find_asked("03", row.instruction)
     return [
         ("step 2: key in the store", key or answers.missing),
@@ -281,7 +281,7 @@ def _trace_instance(run: RunFolder, row: TrainingRow, answers: _Answers) -> Chai
     if record is None:
         return [("step 3", f"{INSTANCES} does not have the instruction")]
     label = _find_record(run, CLASSIFICATION, ClassificationAnswer, row.instruction)
-    is_classification = bool(label and parse_labels([label], find_quirks(run))[row.instruction])
+    is_classification = bool(label and parse_is_classification(label.is_classification, find_quirks(run)))
     task = parse_task(record, is_classification, find_quirks_of_export(run))
     chain = _show_call("step 3", record.instance_metadata, answers.find_call("04", record.instance_metadata))
     chain.append(("step 4: parsed", f"{count_of('candidate', len(task.candidates))}, {len(task.kept)} kept"))

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from helpers.places import SAMPLES
-from helpers.sweeping import write_run, write_sweep
+from helpers.sweeping import write_run, write_sweep, write_trial
 
 from selfinstruct.analysis.cells import (
     MEASURES,
@@ -158,8 +158,36 @@ def test_runs_and_data_sets_that_are_named_are_an_arm_each(tmp_path):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    cells, problems = load_cells(RunFolder(tmp_path), "outputs/example,no/such.jsonl")
-    assert len(cells) == 1 and "no/such.jsonl: no such file" in problems[0]
+    others = f"outputs/example,{SAMPLES / 'all_instances.jsonl'}"
+    cells, problems = load_cells(RunFolder(tmp_path), f"{others},no/such.jsonl")
+    assert len(cells) == 2 and "no/such.jsonl: no such file" in problems[0]
+    with pytest.raises(InputError, match=r"no/such\.jsonl: no such file"):  # one alone is no comparison
+        load_cells(RunFolder(tmp_path), "outputs/example,no/such.jsonl")
+
+
+def test_a_trial_alone_is_compared_with_trials_of_its_step_and_what_a_folder_holds_is_named(tmp_path):
+    write_trial(tmp_path / "a", accepted_per_request=[2, 1, 3])
+    write_trial(tmp_path / "b", accepted_per_request=[5, 4, 6])
+    write_trial(tmp_path / "labels", step="classification", accuracy=[0.5, 0.2, 0.8])
+    write_run(tmp_path / "run", [(6, 1)])
+    out, named = RunFolder(tmp_path / "out"), lambda *names: ",".join(str(tmp_path / name) for name in names)
+    cells, problems = load_cells(out, named("a", "b"))
+    assert (measure_cells(cells), problems) == (
+        [{"trial_accepted_per_request": 2}, {"trial_accepted_per_request": 5}],
+        [],
+    )
+    cells, [left, also] = load_cells(out, named("a", "run", "b", "labels"))
+    assert [cell.arm for cell in cells] == ["a", "b"]
+    trial = f"{tmp_path}/a holds only a trial of notebook 20 (step 'instructions')"
+    assert left.startswith(f"{trial} and {tmp_path}/run holds only the rows of a run or data set: they have no number")
+    assert "labels holds only a trial of notebook 20 (step 'classification')" in also
+    for pair in (("a", "run"), ("run", "a"), ("a", "labels")):
+        with pytest.raises(InputError, match=r"no number in common\. Compare a trial with a trial of the same step"):
+            load_cells(out, named(*pair))
+    write_trial(tmp_path / "run", accepted_per_request=[3, 2, 4])  # a run with a trial, too
+    assert len(load_cells(out, named("a", "run"))[0]) == 2
+    cells, problems = load_cells(RunFolder(tmp_path / "a"))  # not named: the example is only offered
+    assert [cell.arm for cell in cells] == ["a"] and "outputs/example holds only the rows of a run" in problems[0]
 
 
 def test_without_a_sweep_the_run_is_compared_with_the_example(tmp_path):

@@ -146,7 +146,7 @@ def test_the_table_names_both_sets_and_marks_points():
     table = tabulate_differences(compare_datasets([MINE, THEIRS], draws=100))
     row = next(row for row in table if row["number"] == "empty input share")
     assert (row["mine"], row["theirs"], row["difference"]) == ("50.0%", "100.0%", "50.0 pp")
-    assert row["95 % of resamples"].endswith(" pp") and row["0 outside"] == "yes"
+    assert row["95 % interval"].endswith(" pp") and row["0 outside"] == "yes"
     third = Dataset("third", MINE.rows, "third")
     rows = tabulate_differences(compare_datasets([MINE, THEIRS, third], draws=100))
     assert {row["data set"] for row in rows} == {"theirs", "third"}

@@ -168,6 +168,27 @@ def test_tiles_of_another_question_are_neither_used_nor_removed(tmp_path, change
     assert kept.has((0, 0))
 
 
+def test_a_second_command_on_the_same_output_is_refused_with_who_writes_it(tmp_path, monkeypatch):
+    data = write_records(tmp_path / "data.jsonl", [{"instruction": text} for text in TEXTS])
+    out, refused = tmp_path / "pairs.jsonl", []
+    write = duplicates.write_pairs
+
+    def write_while_another_starts(*given):
+        refused.append(invoke(data, "--out", out, "--threshold", 0.9))  # another question, the same file
+        refused.append(invoke(data, "--out", tmp_path / "others.jsonl", "--threshold", 0.9))
+        return write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "write_pairs", lambda *given: patch.undo() or write_while_another_starts(*given))
+        assert invoke(data, "--out", out).exit_code == 0
+    second, elsewhere = refused
+    assert second.exit_code == 1 and second.output.count("\n") == 1
+    assert f"{out}.tiles: another command is running in this folder (process {os.getpid()}, since " in second.output
+    assert "wait until it has ended, or name another file with --out" in second.output
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert min(pair["rouge_l"] for pair in read_pairs(out)) < 0.9 and not list(tmp_path.glob("*.tiles"))
+
+
 # ---- what is told
 
 

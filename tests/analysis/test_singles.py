@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from helpers.sweeping import write_run, write_sweep
+from helpers.sweeping import write_run, write_sweep, write_trial
 
 from selfinstruct.analysis.cells import find_differing_parameters, load_cells
 from selfinstruct.analysis.figures import new_figure
 from selfinstruct.analysis.forest import MARKS, plot_forest
-from selfinstruct.analysis.singles import OVER_ROWS, compare_rows, judge_rows
+from selfinstruct.analysis.singles import OVER_DRAWS, OVER_ROWS, compare_rows, judge_rows
 from selfinstruct.files import ParameterError
 from selfinstruct.runfolder import RunFolder
 
@@ -98,6 +98,28 @@ def test_data_without_the_measure_is_summed_up_over_all_its_numbers(load):
 
 def test_runs_of_several_seeds_are_not_compared_row_by_row(tmp_path):
     assert compare_rows(load_cells(write_sweep(tmp_path))[0]) == []
+
+
+def test_single_trials_are_compared_over_draws_each_with_its_own_interval(tmp_path):
+    for name, value in {"a": [2.0, 1.0, 3.5], "b": [5.0, 3.0, 6.0]}.items():
+        write_trial(tmp_path / name, accepted_per_request=value, copied_share=[0.1, None, None])
+    write_trial(tmp_path / "c", accepted_per_request=[2.1, 1.0, 3.0], copied_share=[None, None, None])
+    rows = compare_rows(load_cells(RunFolder(tmp_path), ",".join(str(tmp_path / name) for name in "abc"))[0])
+    found = {(row["data_set"], row["number"]): row for row in rows}
+    first = found["b", "trial_accepted_per_request"]
+    # b - a: down by sqrt((5 - 3)^2 + (3.5 - 2)^2), up by sqrt((6 - 5)^2 + (2 - 1)^2)
+    assert (first["difference"], first["low"], first["high"]) == (3.0, 0.5, 4.4142) and first["excludes_zero"]
+    assert not found["c", "trial_accepted_per_request"]["excludes_zero"] and ("c", "trial_copied_share") not in found
+    verdicts, sentences = judge_rows(rows, "trial_accepted_per_request")
+    assert sentences[0] == "b differs from a in trial accepted per request by +3 [+0.5, +4.41] over draws."
+    assert sentences[
+        2
+    ] == "b differs from a in 1 of 2 numbers over draws, most clearly in trial accepted per request by +3 " + (
+        "[+0.5, +4.41]; one in twenty does so by chance."
+    )
+    assert sentences[4:] == [OVER_DRAWS] and [one.basis for one in verdicts] == ["over draws"] * 2
+    share = next(row for row in rows if row["number"] == "trial_copied_share")
+    assert "one draw gives no interval" in judge_rows([share], "trial_copied_share")[1][0]
 
 
 def test_the_forest_of_single_runs_says_what_its_intervals_are_over(load):

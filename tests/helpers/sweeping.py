@@ -68,6 +68,15 @@ def write_run(folder: Path, rounds: list[tuple[int, int]], threshold: float = 0.
     return run
 
 
+def write_trial(folder: Path, prompt_set: str = "ours", step: str = "instructions", **values: list[float]) -> RunFolder:
+    """A run folder with a trial of notebook 20 alone: number=[value, low, high]."""
+    name, counts = "20_ablate_prompts", {"requests": 8, "candidates": 20, "accepted": 16, "rejected": {"too_short": 4}}
+    write_json(folder / f"results/{name}.json", {"step": step, "values": [values, values], **counts})
+    run = RunFolder(folder)
+    run.note(parameters={name: {"prompt_set": prompt_set, "random_seed": 1}})
+    return run
+
+
 def write_sweep(folder: Path, arms: tuple[str, str] = ("low", "high")) -> RunFolder:
     """A finished sweep: two arms, three seeds; one cell failed."""
     cells = {}

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.notebooks import read_results, run_cells
 from helpers.places import SAMPLES
-from helpers.sweeping import run_without_kernels, write_run, write_sweep
+from helpers.sweeping import run_without_kernels, write_run, write_sweep, write_trial
 
 from selfinstruct import cli
 
@@ -60,6 +60,29 @@ def test_two_runs_are_told_apart_by_their_rounds_with_the_parameters_that_differ
     assert found["headline"].startswith("b differs from a in admitted per request by −0.8 [−")
     assert found["verdicts"][0]["kind"] == "differs" and "nothing can be said" not in done.output
     assert done.output.index("rouge_threshold: 0.7 (a), 0.5 (b)") < done.output.rindex(found["headline"])
+
+
+def test_trials_are_compared_with_trials_and_a_trial_with_a_run_is_refused(tmp_path, monkeypatch):
+    run_without_kernels(monkeypatch)
+    write_trial(tmp_path / "a", "ours", accepted_per_request=[2, 1, 3])
+    write_trial(tmp_path / "b", "chat", accepted_per_request=[5, 4, 6])
+    write_run(tmp_path / "run", [(6, 1)])
+
+    def compare(*names):
+        given = [str(tmp_path / name) for name in names]
+        return CliRunner().invoke(cli.main, ["compare", *given, "--run-dir", str(tmp_path / "out")])
+
+    done = compare("a", "b")
+    assert done.exit_code == 0 and "prompt_set: ours (a), chat (b)" in done.output, done.output
+    assert "b differs from a in 1 of 1 number over draws" in done.output and "(selfinstruct sweep" in done.output
+    found = read_results(tmp_path / "out", NAME)
+    assert found["means"]["trial_accepted_per_request"] == {"a": 2, "b": 5} and len(found["verdicts"]) == 1
+    write_trial(tmp_path / "b", "chat", accepted_per_request=[2, 1, 3])  # a trial that ran again is read again
+    assert "b does not differ from a in any of 1 number" in compare("a", "b").output
+    third = compare("a", "b", "run")
+    assert third.exit_code == 0 and f"not read: {tmp_path}/a holds only a trial of notebook 20" in third.output
+    refused = compare("run", "a")
+    assert refused.exit_code == 1 and "holds only the rows of a run or data set and" in refused.output
 
 
 def test_one_run_alone_is_no_comparison(tmp_path):

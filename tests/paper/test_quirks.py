@@ -1,5 +1,7 @@
 """The twenty quirks: each is found in texts that have it, and in none that do not; notebook 22 counts them all."""
 
+import warnings
+
 import pytest
 from helpers.notebooks import read_results, run_cells
 from helpers.places import SAMPLES, SEED_TASKS, USER_ORIENTED, find_published
@@ -118,7 +120,8 @@ def test_labels_are_read_under_the_quirks_of_the_run(tmp_path, quirks_of_run, ta
         tmp_path / "is_clf_or_not_m_template_1.jsonl", [{"instruction": "Is it rude?", "is_classification": "Yes."}]
     )
     write_json(tmp_path / "run.json", {"parameters": {"03_identify_classification": {"quirks": quirks_of_run}}})
-    assert sum(quirks.load_material(RunFolder(tmp_path)).labels.values()) == tasks
+    with warnings.catch_warnings(action="error"):  # step 2 said it; who reads its labels later has heard it
+        assert sum(quirks.load_material(RunFolder(tmp_path)).labels.values()) == tasks
 
 
 def test_of_long_texts_and_many_both_ends_are_shown():

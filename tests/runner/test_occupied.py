@@ -15,8 +15,7 @@ from helpers.notebooks import FIRST, PARAMETERS, wait_until, write_notebook
 
 from selfinstruct.cli import main
 from selfinstruct.files import InputError, SelfInstructError
-from selfinstruct.runfolder import RunFolder
-from selfinstruct.runner.execution import LOCK_FILE, lock_folder
+from selfinstruct.locks import LOCK_FILE, lock_folder
 from selfinstruct.runner.run import run_notebooks
 
 WRITE = """\
@@ -65,7 +64,7 @@ def test_a_second_command_ends_at_once_and_a_killed_one_leaves_the_folder_free(t
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path):
-    with lock_folder(RunFolder(tmp_path / "run")):
+    with lock_folder(tmp_path / "run"):
         done = CliRunner().invoke(main, ["run", "--only", "01", "--run-dir", str(tmp_path / "run")])
     assert done.exit_code == 1
     assert done.output.startswith(
@@ -86,21 +85,3 @@ def test_a_run_that_is_refused_leaves_no_folder(tmp_path, notebooks):
     with pytest.raises(InputError, match="no such file; 02_generate_instructions writes it"):
         run_notebooks(tmp_path / "run", only=["03"], notebooks_dir=notebooks)
     assert not (tmp_path / "run").exists()
-
-
-def test_an_error_gives_the_folder_free(tmp_path):
-    with pytest.raises(ZeroDivisionError), lock_folder(RunFolder(tmp_path)):
-        raise ZeroDivisionError
-    with lock_folder(RunFolder(tmp_path)):
-        pass
-
-
-def test_where_nothing_can_be_locked_the_run_goes_on(tmp_path, monkeypatch):
-    """A file system without locks is no reason to refuse a run."""
-
-    def no_locks(*_, **__):
-        raise OSError("Function not implemented")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
-    with lock_folder(RunFolder(tmp_path)):
-        pass

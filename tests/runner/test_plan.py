@@ -104,6 +104,17 @@ def test_what_cannot_work_is_named_with_its_line(write, text, line, message):
     assert f"sweep.yaml:{line}: " in str(caught.value) and message in str(caught.value)
 
 
+def test_folders_of_one_name_are_arms_by_their_paths(write, tmp_path):
+    for name in ("v1/mine", "v2/mine"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "instructions.txt").write_text(f"{name}:\n")
+    sets = [f"{tmp_path}/v1/mine", f"{tmp_path}/v2/mine"]
+    plan = load_plan(write(f"notebooks: ['02']\ngrid:\n  prompt_set: {sets}\n"))
+    assert list(plan.arms) == [f"prompt_set={name}" for name in sets]
+    plan = load_plan(write(f"notebooks: ['02']\ngrid:\n  prompt_set: [ours, {sets[0]}]\n"))
+    assert list(plan.arms) == ["prompt_set=ours", "prompt_set=mine"]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
         load_plan(tmp_path / "none.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from selfinstruct.data import load_dataset
 from selfinstruct.data.tasks import find_task
 from selfinstruct.data.writing import FORMATS, PROVENANCE, encode_row
 from selfinstruct.files import PROJECT_ROOT, InputError, iter_lines, read_json, write_records
-from selfinstruct.runfolder import ALL_INSTANCES, FINETUNING, RunFolder
+from selfinstruct.runfolder import ALL_INSTANCES, CLASSIFICATION, FINETUNING, RunFolder
 from selfinstruct.training.lineage import describe_chain, export_training_rows, load_training_rows, trace_row
 
 EXAMPLE = RunFolder(PROJECT_ROOT / "outputs/example")
@@ -111,6 +112,16 @@ def test_a_store_without_the_answers_says_what_to_do(tmp_path, rows):
     chain = dict(trace_row(RunFolder(tmp_path / "run"), row.id, NO_STORE))
     assert "selfinstruct store import" in chain["step 1: key in the store"]
     assert "Come up with a series of " in chain["step 1: prompt"]  # the run itself holds it
+
+
+def test_a_label_is_traced_as_the_run_read_it_without_a_warning(tmp_path, rows):
+    row = next(row for row in rows if not row.is_seed)
+    run = RunFolder(shutil.copytree(EXAMPLE.path, tmp_path / "run"))
+    answer = {"instruction": row.instruction, "is_classification": " Yes."}
+    write_records(run.require(CLASSIFICATION), [answer])
+    with warnings.catch_warnings(action="error"):
+        chain = dict(trace_row(run, row.id, NO_STORE))
+    assert chain["step 2: answer"] == "'Yes.': no classification task"
 
 
 def test_an_id_that_is_none_or_not_one_row_s_is_refused(rows):
