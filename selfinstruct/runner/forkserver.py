@@ -5,15 +5,17 @@
     server.close()
 
 A forked kernel is an ordinary ipykernel in the folder and with the environment it is given; what it would import is there
-already. No cell ever runs in the server, so nothing passes from one notebook to the next. The server ends when its stdin
-does, whatever ended the runner, and kernels end when they find their server gone. Linux only (`can_fork`): on macOS loaded
-libraries do not survive a fork, and Windows has none.
+already. No cell ever runs in the server, so nothing passes from one notebook to the next. After the first kernels a fork of the
+server, its successor, loads spaCy and then takes over. Both end when their stdin does, whatever ended the runner, and each takes
+the kernels that it has forked with it. Linux only (`can_fork`): on macOS loaded libraries do not survive a fork, and Windows has
+none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import gc
 import importlib
 import itertools
@@ -44,7 +46,8 @@ LOADED = (
     "selfinstruct.analysis", "selfinstruct.data", "selfinstruct.models", "selfinstruct.steps", "selfinstruct.similarity",
 )  # fmt: skip
 
-KERNELS_BEFORE_MORE = 2  # so many are forked before the server loads what only a later notebook needs
+KERNELS_BEFORE_MORE = 2  # so many are forked before a successor loads what only a later notebook needs
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal at the end of one's parent
 
 
 def can_fork() -> bool:
@@ -85,17 +88,18 @@ class ForkServer:
 
     def fork(self, command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> ForkedKernel | None:
         """The kernel that `command` would start; None if it is another kind of command, or the server has ended."""
-        if list(command[:3]) != [sys.executable, "-m", LAUNCHER]:
+        if self._answers.closed or list(command[:3]) != [sys.executable, "-m", LAUNCHER]:
             return None
         order = {"arguments": command[3:], "env": dict(env), "cwd": str(cwd or os.getcwd())}
         try:
             print(json.dumps(order), file=self._process.stdin, flush=True)
             return ForkedKernel(int(self._answers.readline()))
         except (OSError, ValueError, psutil.NoSuchProcess):
+            self._answers.close()  # it is not asked again: nobody may be left to read that
             return None
 
     def close(self) -> None:
-        """End the server and its successor; kernels that still run, in sessions of their own, end within a second."""
+        """End the server and its successor; kernels that still run, in sessions of their own, end with them."""
         with suppress(OSError):
             self._process.stdin.close()
         with suppress(ProcessLookupError):
@@ -108,7 +112,9 @@ class OnlyClient(AsyncKernelClient):
     """The only client of its kernel. Jupyter's waits 0.2 s at the start of a notebook for what others may have asked for."""
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
-        """Return when the kernel answers and what it sends is received. Raises RuntimeError if it has ended, TimeoutError."""
+        """Return when the kernel answers and what it sends is received. Raises DeadKernelError if it has ended, TimeoutError."""
+        from nbclient.exceptions import DeadKernelError
+
         async with asyncio.timeout(timeout):
             while True:
                 self.kernel_info()
@@ -117,7 +123,7 @@ class OnlyClient(AsyncKernelClient):
                     await self.get_iopub_msg(timeout=0.2)
                     return
                 if not await self.is_alive():
-                    raise RuntimeError("the kernel ended before it could be asked")
+                    raise DeadKernelError("the kernel ended before it answered")
 
 
 class ForkedKernelManager(AsyncKernelManager):
@@ -136,42 +142,62 @@ class ForkedKernelManager(AsyncKernelManager):
 
 
 def serve(answers: TextIO) -> None:
-    """Be the server: load, then fork a kernel for each line of stdin. Returns in the server at the end of stdin."""
+    """Be the server: load, then fork a kernel for each line of stdin. Returns in the servers at the end of stdin."""
     del sys.path[0]  # the folder in which the runner was started; a kernel does not have it
     load()
     gc.collect()
     gc.freeze()  # or each kernel's collector would touch, and so copy, everything that is loaded
     signal.signal(signal.SIGCHLD, reap)
-    fork_kernels(answers, KERNELS_BEFORE_MORE)
+    if not fork_kernels(answers, KERNELS_BEFORE_MORE):
+        return
     ours, theirs = socket.socketpair()
     if not fork():
         ours.close()
-        load_parser()
-        theirs.send(b"loaded")
-        if theirs.recv(1):  # or the server has ended meanwhile
-            fork_kernels(answers)
-        return
+        return take_over(answers, theirs)
     theirs.close()
-    fork_kernels(answers, until=ours)
-    answers.close()  # whatever becomes of the successor, the runner waits for nobody here
+    if not fork_kernels(answers, until=ours):
+        return
+    if not ours.recv(1):  # the successor has died, out of memory perhaps
+        fork_kernels(answers)
+        return
+    answers.close()  # from here on the runner waits for the successor alone
     with suppress(OSError):
         ours.send(b"!")
-        while True:  # the kernels forked here would end with this process
-            os.wait()
+    wait_for_end()
 
 
-def fork_kernels(answers: TextIO, most: int | None = None, until: socket.socket | None = None) -> None:
-    """Fork kernels until stdin ends, `most` were forked, or something can be read from `until`."""
-    waited_for = [sys.stdin, *filter(None, [until])]
+def take_over(answers: TextIO, server: socket.socket) -> None:
+    """Be the successor: load spaCy, then fork the kernels instead of the server, once that has stopped."""
+    load_parser()
+    try:
+        server.send(b"loaded")
+        mine = server.recv(1)
+    except OSError:  # the server has ended meanwhile
+        return
+    if mine:
+        fork_kernels(answers)
+
+
+def fork_kernels(answers: TextIO, most: int | None = None, until: socket.socket | None = None) -> bool:
+    """Fork kernels until `most` were forked, something can be read from `until`, or stdin ends: only then False."""
+    waited_for, server = [sys.stdin, *filter(None, [until])], os.getpid()
     for _ in itertools.count() if most is None else range(most):
         if until in select.select(waited_for, [], [])[0]:
-            return
+            return True
         if not (order := sys.stdin.readline()):  # the runner waits for an answer to each: none is in the buffer
-            return
+            return False
         if not (pid := fork()):
             answers.close()
-            become_kernel(**json.loads(order))
+            become_kernel(server, **json.loads(order))
         print(pid, file=answers, flush=True)
+    return True
+
+
+def wait_for_end() -> None:
+    """Return when the runner has closed stdin or ended: the kernels forked here would end with this process."""
+    waiting = select.poll()
+    waiting.register(sys.stdin, 0)  # not for orders, which are the successor's
+    waiting.poll()
 
 
 def fork() -> int:
@@ -213,12 +239,13 @@ def reap(*_: object) -> None:
             pass
 
 
-def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> NoReturn:
-    """Run ipykernel as its command line would, in a session of its own, and end with it."""
+def become_kernel(server: int, arguments: list[str], env: dict[str, str], cwd: str) -> NoReturn:
+    """Run ipykernel as its command line would, in a session of its own, and end with it; or with the server, whose pid is given."""
+    end_with(server)
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
-    os.environ.update(env, JPY_PARENT_PID=str(os.getppid()))
+    os.environ.update(env, JPY_PARENT_PID=str(server))
     os.chdir(cwd)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if "numpy" in sys.modules:
@@ -228,10 +255,19 @@ def become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> NoRetu
     end_kernel()
 
 
+def end_with(parent: int) -> None:
+    """Have the system end this process when its parent ends. ipykernel's own look at its parent misses the end of one that it did
+    not know at its import, where orphans get another parent than process 1, as on most desktops.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
 def end_kernel() -> NoReturn:
     """End as Python does, but leave the objects to the system: to free all that was loaded takes longer than some notebooks.
 
-    Nor does ipykernel close what it holds: in one of 25 kernels that waited for its own thread until somebody ended it.
+    ipykernel does not close what it holds either: in one of 25 kernels that waited for a thread which never ended.
     """
     from ipykernel.kernelapp import IPKernelApp
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import time
+from queue import Empty
 
+import psutil
 import pytest
-from helpers.notebooks import FIRST, SECOND, kernel_processes, write_notebook
+from helpers.notebooks import FIRST, SECOND, kernel_processes, wait_until, write_notebook
+from nbclient.exceptions import DeadKernelError
 from nbformat import v4, write
 
-from selfinstruct.runner.forkserver import LOADED, ForkServer, can_fork
+from selfinstruct.runner.forkserver import LOADED, ForkedKernel, ForkServer, OnlyClient, can_fork
 from selfinstruct.runner.kernels import kernel_environment
 from selfinstruct.runner.run import run_notebooks
 
@@ -130,6 +136,91 @@ def test_the_server_forks_ipykernel_of_this_interpreter_and_nothing_else():
     finally:
         server.close()
     assert kernel_processes(os.getpid()) == []
+
+
+KERNEL = [sys.executable, "-m", "ipykernel_launcher"]
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server while this process adopts orphans, as a desktop's user manager does: they do not get process 1 as their parent."""
+    prctl, server = ctypes.CDLL(None).prctl, ForkServer()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield server
+    server.close()
+    prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def fork_kernel(server, folder, **env) -> ForkedKernel | None:
+    ours = {"IPYTHONDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder)}
+    return server.fork(KERNEL, {**os.environ, **ours, **env}, str(folder))
+
+
+def fork_until_second_server(server, folder) -> list[ForkedKernel]:
+    kernels = [fork_kernel(server, folder)]
+    while kernels[-1].ppid() == kernels[0].ppid():
+        time.sleep(0.3)
+        kernels.append(fork_kernel(server, folder))
+    return kernels
+
+
+def kill_successor(server, kernels) -> None:
+    pids = [kernel.pid for kernel in kernels]
+    children = psutil.Process(server._process.pid).children
+    assert wait_until(lambda: len(children()) > len(pids))
+    successor = next(one for one in children() if one.pid not in pids)
+    successor.kill()
+    successor.wait(10)
+
+
+@pytest.mark.parametrize("forked", [1, 2, 0], ids=["before the successor", "while it loads", "after it took over"])
+def test_whenever_the_runner_is_killed_its_servers_and_kernels_end(tmp_path, server, forked):
+    kernels = [fork_kernel(server, tmp_path) for _ in range(forked)] or fork_until_second_server(server, tmp_path)
+    server._process.stdin.close()  # as the system does at its end
+    server._process.wait(10)
+    assert wait_until(lambda: all(kernel.poll() is not None for kernel in kernels), 5)
+    assert wait_until(lambda: kernel_processes(os.getpid()) == [])
+
+
+def test_without_its_successor_the_server_goes_on(tmp_path, server):
+    kernels = [fork_kernel(server, tmp_path) for _ in range(2)]
+    kill_successor(server, kernels)
+    assert fork_kernel(server, tmp_path).ppid() == server._process.pid
+    assert [kernel.poll() for kernel in kernels] == [None, None]
+
+
+def test_a_successor_that_dies_later_takes_no_other_kernel_along_and_is_not_waited_for(tmp_path, server):
+    *kernels, last = fork_until_second_server(server, tmp_path)
+    kill_successor(server, kernels)
+    assert wait_until(lambda: last.poll() is not None, 5)
+    assert [fork_kernel(server, tmp_path, LONG="x" * 9000) for _ in range(10)] == [None] * 10  # more than a pipe holds
+    assert {kernel.poll() for kernel in kernels} == {None}
+
+
+class Deaf(OnlyClient):
+    """A client whose kernel does not answer."""
+
+    alive = True
+
+    def kernel_info(self):
+        """Nobody hears it."""
+
+    async def get_shell_msg(self, timeout):
+        await asyncio.sleep(0)
+        raise Empty
+
+    async def is_alive(self):
+        return self.alive
+
+
+def test_a_kernel_that_ends_or_hangs_before_it_answers_is_not_waited_for():
+    client = Deaf()
+    with pytest.raises(TimeoutError):
+        asyncio.run(client.wait_for_ready(timeout=0.1))
+    client.alive = False
+    with pytest.raises(DeadKernelError, match="ended before it answered"):
+        asyncio.run(client.wait_for_ready(timeout=10))
 
 
 def test_one_notebook_alone_needs_no_server(tmp_path):

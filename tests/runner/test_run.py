@@ -311,7 +311,7 @@ def test_however_a_run_is_ended_no_kernel_is_left(tmp_path, sent):
     """Neither the one that works nor the one that waits for the next notebook, nor the server that has forked them."""
     write_notebook(tmp_path / "notebooks", SECOND, SECOND_CODE, 'run_dir: str = "outputs/run"  # where files go\n')
     process = start_run(tmp_path, "time.sleep(60)")
-    assert wait_until(lambda: len(kernel_processes(process.pid)) == 2 + can_fork())
+    assert wait_until(lambda: len(kernel_processes(process.pid)) == 2 + 2 * can_fork())  # and two servers
     kernels = kernel_processes(process.pid)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
