@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_SECONDS = 90.0
 JUPYTERS_SECONDS = 5.0  # its default for `shutdown_wait_time`
-LONGEST_SOCKET = 100  # characters of a socket's path; Linux takes 107, and "-1" to "-5" are added
+LONGEST_SOCKET = 105  # bytes of a socket's path; Linux takes 107, and "-1" to "-5" are added
 NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # as nbclient starts kernels
 
 
@@ -38,7 +38,7 @@ def kernel_environment() -> Iterator[Kernels]:
     with tempfile.TemporaryDirectory(prefix="selfinstruct-", ignore_cleanup_errors=True) as own:
         profile = Path(own) / "profile_default"
         profile.mkdir()
-        # or each kernel warns that its loopback connection is not encrypted, and of the signal that ends it
+        # or each kernel warns of the signal that ends it, and of its port, where it has one, that it is not encrypted
         (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 50\n")
         ours = {
             OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, str(os.getpid())),
@@ -103,7 +103,8 @@ class Kernels:
     def _make(self, **given: Any) -> AsyncKernelManager:
         from .forkserver import ForkedKernelManager, can_fork
 
-        if can_fork() and len(name := str(self._folder / f"kernel{next(self._made)}")) < LONGEST_SOCKET:
+        name = str(self._folder / f"kernel{next(self._made)}")
+        if can_fork() and len(os.fsencode(name)) <= LONGEST_SOCKET:
             given |= {"transport": "ipc", "ip": name}  # a port could be taken by another before the kernel binds it
         return ForkedKernelManager(server=self._server, **given)
 
