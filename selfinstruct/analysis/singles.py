@@ -30,8 +30,6 @@ OVER_DRAWS = (
     "The intervals are over draws of single trials, as if they had no draw in common. Notebook 20 compares two trials draw by draw; "
     "several random seeds can tell (selfinstruct sweep docs/example_trial_sweep.yaml)."
 )
-
-
 _BASES = {"over rows": OVER_ROWS, "over draws": OVER_DRAWS}
 
 
@@ -101,10 +99,10 @@ def _subtract(value: Sequence[float | None], base: Sequence[float | None]) -> di
     (middle, *ends), (other, *other_ends) = value, base
     difference, low, high = middle - other, None, None
     if None not in (*ends, *other_ends):
-        low = round(difference - hypot(middle - ends[0], other_ends[1] - other), 4)
-        high = round(difference + hypot(ends[1] - middle, other - other_ends[0]), 4)
-    return {
-        "value": round(middle, 4), "reference": round(other, 4), "difference": round(difference, 4),
+        low = difference - hypot(middle - ends[0], other_ends[1] - other)
+        high = difference + hypot(ends[1] - middle, other - other_ends[0])
+    return {  # not rounded: dollars are small
+        "value": middle, "reference": other, "difference": difference,
         "low": low, "high": high, "excludes_zero": low is not None and (low > 0 or high < 0),
     }  # fmt: skip
 
@@ -184,12 +182,13 @@ def _judge(record: Mapping[str, Any], smallest: float) -> RowVerdict:
 
 
 def _sum_up(found: Sequence[RowVerdict]) -> str:
-    """All numbers of one data set in a sentence, with the one that is farthest from zero in widths of its interval."""
-    arm, reference, numbers = found[0].arm, found[0].reference, count_of("number", len(found))
-    apart, basis = (
-        [one for one in found if one.kind == "differs"],
-        " and ".join(dict.fromkeys(one.basis for one in found)),
-    )
+    """All numbers of one data set that have an interval in a sentence, with the one that is farthest from zero in widths of it."""
+    arm, reference = found[0].arm, found[0].reference
+    found = [one for one in found if one.interval]
+    if not found:
+        return f"{arm} cannot be told from {reference}: no number has an interval."
+    apart, numbers = [one for one in found if one.kind == "differs"], count_of("number", len(found))
+    basis = " and ".join(dict.fromkeys(one.basis for one in found))
     if not apart:
         return f"{arm} does not differ from {reference} in any of {numbers}: every interval {basis} holds zero."
     clearest = max(apart, key=_measure_clearness)

@@ -108,18 +108,24 @@ def test_single_trials_are_compared_over_draws_each_with_its_own_interval(tmp_pa
     found = {(row["data_set"], row["number"]): row for row in rows}
     first = found["b", "trial_accepted_per_request"]
     # b - a: down by sqrt((5 - 3)^2 + (3.5 - 2)^2), up by sqrt((6 - 5)^2 + (2 - 1)^2)
-    assert (first["difference"], first["low"], first["high"]) == (3.0, 0.5, 4.4142) and first["excludes_zero"]
+    ends = pytest.approx((0.5, 3 + 2**0.5))
+    assert (first["difference"], (first["low"], first["high"])) == (3.0, ends) and first["excludes_zero"]
     assert not found["c", "trial_accepted_per_request"]["excludes_zero"] and ("c", "trial_copied_share") not in found
     verdicts, sentences = judge_rows(rows, "trial_accepted_per_request")
     assert sentences[0] == "b differs from a in trial accepted per request by +3 [+0.5, +4.41] over draws."
-    assert sentences[
-        2
-    ] == "b differs from a in 1 of 2 numbers over draws, most clearly in trial accepted per request by +3 " + (
-        "[+0.5, +4.41]; one in twenty does so by chance."
-    )
+    most = "most clearly in trial accepted per request by +3 [+0.5, +4.41]; one in twenty does so by chance."
+    assert sentences[2] == f"b differs from a in 1 of 1 number over draws, {most}"
     assert sentences[4:] == [OVER_DRAWS] and [one.basis for one in verdicts] == ["over draws"] * 2
     share = next(row for row in rows if row["number"] == "trial_copied_share")
     assert "one draw gives no interval" in judge_rows([share], "trial_copied_share")[1][0]
+    assert judge_rows([share], "")[1][0] == "b cannot be told from a: no number has an interval."
+
+
+def test_single_trials_that_differ_by_a_fraction_of_a_cent_are_told_apart(tmp_path):
+    for name, dollars in {"a": [2e-5, 1.9e-5, 2.1e-5], "b": [3e-5, 2.9e-5, 3.1e-5]}.items():
+        write_trial(tmp_path / name, cost_per_accepted_usd=dollars)
+    [row] = compare_rows(load_cells(RunFolder(tmp_path), f"{tmp_path}/a,{tmp_path}/b")[0])
+    assert row["excludes_zero"] and row["difference"] == pytest.approx(1e-5)
 
 
 def test_the_forest_of_single_runs_says_what_its_intervals_are_over(load):
