@@ -39,7 +39,7 @@ def measure(name: str) -> dict[str, Any]:
         kept = follow(client, rounds, prompts, quirks)
     admitted, requests = sum(len(one.admitted) for one in rounds), sum(len(one.requests) for one in rounds)
     reasons = Counter(row.reason for one in rounds for row in one.rejected)
-    first = [row.instruction for one in rounds for row in one.admitted][:3]
+    first = [row.instruction for one in rounds for row in one.admitted][:FOLLOWED]
     return {
         "set": name, "requests": requests, "admitted": admitted, "a request": round(admitted / requests, 2),
         "dropped": dict(reasons.most_common()), "with an instance": f"{sum(map(bool, kept))} of {len(kept)}", "such as": first,

@@ -1,4 +1,4 @@
-"""A folder is one command's at a time: whoever comes second is refused in one sentence, and an error gives it free."""
+"""A folder is one command's at a time: whoever comes second is refused in one sentence, and an error frees it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_second_is_refused_with_who_is_there_and_what_to_name_instead(tmp_pa
     assert not (tmp_path / "it").exists()  # nothing was written: it is as before
 
 
-def test_an_error_gives_the_folder_free(tmp_path):
+def test_an_error_frees_the_folder(tmp_path):
     with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         raise ZeroDivisionError
     with lock_folder(tmp_path):

@@ -106,7 +106,7 @@ def _load_named(runs: str | Sequence[Any], run: RunFolder) -> tuple[list[Cell], 
 
 
 def _list_kinds(cell: Cell) -> set[str]:
-    """What there is of a cell to compare; only what two have both is compared."""
+    """What a cell can be compared in, in words: two cells need one kind in common."""
     step = find_trial_step(cell)
     found = {"the rows of a run or data set": cell.dataset.rows, f"a trial of notebook 20 (step {step!r})": step}
     return {kind for kind, there in found.items() if there}
@@ -121,13 +121,13 @@ def _explain_apart(first: Cell, other: Cell) -> str:
 
 
 def _load_run(folder: RunFolder) -> Dataset:
-    """A run's instances, before step 4 its instructions; nothing of one that is a trial alone."""
+    """A run's instances, before step 4 its instructions; of a run with only a trial no rows."""
     part = "instances" if (folder / ALL_INSTANCES).is_file() else "instructions"
     return _find_trial(folder) or load_dataset(folder, part)
 
 
 def _find_trial(source: Any) -> Dataset | None:
-    """The data set without rows that a run folder with a trial alone is; None for anything else."""
+    """A run folder with only a trial as a data set without rows; None for anything else."""
     if not isinstance(source, (str, Path, RunFolder)):
         return None
     run = source if isinstance(source, RunFolder) else RunFolder(given_path(source))
@@ -270,7 +270,7 @@ def _measure_cost(cell: Cell) -> dict[str, float | None]:
 
 
 def _measure_trial(cell: Cell) -> dict[str, float | None]:
-    """The numbers of trial A of notebook 20, as `ablation.run_trial` gave them."""
+    """The numbers of trial A of notebook 20."""
     return {name: value for name, (value, *_) in read_trial(cell).items()}
 
 

@@ -262,7 +262,7 @@ def list_duplicates(
             found = find_duplicates(*texts, folder=folder, workers=crew, threshold=threshold, quirks=quirks, tell=tell)
             write_pairs(path, found.pairs, sets)
             found.kept.remove()
-        with suppress(OSError):  # a stop's, empty now
+        with suppress(OSError):  # what a stopped command has left, empty now
             folder.rmdir()
     for line in describe_pairs(found, sets, threshold):
         tell(line)

@@ -66,7 +66,7 @@ class Dataset:
 def load_dataset(
     data: str | Path | RunFolder | Dataset | Iterable[Mapping[str, Any]], part: str = "instances"
 ) -> Dataset:
-    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory; one that is loaded is itself.
+    """One data set: a run folder, a file, another folder with files of one shape, or rows in memory; a Dataset is returned as it is.
 
     Of a run folder, `part` says what is wanted: "instances" (the rows of step 4) or "instructions" (all that step 1
     admitted). Raises InputError for what cannot be read, with the file and line.
