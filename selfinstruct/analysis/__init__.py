@@ -1,19 +1,7 @@
 """The paper's analyses of a data set, and its figures (notebooks 10 to 13)."""
 
 from .agreement import as_table
-from .cells import (
-    build_funnels,
-    collect_rounds,
-    collect_values,
-    count_requests_per_round,
-    find_differing_parameters,
-    load_cells,
-    measure_cells,
-    tabulate_cells,
-    tabulate_means,
-    tabulate_verdicts,
-    write_tables,
-)
+from .cells import collect_rounds, collect_values, count_requests_per_round, load_cells, measure_cells
 from .compare import (
     Sample,
     collect_flags,
@@ -49,6 +37,14 @@ from .statistics import (
     summarise_lengths,
     summarise_scores,
     word_counts,
+)
+from .tables import (
+    build_funnels,
+    find_differing_parameters,
+    tabulate_cells,
+    tabulate_means,
+    tabulate_verdicts,
+    write_tables,
 )
 from .verbs import load_parser
 from .verdicts import compare_arms, compare_numbers, count_seeds, split_variance

@@ -1,16 +1,14 @@
-"""The runs of a sweep, or any run folders and data sets, as rows of numbers: what notebook 21 compares.
+"""The runs of a sweep, or any run folders and data sets, and their numbers: what notebook 21 compares.
 
-    compared = load_cells(run)                  # the sweep in this folder: a cell for each arm and random seed
-    compared = load_cells(run, "outputs/a, alpaca.json")        # or any runs and data sets, an arm each
-    rows = tabulate_cells(measure_cells(compared))              # arm, random_seed, number, value
+    cells, problems = load_cells(run)            # the sweep in this folder: a cell for each arm and random seed
+    cells, problems = load_cells(run, "outputs/a, alpaca.json")  # or any runs and data sets, an arm each
+    numbers = measure_cells(cells)              # {"admitted_per_request": 1.9, ...} of each cell
 
 A number that a run's notebooks did not measure is left out, never guessed.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.datasets import Dataset, load_dataset, load_datasets, split_sources
-from ..display import show_number
-from ..files import InputError, given_path, load_records, read_json, write_text
+from ..files import InputError, given_path, load_records, read_json
 from ..records import MachineInstruction, Rejection
-from ..runfolder import ALL_INSTANCES, FREE_PARAMETERS, INSTRUCTIONS, REJECTIONS, RunFolder
-from .statistics import find_unit
+from ..runfolder import ALL_INSTANCES, INSTRUCTIONS, REJECTIONS, RunFolder
 from .verbs import Parser, find_verb_noun, load_parses
 
 if TYPE_CHECKING:
-    from .verdicts import Values, Verdict
+    from .verdicts import Values
 
 SWEEP, EXAMPLE = "sweep.json", "outputs/example"
 # what a sweep may be judged by; and the share of candidates that a rule drops, such as "too_similar_share"
@@ -300,15 +296,6 @@ def _measure_pairs(pairs: Sequence[tuple[str, str]], size: int) -> dict[str, flo
     return {"verb_noun_diversity_share": len(set(pairs[:size])) / size} if size and pairs else {}
 
 
-def tabulate_cells(cells: Sequence[Cell], numbers: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """One tidy table: a row for each number of each cell."""
-    return [
-        {"arm": cell.arm, "random_seed": cell.random_seed, "number": name, "value": float(value)}
-        for cell, found in zip(cells, numbers, strict=True)
-        for name, value in found.items()
-    ]
-
-
 def collect_values(cells: Sequence[Cell], numbers: Sequence[Mapping[str, float]]) -> dict[str, Values]:
     """number -> arm -> random seed -> value, of the numbers that at least two arms have (or all, if there is one arm)."""
     found: dict[str, dict[str, dict[int, float]]] = {}
@@ -330,110 +317,10 @@ def collect_rounds(cells: Iterable[Cell], requests_per_round: Mapping[str, int])
 
 def count_requests_per_round(cells: Iterable[Cell]) -> dict[str, int]:
     """cell -> the requests in each of its rounds, where its step 1 recorded them."""
-    found = {cell.name: _read_parameters(cell).get(STEP_1, {}).get("requests_per_round") for cell in cells}
+    found = {cell.name: read_parameters(cell).get(STEP_1, {}).get("requests_per_round") for cell in cells}
     return {name: number for name, number in found.items() if number}
 
 
-def _read_parameters(cell: Cell) -> Mapping[str, Mapping[str, Any]]:
+def read_parameters(cell: Cell) -> Mapping[str, Mapping[str, Any]]:
+    """notebook -> the parameters that the cell's run had; {} of data of others."""
     return cell.run.state.get("parameters", {}) if cell.run else {}
-
-
-def find_differing_parameters(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row for each parameter that is not the same in all runs but for the random seed: what each arm has. `–` where an arm has
-    none; data of others, which has no parameters at all, does not differ by that.
-    """
-    arms: dict[str, dict[str, set[str]]] = {}
-    for cell in cells:
-        found = arms.setdefault(cell.arm, {})
-        named = {name: value for given in _read_parameters(cell).values() for name, value in given.items()}
-        model = cell.run.state.get("model", {}) if cell.run else {}
-        named |= {"model": model["model"]} if "model" in model else {}
-        for name, value in named.items():
-            if name not in {*FREE_PARAMETERS, "random_seed"}:
-                found.setdefault(name, set()).add(str(value))
-    names = list(dict.fromkeys(name for found in arms.values() for name in found))
-    rows = [
-        {"parameter": name, **{arm: _join_values(found.get(name, set())) for arm, found in arms.items()}}
-        for name in names
-    ]
-    return [row for row in rows if len({row[arm] for arm, known in arms.items() if known}) > 1]
-
-
-def _join_values(values: set[str]) -> str:
-    return show_number(None) if not values else " / ".join(sorted(values))
-
-
-def tabulate_means(values: Mapping[str, Values]) -> list[dict[str, Any]]:
-    """A row for each number, with the mean of every arm's runs."""
-    arms = list(dict.fromkeys(arm for found in values.values() for arm in found))
-    return [
-        {"number": name.replace("_", " "), **{arm: _show_mean(found.get(arm, {}), name) for arm in arms}}
-        for name, found in values.items()
-    ]
-
-
-def _show_mean(found: Mapping[int, float], number: str) -> str:
-    return show_number(_mean(list(found.values())), find_unit(number))
-
-
-def tabulate_verdicts(verdicts: Mapping[str, Sequence[Verdict]]) -> list[dict[str, Any]]:
-    """A row for each number, with every arm's difference from the reference and its interval."""
-    return [
-        {"number": name.replace("_", " "), **{one.arm: one.show_difference() for one in found}}
-        for name, found in verdicts.items()
-        if found
-    ]
-
-
-def build_funnels(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Funnel beside funnel: what became of the candidates of steps 1 and 4 and of trials, over all runs of an arm, a row for each
-    rule.
-    """
-    counts: dict[str, Counter[tuple[str, str]]] = {}
-    for cell in cells:
-        if cell.run:
-            counts.setdefault(cell.arm, Counter()).update(_count_funnel(cell))
-    rows = dict.fromkeys(key for found in counts.values() for key in found)
-    order = {"requests": 0, "candidates": 1, "accepted": 3}
-    keys = sorted(rows, key=lambda key: (key[0], order.get(key[1], 2)))
-    return [
-        {"step": step, "": rule.replace("_", " "), **{
-            arm: _show_part(found, step, rule) for arm, found in counts.items()
-        }}
-        for step, rule in keys
-    ]  # fmt: skip
-
-
-def _count_funnel(cell: Cell) -> Counter[tuple[str, str]]:
-    first, fourth = (cell.run.results(name) if cell.run else {} for name in (STEP_1, STEP_4))
-    found = {"1": {**cell.dropped}, "4": {**fourth.get("rejected", {})}}
-    if cell.rounds:
-        admitted = sum(one.admitted for one in cell.rounds)
-        found["1"] |= {"candidates": sum(one.candidates for one in cell.rounds), "accepted": admitted}
-        found["1"] |= {"requests": first["requested"]} if "requested" in first else {}
-    if fourth:
-        found["4"] |= {name: fourth[name] for name in ("candidates", "accepted")}
-    if trial := cell.run.results(TRIAL) if cell.run else {}:
-        found["trial"] = {**trial["rejected"], **{name: trial[name] for name in ("requests", "candidates", "accepted")}}
-    return Counter({(step, rule): count for step, rules in found.items() for rule, count in rules.items()})
-
-
-def _show_part(found: Mapping[tuple[str, str], int], step: str, rule: str) -> str:
-    count, whole = found[step, rule], found[step, "candidates"]
-    share = f" ({count / whole:.1%})" if whole and rule not in ("requests", "candidates") else ""
-    return f"{count:,}{share}"
-
-
-def write_tables(rows: Sequence[Mapping[str, Any]], run: RunFolder) -> list[str]:
-    """Write the tidy table as `comparison.csv`, and as `comparison.parquet` where pyarrow is installed; returns their names."""
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(run / "comparison.csv", lines.getvalue())
-    try:
-        from pyarrow import Table, parquet
-    except ImportError:
-        return ["comparison.csv"]
-    parquet.write_table(Table.from_pylist(list(rows)), run / "comparison.parquet")
-    return ["comparison.csv", "comparison.parquet"]

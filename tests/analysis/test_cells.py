@@ -1,8 +1,7 @@
-"""The numbers of runs and data sets: what is measured, from which files, and how a comparison shows it."""
+"""The numbers of runs and data sets: what is measured, and from which files."""
 
 from __future__ import annotations
 
-import csv
 import json
 
 import pytest
@@ -11,21 +10,16 @@ from helpers.sweeping import write_run, write_sweep, write_trial
 
 from selfinstruct.analysis.cells import (
     MEASURES,
-    build_funnels,
     collect_rounds,
     collect_values,
     count_requests_per_round,
-    find_differing_parameters,
     load_cells,
     measure_cells,
-    tabulate_cells,
-    tabulate_means,
-    tabulate_verdicts,
-    write_tables,
 )
 from selfinstruct.analysis.figures import new_figure
 from selfinstruct.analysis.forest import MARKS, plot_forest, plot_rounds
-from selfinstruct.analysis.verdicts import compare_arms, compare_numbers
+from selfinstruct.analysis.tables import build_funnels
+from selfinstruct.analysis.verdicts import compare_arms
 from selfinstruct.files import InputError, iter_lines, write_json
 from selfinstruct.runfolder import REJECTIONS, RunFolder
 
@@ -100,49 +94,6 @@ def test_diversity_counts_equally_many_instructions(tmp_path, monkeypatch):
     cells = [load_cells(EXAMPLE)[0][0]] * 2
     found = [one["verb_noun_diversity_share"] for one in measure_cells(cells, object(), tmp_path / "parses.jsonl")]
     assert found == [0.5, 1.0]  # of the first two each
-
-
-def test_only_what_the_arms_do_differently_is_named(sweep):
-    cells, _ = load_cells(sweep)
-    assert find_differing_parameters(cells) == [{"parameter": "rouge_threshold", "low": "0.7", "high": "0.5"}]
-
-
-def test_one_tidy_table(sweep, tmp_path):
-    cells, _ = load_cells(sweep)
-    rows = tabulate_cells(cells, measure_cells(cells))
-    assert rows[0] == {"arm": "low", "random_seed": 1, "number": "admitted_per_request", "value": 1.1}
-    assert write_tables(rows, sweep) == ["comparison.csv", "comparison.parquet"]
-    back = list(csv.DictReader((sweep / "comparison.csv").open()))
-    assert [float(row["value"]) for row in back] == [row["value"] for row in rows]
-    from pyarrow import parquet
-
-    assert parquet.read_table(sweep / "comparison.parquet").to_pylist() == rows
-
-
-def test_without_pyarrow_there_is_a_csv(sweep, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    cells, _ = load_cells(sweep)
-    assert write_tables(tabulate_cells(cells, measure_cells(cells)), sweep) == ["comparison.csv"]
-
-
-def test_funnel_beside_funnel(sweep):
-    rows = {(row["step"], row[""]): row for row in build_funnels(load_cells(sweep)[0])}
-    assert rows["1", "requests"]["low"] == "30" and rows["1", "requests"]["high"] == "20"
-    assert rows["1", "accepted"]["low"] == "36 (75.0%)" and rows["1", "too similar"]["low"] == "12 (25.0%)"
-    assert [key[1] for key in rows] == ["requests", "candidates", "too similar", "accepted"]
-    both = build_funnels(load_cells(EXAMPLE)[0])
-    assert {row["step"] for row in both} == {"1", "4"}
-
-
-def test_the_tables_of_every_number(sweep):
-    cells, _ = load_cells(sweep)
-    values = collect_values(cells, measure_cells(cells))
-    means = {row["number"]: row for row in tabulate_means(values)}
-    assert means["admitted"] == {"number": "admitted", "low": "12", "high": "21.5"}
-    apart = {row["number"]: row for row in tabulate_verdicts(compare_numbers(values, "low"))}
-    assert set(apart["admitted"]) == {"number", "high"} and apart["admitted"]["high"].startswith("+10")
 
 
 def test_runs_and_data_sets_that_are_named_are_an_arm_each(tmp_path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from helpers.sweeping import write_run, write_sweep, write_trial
 
-from selfinstruct.analysis.cells import find_differing_parameters, load_cells
+from selfinstruct.analysis.cells import load_cells
 from selfinstruct.analysis.figures import new_figure
 from selfinstruct.analysis.forest import MARKS, plot_forest
 from selfinstruct.analysis.singles import OVER_DRAWS, OVER_ROWS, compare_rows, judge_rows
+from selfinstruct.analysis.tables import find_differing_parameters
 from selfinstruct.files import ParameterError
 from selfinstruct.runfolder import RunFolder
 
