@@ -52,8 +52,8 @@ ASKERS = 32  # requests that the command has under way at most
 def run_on_cluster(plan: SweepPlan, sweep: RunFolder, cells: Sequence[Cell], scheduler: str) -> Results:
     """Run `cells` on the workers of `scheduler`, as many at once as there are; yields each as it ends.
 
-    Raises InputError before anything runs as `check_cluster` does; StoppedEarly where a limit of the sweep is reached, or a
-    worker that came later has other texts.
+    Raises InputError before anything runs as `check_cluster` does; StoppedEarly where a limit of the sweep is reached, or
+    where a cell finds only workers that came later and have other texts.
     """
     if not cells:
         return
@@ -289,8 +289,9 @@ def _pack(folder: Path) -> bytes:
 
 
 def _make_door(texts: Texts) -> Any:
-    """The worker's part: loopback HTTP for its notebooks, Dask's own connections from here on. A worker that comes later is checked
-    as the first ones were.
+    """The worker's part: loopback HTTP for its notebooks, Dask's own connections from here on.
+
+    A worker that comes later is checked as the first ones were.
     """
     from distributed import WorkerPlugin
 
