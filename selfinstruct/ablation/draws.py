@@ -122,13 +122,23 @@ class Trial:
             right = sum(bool(draw.right) for draw in self.measured)
             found = {name: _measure_share(right, len(self.measured))}
         else:
-            found = {name: measure_mean([draw.value for draw in self.measured])}
-            candidates = [one for one in self.verdicts if one.candidate]
-            found["copied_share"] = _measure_share(sum(one.copied for one in candidates), len(candidates))
+            value, low, high = measure_mean([draw.value for draw in self.measured])
+            found = {name: (value, low and max(low, 0.0), high)}
+            found["copied_share"] = self._measure_copied()
         if self.step == "instances":
             parsed = sum(any(one.candidate for one in draw.verdicts) for draw in self.measured)
             found["parse_rate"] = _measure_share(parsed, len(self.measured))
         return found | {"cost_per_accepted_usd": self._measure_cost()}
+
+    def _measure_copied(self) -> Interval:
+        """Candidates of one answer are alike, so they are not counted one by one, unless none or all were copied."""
+        candidates = [[one for one in draw.verdicts if one.candidate] for draw in self.measured]
+        copied = [sum(one.copied for one in found) for found in candidates]
+        counts = [len(found) for found in candidates]
+        if sum(copied) in (0, sum(counts)):
+            return _measure_share(sum(copied), sum(counts))
+        share, low, high = measure_ratio(copied, counts)
+        return (share, low, high and min(high, 1.0))
 
     def _measure_cost(self) -> Interval:
         if None in self.costs or not self.costs:

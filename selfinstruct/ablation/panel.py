@@ -206,7 +206,8 @@ class AblationPanel(widgets.VBox):
             client, prompts, self.step.value, self.draws.value, self.seed.value, self.machine
         ).requests[0]
         tokens, price = approximate_tokens(request.system + request.prompt), self.find_price()
-        cost = f"at most ${price.cost(tokens, request.max_tokens):,.5f} a request" if price else "no price known"
+        dollars = price and price.cost(tokens, request.max_tokens)
+        cost = f"at most ${dollars:,.5f} a request" if dollars else "costs nothing" if price else "no price known"
         asked = f"about {tokens} tokens, and up to {request.max_tokens} to write; {cost}"
         asked += f"; stops: {', '.join(map(repr, request.stop)) or 'none'}; temperature {request.temperature:g}"
         system = f"<div>System prompt</div>{show_box(request.system, 6)}" if request.system else ""

@@ -139,6 +139,8 @@ def show_interval(name: str, found: Interval) -> str:
     value, low, high = found
     if value is None:
         return "-"
+    if name.endswith("usd") and not value:
+        return "nothing"
     form = (
         "{:.0%}"
         if name in ("accuracy", "copied_share", "parse_rate")

@@ -112,18 +112,18 @@ class OnlyClient(AsyncKernelClient):
     """The only client of its kernel. Jupyter's waits 0.2 s at the start of a notebook for what others may have asked for."""
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
-        """Return when the kernel answers and what it sends is received. Raises DeadKernelError if it has ended, TimeoutError."""
+        """Return when the kernel answers and what it sends is received. Raises DeadKernelError if it ends before, or hangs."""
         from nbclient.exceptions import DeadKernelError
 
-        async with asyncio.timeout(timeout):
-            while True:
-                self.kernel_info()
-                with suppress(Empty):
-                    await self.get_shell_msg(timeout=1)
-                    await self.get_iopub_msg(timeout=0.2)
-                    return
-                if not await self.is_alive():
-                    raise DeadKernelError("the kernel ended before it answered")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while await self.is_alive():
+                    self.kernel_info()
+                    with suppress(Empty):
+                        await self.get_shell_msg(timeout=1)
+                        await self.get_iopub_msg(timeout=0.2)
+                        return
+        raise DeadKernelError("the kernel ended or hung before it answered")
 
 
 class ForkedKernelManager(AsyncKernelManager):

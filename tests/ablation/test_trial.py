@@ -84,6 +84,24 @@ def test_what_repeats_its_own_prompt_is_counted_as_copied():
     assert run_trial(ScriptedClient(fresh), "ours", n_draws=3).summary()["copied_share"][0] == 0.0
 
 
+def test_a_share_of_candidates_has_an_interval_over_the_draws_they_come_in():
+    def answer(request, number):
+        lines = request.prompt.split("\n")[1:9]
+        copied = [line[3:] for line in lines][: 8 * (number % 2)]  # all candidates of a draw are copied, or none
+        return completion(" " + "\n".join(f"{9 + i}. {text}" for i, text in enumerate(copied or ["Sing."] * 8))[3:])
+
+    share, low, high = run_trial(ScriptedClient(answer), "ours", n_draws=8).summary()["copied_share"]
+    assert (
+        share == pytest.approx(0.5, abs=0.02) and low < 0.1 and high > 0.9
+    )  # 8 draws, not 64 candidates: 0.38 to 0.62
+
+
+def test_a_number_that_is_counted_has_no_end_below_zero():
+    few = ScriptedClient(lambda request, number: fresh(request, number) if number == 0 else completion(" Sing."))
+    value, low, high = run_trial(few, "ours", n_draws=4).summary()["accepted_per_request"]
+    assert value > 0 and low == 0.0 and high > 2 * value
+
+
 def test_step_2_counts_right_answers_on_tasks_that_no_demonstration_shows():
     client = ScriptedClient(lambda request, number: completion(" Yes"))
     trial = run_trial(client, "ours", "classification", 8)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from queue import Empty
 
 import psutil
@@ -118,8 +119,9 @@ run = open_run({name!r}, locals())
 
     def kill_all(name: str) -> None:
         for process in kernel_processes(os.getpid()) if name == SECOND else ():
-            process.kill()
-            process.wait()
+            with suppress(psutil.NoSuchProcess):  # the end of the server is theirs
+                process.kill()
+                process.wait()
 
     run_notebooks(tmp_path / "run", notebooks_dir=tmp_path / "notebooks", out=lambda _: None, tell_start=kill_all)
     parents = [(tmp_path / "run" / f"{name}.txt").read_text() for name in (FIRST, SECOND)]
@@ -216,10 +218,10 @@ class Deaf(OnlyClient):
 
 def test_a_kernel_that_ends_or_hangs_before_it_answers_is_not_waited_for():
     client = Deaf()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(DeadKernelError, match="hung before it answered"):
         asyncio.run(client.wait_for_ready(timeout=0.1))
     client.alive = False
-    with pytest.raises(DeadKernelError, match="ended before it answered"):
+    with pytest.raises(DeadKernelError, match="ended or hung"):
         asyncio.run(client.wait_for_ready(timeout=10))
 
 
