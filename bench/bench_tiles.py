@@ -123,7 +123,9 @@ def measure(texts: Sequence[str], name: str, count: int, threshold: float = 0.7)
     with tempfile.TemporaryDirectory() as folder, Watch() as watch, open_crew(name, count) as crew:
         found = find_duplicates(texts, folder=Path(folder) / "tiles", workers=crew, threshold=threshold, pays_s=0)
     wall, command_mb = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return Measured(name, count, wall, used_cpu() - before, watch.peak_mb, command_mb, found)
+    one = Measured(name, count, wall, used_cpu() - before, watch.peak_mb, command_mb, found)
+    print(f"{len(texts):,} on {count} ({name}): {wall:,.0f} s, sha256 {one.digest}", file=sys.stderr, flush=True)
+    return one
 
 
 def list_figures(one: Measured, count: int) -> list[Figure]:

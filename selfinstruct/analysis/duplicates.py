@@ -225,12 +225,10 @@ def ask_question(
     texts: Sequence[str], others: Sequence[str] | None, threshold: float, quirks: str = "published", shard_size: int = 0
 ) -> Question:
     """The texts as shards."""
-    from tqdm.auto import tqdm
-
     split = choose_tokenizer(quirks, "unicode" if quirks == "fixed" else "rouge_score")
     ids: dict[str, int] = {}
     sets = [texts] if others is None else [texts, others]
-    bars = [tqdm(one, desc="reading words", disable=len(one) < LONG_LIST) for one in sets]
+    bars = [progress_bar(iterable=one, desc="reading words", disable=len(one) < LONG_LIST) for one in sets]
     shards = [build_shards(bar, split, ids, shard_size) for bar in bars]
     return Question(shards[0], shards[-1], threshold)
 
