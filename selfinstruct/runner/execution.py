@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -156,8 +156,19 @@ def normalise_notebook(notebook: NotebookNode) -> NotebookNode:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if _is_of_the_run(output)]
+            cell.outputs = [output for output in _join_streams(cell.outputs) if _is_of_the_run(output)]
     return notebook
+
+
+def _join_streams(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The outputs, with one for what a cell printed at a time: the kernel sends it in pieces, cut wherever it happened to stand."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if joined and "text" in output and output.get("name") == joined[-1].get("name"):
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _is_of_the_run(output: NotebookNode) -> bool:

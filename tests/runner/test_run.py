@@ -135,6 +135,18 @@ def test_widgets_do_not_stay_and_other_outputs_do():
     assert "widgets" not in notebook["metadata"]
 
 
+def test_what_a_cell_prints_is_one_text_however_the_kernel_sends_it():
+    def streams(*pieces):
+        printed = [[v4.new_output("stream", name=name, text=text) for name, text in pieces] for _ in range(2)]
+        shown = v4.new_output("display_data", {"text/plain": "figure"})
+        cells = [v4.new_code_cell("1", outputs=[*printed[0], shown, *printed[1]])]
+        return normalise_notebook(v4.new_notebook(cells=cells))["cells"][0]["outputs"]
+
+    assert streams(("stdout", "9."), ("stdout", "\n")) == streams(("stdout", "9.\n"))
+    found = [output.get("text") for output in streams(("stdout", "a"), ("stderr", "b"), ("stderr", "c"))]
+    assert found == ["a", "bc", None, "a", "bc"]
+
+
 def test_an_edited_prompt_set_is_asked_again_and_another_set_is_none_of_it(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
