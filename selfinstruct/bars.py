@@ -5,7 +5,7 @@
     tell_person("Ctrl-C: 3 answers are in flight.")
 
 In Jupyter and in a script that is below the cell or in the terminal. A notebook that a command runs has nobody at its cells: its
-bars go to the command's own terminal, and where there is none (a log), each is a line now and then.
+bars go to the command's own terminal. Where there is no terminal but a log, each bar is a line now and then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def progress_bar(**given: Any) -> tqdm:
     if not works_for_another():
         from tqdm.auto import tqdm
 
-        return tqdm(**given)
+        seen = "ipykernel" in sys.modules or sys.stderr.isatty()  # below a cell, or in a terminal
+        return tqdm(**given) if seen else _make_lines()(**given, leave=False)
     if given.get("disable", False) is None:  # tqdm: if nobody sees it; here somebody does
         given["disable"] = False
     number = find_stderr()

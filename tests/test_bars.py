@@ -18,7 +18,7 @@ WORK = """\
 import sys, time
 from selfinstruct import bars, display
 bars.SECONDS_BETWEEN_LINES = float(sys.argv[1])
-with bars.progress_bar(total=3, desc="training", unit="step", disable=None) as bar:
+with bars.progress_bar(total=3, desc="training", unit="step", disable=None if bars.works_for_another() else False) as bar:
     for step in range(3):
         time.sleep(0.02)
         bar.set_postfix_str(f"loss {step}")
@@ -38,21 +38,22 @@ run = open_run("02_generate_instructions", locals())
 """
 
 
-def work(seconds: float, stderr: int) -> None:
-    """Run WORK in a process that works for this one, as a kernel of a run does."""
-    environment = {**os.environ, OWNER_VARIABLE: str(os.getpid())}
+def work(seconds: float, stderr: int, kernel: bool = True) -> None:
+    """Run WORK in a process that works for this one, as a kernel of a run does, or in one that works for itself."""
+    environment = {**os.environ, OWNER_VARIABLE: str(os.getpid()) if kernel else ""}
     subprocess.run([sys.executable, "-c", WORK, str(seconds)], env=environment, stderr=stderr, check=True)
 
 
-def read_log(tmp_path, seconds: float) -> str:
+def read_log(tmp_path, seconds: float, kernel: bool = True) -> str:
     with (tmp_path / "log").open("w+b") as log:
-        work(seconds, log.fileno())
+        work(seconds, log.fileno(), kernel)
         log.seek(0)
         return log.read().decode()
 
 
-def test_in_a_log_a_bar_is_a_line_now_and_then(tmp_path):
-    lines = read_log(tmp_path, 0.01).splitlines()
+@pytest.mark.parametrize("kernel", [True, False])
+def test_in_a_log_a_bar_is_a_line_now_and_then(tmp_path, kernel):
+    lines = read_log(tmp_path, 0.01, kernel).splitlines()
     assert lines[-1] == "Stopping."
     assert len(lines) > 2 and all(line.startswith("  training: ") for line in lines[:-1])
     assert any("1/3" in line and "loss 1" in line for line in lines)
