@@ -316,11 +316,21 @@ def estimate_plan(plan: SweepPlan, cells: Iterable[Cell]) -> estimate.Estimate |
     rows, arms = [], list(times)
     for arm in arms[:MOST_ESTIMATED]:
         found = _estimate_arm(plan, arm)
-        rows.append(_multiply(found.total, times[arm], arm[:LONGEST_ROW]))
+        rows.append(_multiply(found.total, times[arm], _shorten(arm)))
     if rest := sum(times[arm] for arm in arms[MOST_ESTIMATED:]):
         counted = replace(found, steps=tuple(rows)).total
         rows.append(_multiply(counted, rest / (times.total() - rest), f"{len(arms) - MOST_ESTIMATED:,} more arms"))
     return replace(found, steps=tuple(rows))
+
+
+def _shorten(arm: str) -> str:
+    """An arm's name for a row: of a long one both ends, since arms of a grid differ in either.
+
+    >>> _shorten("temperature=0.3, rouge_threshold=0.2")
+    'temperature=0…threshold=0.2'
+    """
+    half = LONGEST_ROW // 2
+    return arm if len(arm) <= LONGEST_ROW else f"{arm[:half]}…{arm[-half:]}"
 
 
 def _estimate_arm(plan: SweepPlan, arm: str) -> estimate.Estimate:
